@@ -1,0 +1,1 @@
+"""Adaptation: labelled source plus unlabelled target in, a run folder out. Knows nothing of ONNX or serving."""

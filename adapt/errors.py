@@ -1,0 +1,20 @@
+"""Errors that are the person's to mend: one sentence and exit code 2, never a traceback."""
+
+import click
+
+
+class InputError(click.ClickException):
+    """Bad input. The message says what was given, what was expected and what to do."""
+
+    exit_code = 2
+
+
+class Group(click.Group):
+    """Command group that words the operating system's refusals (no space, no permission) for a person."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except OSError as error:
+            place = f"{error.filename}: " if error.filename else ""
+            raise InputError(f"{place}{error.strerror or error}; nothing was left half-written there.") from error
