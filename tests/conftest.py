@@ -1,0 +1,27 @@
+"""Shared ground of the tests: `import oracle` works from every test file, and torch stays modest.
+
+The suite runs on two worker processes of a two-core machine, so one thread per worker is the fastest, and
+results do not depend on how many cores there are.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+sys.path.insert(0, str(TESTS))
+
+for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(
+        variable, "1"
+    )  # read when torch and onnxruntime are first imported, here or in a child
+os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the network is not a test
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project's root folder."""
+    return TESTS.parent
