@@ -1,1 +1,1 @@
-"""Adaptation: labelled source plus unlabelled target in, a run folder out. Knows nothing of ONNX or serving."""
+"""Adaptation: labelled source and unlabelled target in, a run folder out. Knows no ONNX and no serving."""

@@ -17,4 +17,4 @@ class Group(click.Group):
             return super().invoke(ctx)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
-            raise InputError(f"{place}{error.strerror or error}; nothing was left half-written there.") from error
+            raise InputError(f"{place}{error.strerror or error}; nothing is left half-written.") from error

@@ -1,0 +1,131 @@
+"""The metadata contract of a deployable graph, in the standard library only.
+
+A graph file carries string metadata under keys prefixed `blda.`; this module is the one place that knows
+their names and meaning. `export` writes them, `serve` reads them, and neither needs the other to do so.
+"""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from serve.errors import InputError
+
+PREFIX = "blda."
+SCHEMA = 1
+
+Color = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Card:
+    """What a graph's labels mean and which pictures it takes."""
+
+    classes: tuple[str, ...]
+    """Class names; the position is the label value in the graph's output."""
+    palette: tuple[Color, ...]
+    """RGB colour of each class, 0 to 255."""
+    ignore_index: int
+    """Label value that ground truth uses for pixels that do not count (the graph never outputs it)."""
+    mean: tuple[float, float, float]
+    """RGB mean on [0, 1] that the graph subtracts."""
+    std: tuple[float, float, float]
+    """RGB standard deviation on [0, 1] that the graph divides by."""
+    stride: int
+    """The graph pads height and width to a multiple of this, and crops the labels back."""
+    output_stride: int
+    """Input pixels per logit pixel along each side."""
+    size: tuple[int, int] | None = None
+    """(height, width) that a fixed-size graph takes; None when any size from `minimum_size` up is taken."""
+    minimum_size: int = 64
+    """Least height and width in pixels."""
+    model: str = ""
+    """Encoder and decoder in words."""
+    license_note: str = ""
+    """What the licence of the weights allows, in words."""
+
+
+@dataclass(frozen=True)
+class Correction:
+    """The folded logit correction (Li et al. 2025, section 3.2; departures in export/fold.py)."""
+
+    tau: float
+    """Folded strength; the default of the `tau` input when `runtime_tau`."""
+    runtime_tau: bool
+    """Whether the graph has the optional input `tau`."""
+    knots: int
+    """Most knots of any logit channel."""
+    knots_total: int
+    """Knots of all channels together."""
+    eps: float
+    """The shift is constant outside the quantiles [eps, 1 - eps]."""
+    error_bound: float
+    """Proven bound on |score - exact score| caused by the knots, in logits."""
+    statistics: str
+    """Where the statistics come from, in words."""
+    uncorrected: tuple[str, ...] = ()
+    """Classes without statistics, which stay uncorrected."""
+
+
+@dataclass(frozen=True)
+class GraphInfo:
+    """Everything the metadata of one graph says."""
+
+    card: Card
+    correction: Correction | None = None
+    verification: dict[str, Any] = field(default_factory=dict)
+    """What `export verify` measured on this file; empty if it never ran."""
+
+
+def to_metadata(info: GraphInfo) -> dict[str, str]:
+    """Metadata keys and values for a graph file. Keys not written here are left to their writers."""
+    metadata = {PREFIX + "schema": str(SCHEMA), PREFIX + "card": _dump(info.card)}
+    if info.correction is not None:
+        metadata[PREFIX + "correction"] = _dump(info.correction)
+    if info.verification:
+        metadata[PREFIX + "verification"] = json.dumps(info.verification)
+    return metadata
+
+
+def from_metadata(metadata: Mapping[str, str], source: str) -> GraphInfo:
+    """Read the metadata of the graph file named `source`.
+
+    Raises:
+        InputError: no metadata of ours, a newer schema, or metadata that was altered.
+    """
+    if PREFIX + "schema" not in metadata:
+        raise InputError(
+            f"{source} has no blda metadata, so its classes and preprocessing are unknown; "
+            "make it with `blda export onnx`."
+        )
+    try:
+        schema = int(metadata[PREFIX + "schema"])
+        if schema > SCHEMA:
+            raise InputError(
+                f"{source} has metadata schema {schema}, this version reads up to {SCHEMA}; upgrade blda."
+            )
+        card = _load(Card, metadata[PREFIX + "card"])
+        if not card.classes or len(card.palette) != len(card.classes):
+            raise ValueError("classes and palette differ in length")
+        text = metadata.get(PREFIX + "correction")
+        correction = None if text is None else _load(Correction, text)
+        verification = json.loads(metadata.get(PREFIX + "verification", "{}"))
+    except (KeyError, TypeError, ValueError) as error:
+        raise InputError(
+            f"{source} claims to be a blda graph but its metadata was altered ({error}); export it again."
+        ) from error
+    return GraphInfo(card, correction, verification)
+
+
+def _dump(record: Card | Correction) -> str:
+    return json.dumps(dataclasses.asdict(record))
+
+
+def _load(kind: Any, text: str) -> Any:
+    return kind(**{key: _tuples(value) for key, value in json.loads(text).items()})
+
+
+def _tuples(value: Any) -> Any:
+    """JSON has lists only; the records are hashable and hold tuples."""
+    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value
