@@ -1,7 +1,7 @@
 """Class lists: which value in a label file is which class, what it is called and how it is painted.
 
 Everything inside this project counts in *train ids*: 0..C-1 in the order of the class list, and IGNORE for
-pixels that do not count. Label files hold whatever their makers chose (ids with gaps, or colours); a ClassList
+pixels that do not count. Label files hold whatever their makers chose (ids with gaps, or colours); ClassList
 translates.
 
 A class file is YAML:
@@ -36,12 +36,14 @@ class UnknownLabels(InputError):  # noqa: N818 (it names what was found)
     """A label array holds values that the class list does not know.
 
     counts: {value: pixels}, most frequent first; a value is an id, or an (R, G, B) triple in coloured labels.
+    where: the file, or whatever else held them.
     """
 
-    def __init__(self, counts: Mapping[int | Color, int]) -> None:
+    def __init__(self, counts: Mapping[int | Color, int], where: str = "The label array") -> None:
         self.counts = dict(counts)
+        self.where = where
         super().__init__(
-            f"Labels hold values that are not in the class list: {describe_counts(self.counts)}; "
+            f"{where} holds values that are not in the class list: {describe_counts(self.counts)}; "
             "add them to the class file (as classes or under ignore)."
         )
 
@@ -271,80 +273,51 @@ def _count(values: np.ndarray, is_color: bool) -> dict[int | Color, int]:
     return counts
 
 
-CAMVID11 = ClassList(  # the grouping of CamVid's 32 classes by Badrinarayanan et al., SegNet, 2017
-    names=(
-        "sky",
-        "building",
-        "pole",
-        "road",
-        "pavement",
-        "tree",
-        "sign",
-        "fence",
-        "car",
-        "pedestrian",
-        "bicyclist",
-    ),
-    ids=tuple(range(11)),
-    palette=(
-        (128, 128, 128),
-        (128, 0, 0),
-        (192, 192, 128),
-        (128, 64, 128),
-        (60, 40, 222),
-        (128, 128, 0),
-        (192, 128, 128),
-        (64, 64, 128),
-        (64, 0, 128),
-        (64, 64, 0),
-        (0, 128, 192),
-    ),
+def _classes(ignore: tuple[int, ...], rows: tuple[tuple[int, str, Color], ...]) -> ClassList:
+    ids, names, palette = zip(*rows, strict=True)
+    return ClassList(names, ids, palette, ignore)
+
+
+# The grouping of CamVid's 32 classes in Badrinarayanan et al., SegNet, 2017.
+CAMVID11 = _classes(
     ignore=(11,),
+    rows=(
+        (0, "sky", (128, 128, 128)),
+        (1, "building", (128, 0, 0)),
+        (2, "pole", (192, 192, 128)),
+        (3, "road", (128, 64, 128)),
+        (4, "pavement", (60, 40, 222)),
+        (5, "tree", (128, 128, 0)),
+        (6, "sign", (192, 128, 128)),
+        (7, "fence", (64, 64, 128)),
+        (8, "car", (64, 0, 128)),
+        (9, "pedestrian", (64, 64, 0)),
+        (10, "bicyclist", (0, 128, 192)),
+    ),
 )
 
-CITYSCAPES19 = ClassList(  # files *_gtFine_labelIds.png; the ids in between are Cityscapes' void classes
-    names=(
-        "road",
-        "sidewalk",
-        "building",
-        "wall",
-        "fence",
-        "pole",
-        "traffic light",
-        "traffic sign",
-        "vegetation",
-        "terrain",
-        "sky",
-        "person",
-        "rider",
-        "car",
-        "truck",
-        "bus",
-        "train",
-        "motorcycle",
-        "bicycle",
-    ),
-    ids=(7, 8, 11, 12, 13, 17, 19, 20, 21, 22, 23, 24, 25, 26, 27, 28, 31, 32, 33),
-    palette=(
-        (128, 64, 128),
-        (244, 35, 232),
-        (70, 70, 70),
-        (102, 102, 156),
-        (190, 153, 153),
-        (153, 153, 153),
-        (250, 170, 30),
-        (220, 220, 0),
-        (107, 142, 35),
-        (152, 251, 152),
-        (70, 130, 180),
-        (220, 20, 60),
-        (255, 0, 0),
-        (0, 0, 142),
-        (0, 0, 70),
-        (0, 60, 100),
-        (0, 80, 100),
-        (0, 0, 230),
-        (119, 11, 32),
-    ),
+# Files *_gtFine_labelIds.png; the ids in between are Cityscapes' void classes.
+CITYSCAPES19 = _classes(
     ignore=(0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30),
+    rows=(
+        (7, "road", (128, 64, 128)),
+        (8, "sidewalk", (244, 35, 232)),
+        (11, "building", (70, 70, 70)),
+        (12, "wall", (102, 102, 156)),
+        (13, "fence", (190, 153, 153)),
+        (17, "pole", (153, 153, 153)),
+        (19, "traffic light", (250, 170, 30)),
+        (20, "traffic sign", (220, 220, 0)),
+        (21, "vegetation", (107, 142, 35)),
+        (22, "terrain", (152, 251, 152)),
+        (23, "sky", (70, 130, 180)),
+        (24, "person", (220, 20, 60)),
+        (25, "rider", (255, 0, 0)),
+        (26, "car", (0, 0, 142)),
+        (27, "truck", (0, 0, 70)),
+        (28, "bus", (0, 60, 100)),
+        (31, "train", (0, 80, 100)),
+        (32, "motorcycle", (0, 0, 230)),
+        (33, "bicycle", (119, 11, 32)),
+    ),
 )
