@@ -1,0 +1,167 @@
+"""Confusion matrix, scores, prediction and their table."""
+
+import json
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+from adapt.correction import posthoc_scores, shift_table
+from adapt.errors import InputError
+from adapt.evaluate import Scores, confusion_matrix, evaluate, format_scores, predict
+from adapt.labels import IGNORE
+from adapt.logit_statistics import ShiftStatistics
+from adapt.mixtures import Mixture
+
+EXACT = 1e-12  # float64 ratios of integers
+seeds = st.integers(0, 2**32 - 1)
+
+
+class Painter(nn.Module):
+    """A stand-in with the segmenter's interface: logits are a fixed linear map of the averaged colours."""
+
+    output_stride = 4
+    stride = 32
+
+    def __init__(self, classes: int) -> None:
+        super().__init__()
+        weights = torch.randn(classes, 3, generator=torch.Generator().manual_seed(0))
+        self.mix = nn.Parameter(6 * weights)
+        self.calls = 0
+        self.modes: list[bool] = []
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        self.calls += 1
+        self.modes.append(self.training)
+        height, width = images.shape[1:3]
+        pixels = images.permute(0, 3, 1, 2).float() / 255 - 0.5
+        pad = (0, -width % self.stride, 0, -height % self.stride)
+        pixels = nn.functional.avg_pool2d(nn.functional.pad(pixels, pad), self.output_stride)
+        return torch.einsum("cr,nrhw->nchw", self.mix, pixels)
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, size=(50, 70, 3), dtype=np.uint8)
+
+
+@pytest.fixture
+def table():
+    rows, anchors, seen = oracle.random_statistics(np.random.default_rng(2), 5)
+    tensors = [Mixture(*(torch.from_numpy(part).float() for part in m)) for m in (rows, anchors)]
+    return shift_table(ShiftStatistics(tensors[0], tensors[1], torch.from_numpy(seen)))
+
+
+@given(seeds, st.integers(2, 9))
+@settings(deadline=None)
+def test_confusion_matrix_counts_every_pixel_that_counts(seed, classes):
+    rng = np.random.default_rng(seed)
+    labels = rng.integers(0, classes, size=(9, 7)).astype(np.uint8)
+    labels[rng.random(labels.shape) < 0.3] = IGNORE
+    predicted = rng.integers(0, classes, size=(9, 7)).astype(np.uint8)
+    expected = np.zeros((classes, classes), int)
+    for truth, guess in zip(labels.flat, predicted.flat, strict=True):
+        if truth != IGNORE:
+            expected[truth, guess] += 1
+    assert (confusion_matrix(labels, predicted, classes) == expected).all()
+
+
+def test_confusion_matrix_refuses_what_it_cannot_count():
+    with pytest.raises(ValueError, match="shape"):
+        confusion_matrix(np.zeros((2, 2), int), np.zeros((2, 3), int), 2)
+    with pytest.raises(ValueError, match="outside"):
+        confusion_matrix(np.array([0, 1]), np.array([0, 2]), 2)
+    with pytest.raises(ValueError, match="outside"):
+        confusion_matrix(np.array([0, 2]), np.array([0, 1]), 2)
+
+
+@given(seeds, st.integers(2, 9), st.floats(0, 0.9))
+@settings(deadline=None)
+def test_scores_match_the_oracle(seed, classes, absent):
+    rng = np.random.default_rng(seed)
+    confusion = rng.integers(0, 500, size=(classes, classes))
+    confusion[1:][rng.random(classes - 1) < absent] = 0
+    confusion[0, 0] += 1
+    scores = Scores.from_confusion(confusion)
+    iou, accuracy, bias = oracle.iou(confusion), oracle.accuracy(confusion), oracle.bias(confusion)
+    assert scores.iou == pytest.approx(iou, abs=EXACT, nan_ok=True)
+    assert scores.accuracy == pytest.approx(accuracy, abs=EXACT, nan_ok=True)
+    assert scores.bias == pytest.approx(bias, abs=EXACT)
+    present = confusion.sum(axis=1) > 0
+    assert scores.mean_iou == pytest.approx(iou[present].mean(), abs=EXACT)
+    assert scores.mean_accuracy == pytest.approx(accuracy[present].mean(), abs=EXACT)
+    assert scores.std_iou == pytest.approx(iou[present].std(), abs=EXACT)
+    assert scores.sum_abs_bias == pytest.approx(np.abs(bias).sum(), abs=EXACT)
+    assert scores.pixel_accuracy == pytest.approx(np.trace(confusion) / confusion.sum(), abs=EXACT)
+
+
+def test_scores_of_no_labels_are_refused():
+    with pytest.raises(InputError, match="No pixel"):
+        Scores.from_confusion(np.zeros((3, 3), int))
+
+
+def test_scores_survive_json():
+    scores = Scores.from_confusion(np.array([[3, 1, 0], [0, 2, 2], [0, 0, 0]]))
+    content = json.loads(json.dumps(scores.to_dict(), allow_nan=False))
+    assert content["iou"] == [0.75, 0.4, None]
+    assert content["pixel_accuracy"] == 5 / 8
+    assert set(content) == set(Scores.__dataclass_fields__)
+
+
+def test_zero_strength_is_the_argmax_of_upsampled_logits(picture, table):
+    painter = Painter(5)
+    logits = painter.logits(torch.from_numpy(picture)[None])
+    up = nn.functional.interpolate(logits, scale_factor=4, mode="bilinear", align_corners=False)
+    expected = up.argmax(1)[0, :50, :70].numpy()
+    assert (predict(painter, picture) == expected).all()
+    assert (predict(painter, picture, table, tau=0.0) == expected).all()
+
+
+def test_correction_comes_before_the_upsampling(picture, table):
+    painter = Painter(5)
+    logits = painter.logits(torch.from_numpy(picture)[None])
+    scores = posthoc_scores(logits, table, 0.8)
+    up = nn.functional.interpolate(scores, scale_factor=4, mode="bilinear", align_corners=False)
+    labels = predict(painter, picture, table, tau=0.8)
+    assert labels.dtype == np.uint8 and labels.shape == (50, 70)
+    assert (labels == up.argmax(1)[0, :50, :70].numpy()).all()
+    assert (labels != predict(painter, picture)).any()
+
+
+def test_strength_needs_a_table(picture):
+    with pytest.raises(ValueError, match="table"):
+        predict(Painter(5), picture, None, tau=0.2)
+
+
+def test_evaluate_agrees_with_predict_and_runs_the_network_once_a_picture(picture, table):
+    painter = Painter(5).train()
+    rng = np.random.default_rng(1)
+    pictures = [picture, picture[:33, ::-1].copy(), picture[::-1].copy()]
+    data = [(image, rng.integers(0, 4, size=image.shape[:2], dtype=np.uint8)) for image in pictures]
+    data[0][1][:10] = IGNORE
+    result = evaluate(painter, data, 5, table, taus=(0.0, 0.5), progress=False)
+    assert painter.calls == len(data) and painter.modes == [False] * 3 and painter.training
+    assert list(result) == [0.0, 0.5]
+    for tau, scores in result.items():
+        confusion = sum(confusion_matrix(t, predict(painter, i, table, tau), 5) for i, t in data)
+        assert scores.to_dict() == Scores.from_confusion(confusion).to_dict()
+        assert np.isnan(scores.iou[4]) and scores.bias[4] > 0, "class 4 is never true but predicted"
+
+
+def test_table_shows_every_class_and_column():
+    before = Scores.from_confusion(np.array([[3, 1, 0], [0, 2, 2], [0, 0, 0]]))
+    after = Scores.from_confusion(np.array([[4, 0, 0], [0, 3, 1], [0, 0, 0]]))
+    lines = format_scores(["road", "a rather long name", "bus"], {"plain": before, "0.2": after}).splitlines()
+    assert len({len(line) for line in lines[:7]}) == 1, "columns are aligned"
+    cells = {line[:18].strip(): line[18:].split() for line in lines}
+    assert cells["road"] == ["75.0", "100.0", "75.0", "100.0"]
+    assert cells["a rather long name"] == ["40.0", "75.0", "50.0", "75.0"]
+    assert cells["bus"] == ["-", "-", "-", "-"]
+    assert cells["mIoU"] == ["57.5", "87.5"] and cells["mAcc"] == ["62.5", "87.5"]
+    assert cells["pixel accuracy"] == ["62.5", "87.5"]
+    assert cells["std of IoU"] == ["17.5", "12.5"]
+    assert cells["sum |Bias|"] == ["0.500", "0.250"]
