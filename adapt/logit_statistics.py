@@ -222,6 +222,8 @@ class MixtureBank(nn.Module):
 class LogitStatistics(nn.Module):
     """The running statistics of a training run: source rows, target rows and the source's anchors.
 
+    An iteration calls `update_source`, then `update_target` if it has a target; the first counts it.
+
     Args:
         num_classes: C.
         components: K, Gaussians per mixture.
@@ -252,15 +254,18 @@ class LogitStatistics(nn.Module):
         self.register_buffer("counted", torch.tensor(0))
 
     @torch.no_grad()
-    def update(self, source: Histogram, target: Histogram | None) -> None:
-        """Take in the histograms of one iteration, summed over ranks (target: None in source-only training)."""
-        self.source.update(source.counts, self.iteration, self.rule)
-        self.anchors.update(source.anchors().unsqueeze(1), self.iteration, self.rule)
-        self._count(source)
-        if target is not None:
-            self.target.update(target.counts, self.iteration, self.rule)
-            self._count(target)
+    def update_source(self, histogram: Histogram) -> None:
+        """Take in this iteration's source histogram (summed over ranks); also moves the anchors."""
         self.iteration += 1
+        self.source.update(histogram.counts, self.iteration - 1, self.rule)
+        self.anchors.update(histogram.anchors().unsqueeze(1), self.iteration - 1, self.rule)
+        self._count(histogram)
+
+    @torch.no_grad()
+    def update_target(self, histogram: Histogram) -> None:
+        """Take in this iteration's target histogram (summed over ranks), after the source's."""
+        self.target.update(histogram.counts, self.iteration - 1, self.rule)
+        self._count(histogram)
 
     def _count(self, histogram: Histogram) -> None:
         self.outside += histogram.outside

@@ -1,0 +1,251 @@
+"""Settings: validated, frozen, and written into every run.
+
+They come from a preset, then a YAML file, then `--set section.key=value`, later ones winning.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from adapt.errors import InputError
+
+Size = tuple[int, int]
+
+
+class Settings(BaseModel):
+    """Base: unknown keys are errors, values cannot change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Settings):
+    """Where the pictures are and how they are cut."""
+
+    source: Path | None = None
+    """Labelled folder: images/ and labels/."""
+    target: tuple[Path, ...] = ()
+    """Unlabelled: one folder of images, or video files."""
+    classes: Path | None = None
+    """YAML class file; by default classes.yaml in the source folder or beside it."""
+    evaluate: Path | None = None
+    """Labelled folder of the target domain, for evaluation during training only."""
+    size: Size | None = None
+    """(height, width) to which every picture is resized first; None keeps the sizes found."""
+    crop: Size = (512, 512)
+    """(height, width) of training crops."""
+    frames: int = Field(200, ge=1)
+    """Frames sampled evenly from each target video."""
+    workers: int = Field(2, ge=0)
+    """Processes that read and crop pictures; 0 reads in the training process."""
+
+
+class Encoder(Settings):
+    """Exactly one of the three says where the encoder comes from."""
+
+    pretrained: str | None = None
+    """Hub name or local folder of a `transformers` model, with weights."""
+    config: dict[str, Any] | None = None
+    """A `transformers` configuration (`model_type` and its fields); weights are random."""
+    factory: str | None = None
+    """`file.py:function` returning a module: normalised pixels -> pyramid, with `channels` and `strides`."""
+
+    @model_validator(mode="after")
+    def _one(self) -> "Encoder":
+        if sum(v is not None for v in (self.pretrained, self.config, self.factory)) != 1:
+            raise ValueError("give exactly one of pretrained, config, factory")
+        return self
+
+
+class Model(Settings):
+    """Network."""
+
+    encoder: Encoder = Encoder(config={"model_type": "segformer"})
+    decoder: Literal["segformer", "daformer"] = "daformer"
+    width: int = Field(256, ge=1)
+    """Channels of the decoder."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Probability before the classifier."""
+
+
+class Method(Settings):
+    """Self-training and balancing (METHOD: Li et al. 2025; DACS: Tranheden et al. 2021)."""
+
+    host: Literal["source", "dacs"] = "dacs"
+    """source: train on the labelled source only. dacs: self-train on the target as well."""
+    balance: Literal["off", "posthoc", "online"] = "online"
+    """off: no statistics. posthoc: statistics after training. online: corrected losses as well."""
+    tau: float = Field(0.1, ge=0, le=2)
+    """Strength of the online correction."""
+    density_weight: float = Field(0.2, ge=0)
+    """lambda, weight of the density regression."""
+    components: int = Field(5, ge=1)
+    """K, Gaussians per mixture."""
+    em_steps: int = Field(3, ge=1)
+    """T, EM iterations per batch."""
+    momentum: float = Field(0.99, ge=0, lt=1)
+    """Of the running mixtures."""
+    statistics_warmup: int = Field(1500, ge=1)
+    """Iterations over which that momentum rises from 0."""
+    min_pixels: int = Field(100, ge=1)
+    """N_min: fewest pixels of a class, at the decoder's stride, that update its mixtures."""
+    eps: float = Field(0.01, gt=0, lt=0.5)
+    """The shift is constant outside the quantiles [eps, 1 - eps]."""
+    teacher_momentum: float = Field(0.999, ge=0, lt=1)
+    """Largest EMA weight of the teacher."""
+    confidence: float = Field(0.968, gt=0, lt=1)
+    """A pseudo-label counts as confident above this softmax probability."""
+    rare_class_temperature: float | None = Field(0.01, gt=0)
+    """Rare-class sampling of source images; None samples them evenly."""
+    jitter: float = Field(0.2, ge=0, le=0.5)
+    """Strength of colour jitter on mixed images."""
+
+
+class Training(Settings):
+    """Optimisation."""
+
+    iterations: int = Field(40_000, ge=1)
+    batch: int = Field(2, ge=1)
+    """Source crops and target crops per iteration, each."""
+    encoder_lr: float = Field(6e-5, gt=0)
+    decoder_lr: float = Field(6e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: int = Field(1500, ge=0)
+    """Iterations of linear warm-up of the learning rates, which then fall linearly to 0."""
+    clip_gradient: float | None = Field(None, gt=0)
+    """Largest norm of the gradient; None leaves it."""
+    precision: Literal["no", "bf16", "fp16"] = "no"
+    """Mixed precision."""
+    seed: int = 0
+    save_every: int = Field(1000, ge=1)
+    """Iterations between checkpoints."""
+    evaluate_every: int = Field(4000, ge=1)
+    """Iterations between evaluations, where `data.evaluate` is given."""
+    log_every: int = Field(10, ge=1)
+    """Iterations between lines of metrics.jsonl."""
+
+
+class Config(Settings):
+    """All settings of a run."""
+
+    data: Data = Data()
+    model: Model = Model()
+    method: Method = Method()
+    training: Training = Training()
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def tiny(crop: Size, iterations: int) -> dict[str, Any]:
+    """A ResNet small enough to train from scratch on two CPU cores within minutes."""
+    return {
+        "data": {"crop": crop, "workers": 1},
+        "model": {
+            "encoder": {
+                "config": {
+                    "model_type": "resnet",
+                    "embedding_size": 32,
+                    "hidden_sizes": [32, 64, 96, 128],
+                    "depths": [1, 1, 1, 1],
+                    "layer_type": "basic",
+                }
+            },
+            "decoder": "segformer",
+            "width": 64,
+        },
+        "method": {"statistics_warmup": max(1, iterations // 4), "teacher_momentum": 0.99},
+        "training": {
+            "iterations": iterations,
+            "batch": 4,
+            "encoder_lr": 2e-3,
+            "decoder_lr": 2e-3,
+            "warmup": max(1, iterations // 20),
+            "save_every": max(1, iterations // 2),
+            "evaluate_every": iterations,
+        },
+    }
+
+
+PRESETS: dict[str, dict[str, Any]] = {
+    "mit-b0": {"model": {"encoder": {"config": {"model_type": "segformer"}}}},
+    "demo": tiny((128, 128), 500),
+}
+"""Named starting points; `adapt train --preset NAME`."""
+
+
+def load_config(
+    preset: str | None = None,
+    path: Path | None = None,
+    assignments: tuple[str, ...] = (),
+    overrides: dict[str, Any] | None = None,
+) -> Config:
+    """Resolve settings.
+
+    Args:
+        preset: a key of PRESETS.
+        path: YAML file with any of the sections data, model, method, training.
+        assignments: "section.key=value" texts, values in YAML.
+        overrides: nested settings from dedicated command-line options.
+
+    Raises:
+        InputError: unknown keys, values out of range, or text that is not YAML.
+    """
+    merged: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in PRESETS:
+            raise InputError(f"there is no preset {preset!r}; choose from {', '.join(PRESETS)}.")
+        merged = _merge(merged, PRESETS[preset])
+    if path is not None:
+        merged = _merge(merged, _read_yaml(path))
+    merged = _merge(merged, overrides or {})
+    for assignment in assignments:
+        key, separator, text = assignment.partition("=")
+        if not separator:
+            raise InputError(f"--set takes section.key=value, got {assignment!r}.")
+        value: Any = _parse(text, f"--set {assignment}")
+        for part in reversed(key.strip().split(".")):
+            value = {part: value}
+        merged = _merge(merged, value)
+    return validate(merged, "the settings")
+
+
+def validate(settings: dict[str, Any], what: str) -> Config:
+    """Check nested settings.
+
+    Raises:
+        InputError: names the first offending key, what it is and what is wrong with it.
+    """
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        given = f", got {first['input']!r}" if first["type"] not in ("missing", "extra_forbidden") else ""
+        raise InputError(f"{what}: {key}: {first['msg']}{given}.") from error
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        # An encoder is replaced, not merged: it has exactly one of three forms.
+        nested = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "encoder"
+        result[key] = _merge(result[key], value) if nested else value
+    return result
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"the settings file {path} does not exist.")
+    settings = _parse(path.read_text(), str(path))
+    if not isinstance(settings, dict):
+        raise InputError(f"{path} must hold sections (data, model, method, training), got {settings!r:.60}.")
+    return settings
+
+
+def _parse(text: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{what} is not valid YAML: {' '.join(str(error).split())}.") from error

@@ -1,0 +1,244 @@
+"""The run folder: what training hands over, written so that a kill at any moment leaves it loadable.
+
+    RUN/  config.yaml  card.json  model.safetensors  metrics.jsonl  last/ (what resume needs)  report/
+
+Every file is written under a temporary name and renamed. No pickle is ever read or written.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from adapt.build import rebuild
+from adapt.config import Config, validate
+from adapt.errors import InputError
+from adapt.labels import ClassList
+from adapt.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule
+from adapt.segmenter import Segmenter
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Card:
+    """`card.json`: everything about a run that is not a tensor."""
+
+    classes: dict[str, Any]
+    """As ClassList.to_dict."""
+    model: dict[str, Any]
+    """Recipe of `adapt.build.rebuild`."""
+    license_note: str
+    iterations: int
+    """Iterations trained so far."""
+    finished: bool
+    seed: int
+    versions: dict[str, str]
+    """Versions of the libraries that trained it."""
+    evaluation: dict[str, Any] = field(default_factory=dict)
+    """Scores on the labelled target set, if there was one, by strength of the post-hoc correction."""
+    format: int = FORMAT
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, checked and open for reading."""
+
+    path: Path
+    card: dict[str, Any]
+    config: Config
+    classes: ClassList
+
+    @cached_property
+    def tensors(self) -> dict[str, Tensor]:
+        """All tensors of model.safetensors."""
+        return read_tensors(self.path / "model.safetensors")
+
+    def segmenter(self, which: str = "student") -> Segmenter:
+        """The network in evaluation mode, "student" or "teacher", rebuilt without network access.
+
+        Raises:
+            InputError: the run has no such weights, or they do not fit its recipe.
+        """
+        state = part(self.tensors, which)
+        if not state:
+            raise InputError(f"{self.path} holds no {which}; source-only runs have a student only.")
+        segmenter = rebuild(self.card["model"], self.path)
+        try:
+            segmenter.load_state_dict(state)
+        except RuntimeError as error:
+            raise InputError(
+                f"{self.path}: the {which}'s weights do not fit the recipe in card.json "
+                f"({' '.join(str(error).split())[:200]})."
+            ) from error
+        return segmenter.eval()
+
+    def shift_statistics(self) -> ShiftStatistics:
+        """Statistics of the post-hoc correction.
+
+        Those of the final pass over the target where the run has one; of an unfinished online run, the
+        running ones.
+
+        Raises:
+            InputError: the run has neither.
+        """
+        final = part(self.tensors, "posthoc")
+        if final:
+            return ShiftStatistics.from_state(final)
+        running = part(self.tensors, "statistics")
+        if not running:
+            raise InputError(
+                f"{self.path} has no statistics to correct with (method.balance is "
+                f"{self.config.method.balance}); gather them with `adapt statistics {self.path}`."
+            )
+        statistics = new_statistics(self.config, len(self.classes))
+        statistics.load_state_dict(running)
+        domain = "source" if self.config.method.host == "source" else "target"
+        return statistics.shift_statistics(domain)
+
+    @property
+    def frames(self) -> list[Path]:
+        """Pictures of the target domain kept in the run, for checks and reports."""
+        return sorted((self.path / "report" / "frames").glob("*.png"))
+
+
+def new_statistics(config: Config, num_classes: int) -> LogitStatistics:
+    """Fresh running statistics as the settings ask for."""
+    method = config.method
+    rule = UpdateRule(method.em_steps, method.momentum, method.statistics_warmup, method.min_pixels)
+    return LogitStatistics(num_classes, components=method.components, rule=rule, eps=method.eps)
+
+
+def load_run(path: Path | str) -> Run:
+    """Open a run folder.
+
+    Raises:
+        InputError: not a run, incomplete, altered, or written by a newer version.
+    """
+    path = Path(path)
+    if not path.is_dir():
+        raise InputError(f"{path} is not a run folder: it does not exist; give what `adapt train -o` wrote.")
+    for name in ("card.json", "config.yaml", "model.safetensors"):
+        if not (path / name).is_file():
+            raise InputError(f"{path} is not a complete run folder: {name} is missing; train again.")
+    try:
+        card = json.loads((path / "card.json").read_text())
+        number = int(card["format"])
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(f"{path / 'card.json'} was altered or cut off ({error}).") from error
+    if number > FORMAT:
+        raise InputError(f"{path} has run format {number}, this version reads up to {FORMAT}; upgrade blda.")
+    try:
+        classes = ClassList.from_dict(card["classes"])
+        recipe = card["model"]["encoder"]
+        settings = yaml.safe_load((path / "config.yaml").read_text())
+    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
+        raise InputError(f"{path}: card.json or config.yaml was altered ({error}).") from error
+    if not isinstance(recipe, dict) or not isinstance(settings, dict):
+        raise InputError(
+            f"{path}: card.json or config.yaml was altered; restore them from the training machine."
+        )
+    return Run(path, card, validate(settings, str(path / "config.yaml")), classes)
+
+
+def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
+    """The tensors below "name." with that prefix taken off."""
+    prefix = name + "."
+    return {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+
+
+def prefixed(name: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Inverse of `part`."""
+    return {f"{name}.{key}": value for key, value in tensors.items()}
+
+
+def read_tensors(path: Path) -> dict[str, Tensor]:
+    """Read a safetensors file.
+
+    Raises:
+        InputError: missing, or cut off.
+    """
+    try:
+        return load_file(path)
+    except FileNotFoundError as error:
+        raise InputError(f"{path} does not exist.") from error
+    except SafetensorError as error:
+        raise InputError(
+            f"{path} is not a whole safetensors file ({error}); restore or write it again."
+        ) from error
+
+
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write a safetensors file atomically; tensors are copied to the CPU."""
+    plain = {key: value.detach().cpu().contiguous().clone() for key, value in tensors.items()}
+    with replacing(path) as temporary:
+        temporary.write_bytes(save(plain, metadata))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file atomically."""
+    with replacing(path) as temporary:
+        temporary.write_text(text)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary name beside `path`; rename on success, remove on failure (a full disk, Ctrl-C)."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        yield temporary
+        with temporary.open("rb") as file:
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def claim(path: Path, force: bool) -> None:
+    """Make sure that a new run may be written at `path`.
+
+    Raises:
+        InputError: something is there already, or the place cannot be written.
+    """
+    if path.exists() and not force:
+        raise InputError(
+            f"{path} exists already; choose another name, --resume it, or replace it with --force."
+        )
+    if path.exists() and not (path.is_dir() and (not any(path.iterdir()) or (path / "card.json").exists())):
+        raise InputError(f"{path} is not a run folder, so --force will not delete it; choose another name.")
+    parent = path.parent
+    parent.mkdir(parents=True, exist_ok=True)
+    if not os.access(parent, os.W_OK):
+        raise InputError(f"{parent} cannot be written; choose another place for the run.")
+
+
+@contextmanager
+def creating(path: Path) -> Iterator[Path]:
+    """Fill a new folder under a temporary name; it appears at `path` complete or not at all."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.mkdir()
+        yield temporary
+        if path.exists():
+            shutil.rmtree(path)
+        temporary.replace(path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def library_versions() -> dict[str, str]:
+    """Versions that a reader of the card needs to reproduce the run."""
+    import transformers
+
+    return {"torch": torch.__version__, "transformers": transformers.__version__}

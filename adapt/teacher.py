@@ -1,0 +1,50 @@
+"""The EMA teacher and its pseudo-labels (DACS, Tranheden et al. 2021)."""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from adapt.segmenter import Segmenter
+
+
+class PseudoLabels(NamedTuple):
+    """What the teacher says of target pictures."""
+
+    labels: Tensor
+    """[N, H, W] int64"""
+    weights: Tensor
+    """[N, H, W] q, the share of the picture's pixels above the confidence threshold."""
+
+
+def teacher_momentum(iteration: int, largest: float) -> float:
+    """alpha = min(1 - 1 / (t + 1), largest): a plain average at first, an exponential one later."""
+    return min(1 - 1 / (iteration + 1), largest)
+
+
+@torch.no_grad()
+def follow(teacher: Segmenter, student: Segmenter, momentum: float) -> None:
+    """teacher <- momentum * teacher + (1 - momentum) * student; batch-norm statistics are copied."""
+    for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
+        slow.lerp_(fast, 1 - momentum)
+    for slow, fast in zip(teacher.buffers(), student.buffers(), strict=True):
+        slow.copy_(fast)
+
+
+@torch.no_grad()
+def pseudo_label(teacher: Segmenter, pixels: Tensor, confidence: float) -> PseudoLabels:
+    """Label weakly augmented target crops.
+
+    Args:
+        teacher: in evaluation mode, so without dropout and drop path.
+        pixels: normalised, [N, 3, H, W].
+        confidence: softmax probability above which a pixel counts as confident.
+
+    The weight is taken per picture, so that it does not depend on what else is in the batch.
+    """
+    logits = teacher(pixels).float()
+    full = F.interpolate(logits, size=pixels.shape[2:], mode="bilinear", align_corners=False)
+    probability, labels = full.softmax(1).max(1)
+    share = (probability > confidence).float().mean((1, 2), keepdim=True)
+    return PseudoLabels(labels, share.expand_as(probability).contiguous())
