@@ -1,0 +1,49 @@
+# Everything a person or CI does here is a target; `make` alone lists them.
+
+PYTHON ?= python3
+VENV ?= .venv
+PIP_ARGS ?=
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip install $(PIP_ARGS) -c constraints.txt
+
+export PIP_DISABLE_PIP_VERSION_CHECK := 1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup lint test bench clean
+
+help:  ## list the targets
+	@echo "usage: make TARGET"
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
+	@echo "PYTHON=python3.12 chooses the interpreter, PIP_ARGS='...' adds options to every pip install."
+
+# Stamps lie in the environment, so that removing it removes them: done once, and again when pins change.
+$(VENV)/setup.stamp: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, but '$(PYTHON)' is $$($(PYTHON) --version 2>&1 || true);" \
+	       "install one and name it: make setup PYTHON=python3.11" >&2; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' || { \
+	  echo "Python's venv module is missing; on Debian and Ubuntu: apt-get install python3-venv" >&2; exit 2; }
+	test -x $(PY) || $(PYTHON) -m venv $(VENV)
+	$(PIP) -e '.[adapt,export,serve,cpu]'
+	@touch $@
+
+$(VENV)/dev.stamp: $(VENV)/setup.stamp
+	$(PIP) -e '.[adapt,export,serve,cpu,dev]'
+	@touch $@
+
+setup: $(VENV)/setup.stamp  ## make the environment .venv with pinned packages
+
+lint: $(VENV)/dev.stamp  ## style and types
+	$(PY) -m ruff check
+	$(PY) -m ruff format --check
+	$(PY) -m mypy
+
+test: lint  ## lint, then all tests
+	$(PY) -m pytest -n 2
+
+bench: $(VENV)/dev.stamp  ## measure what the README claims; fails if a number is missed
+	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
+
+clean:  ## remove what the targets made, except the environment
+	rm -rf demo camvid bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find adapt export serve tests -name __pycache__ -prune -exec rm -rf {} +
