@@ -1,1 +1,17 @@
 """Serving: runs deployable graphs on images and videos. Never imports torch, onnx, adapt or export."""
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from serve.segmenter import Segmentation, Segmenter
+
+__all__ = ["Segmentation", "Segmenter"]
+
+
+def __getattr__(name: str) -> Any:
+    """`from serve import Segmenter`, loaded on first use so that `serve --help` stays light."""
+    if name in __all__:
+        from serve import segmenter
+
+        return getattr(segmenter, name)
+    raise AttributeError(f"module 'serve' has no attribute {name!r}")

@@ -1,0 +1,60 @@
+"""One stage of a pipeline in its own thread."""
+
+import threading
+from collections.abc import Generator
+from queue import Full, Queue
+from typing import TypeVar
+
+Item = TypeVar("Item")
+
+_POLL = 0.1  # seconds between looks at the stop signal while the queue is full
+
+
+class _End:
+    """The generator is exhausted, or has raised `error`."""
+
+    def __init__(self, error: BaseException | None) -> None:
+        self.error = error
+
+
+def background(items: Generator[Item], ahead: int) -> Generator[Item]:
+    """Yield what `items` yields, while a thread computes up to `ahead` items more.
+
+    Order is kept, an exception of `items` is raised here at its place, and closing this generator closes
+    `items` (in the thread that runs it) and waits for the thread. So stages nest, and one `close` at the end
+    of the line stops them all. Threads overlap because decoding, inference and drawing release the GIL.
+    """
+    queue: Queue[Item | _End] = Queue(ahead)
+    stop = threading.Event()
+
+    def hand_over(item: Item | _End) -> bool:
+        while not stop.is_set():
+            try:
+                queue.put(item, timeout=_POLL)
+                return True
+            except Full:
+                continue
+        return False
+
+    def work() -> None:
+        error: BaseException | None = None
+        try:
+            for item in items:
+                if not hand_over(item):
+                    break
+        except BaseException as raised:  # handed to the consumer, whose thread can act on it
+            error = raised
+        finally:
+            items.close()
+            hand_over(_End(error))
+
+    thread = threading.Thread(target=work, name=f"background {items!r}", daemon=True)
+    thread.start()
+    try:
+        while not isinstance(item := queue.get(), _End):
+            yield item
+        if item.error is not None:
+            raise item.error
+    finally:
+        stop.set()
+        thread.join()

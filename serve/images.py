@@ -1,0 +1,91 @@
+"""Reading pictures of any sort as 8-bit RGB, and writing label maps and pictures."""
+
+from collections.abc import Iterator, Sequence
+from glob import glob
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.errors import InputError
+from serve.files import replacing
+
+SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif", ".gif"}
+)
+_JPEG_QUALITY = 92
+
+
+def find_images(inputs: Sequence[str]) -> list[Path]:
+    """Files, folders (the pictures right inside, by suffix, in order of name) and glob patterns, as given.
+
+    Raises:
+        InputError: an input that does not exist or matches nothing, or two pictures with the same stem, whose
+            results would overwrite each other.
+    """
+    found: dict[Path, None] = {}  # a dict keeps the order and drops repetitions
+    for given in inputs:
+        matches = list(_matches(given))
+        if not matches:
+            raise InputError(
+                f"{given} holds no picture; give picture files, a folder of them or a quoted pattern."
+            )
+        found.update(dict.fromkeys(matches))
+    stems: dict[str, Path] = {}
+    for path in found:
+        other = stems.setdefault(path.stem, path)
+        if other != path:
+            raise InputError(
+                f"{other} and {path} would both be written as {path.stem}; segment them into two folders."
+            )
+    return list(found)
+
+
+def _matches(given: str) -> Iterator[Path]:
+    path = Path(given)
+    if path.is_dir():
+        yield from sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
+    elif path.exists():
+        yield path
+    else:
+        yield from sorted(p for p in map(Path, glob(given, recursive=True)) if p.is_file())  # noqa: PTH207
+
+
+def read_image(path: Path) -> NDArray[np.uint8]:
+    """Decode a picture to uint8 [H, W, 3] RGB, turned upright by its EXIF orientation.
+
+    Grey becomes three equal channels, 16 bits are scaled to 8, alpha is dropped (the colours below it count).
+
+    Raises:
+        InputError: unreadable, truncated, not a picture, or floating-point pixels (of unknown range).
+    """
+    try:
+        data = np.frombuffer(path.read_bytes(), np.uint8)
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}.") from error
+    # OpenCV would print its reasons for a failed decode to stderr; we say it in one sentence.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        # These flags keep 16 bits and apply the EXIF orientation; IMREAD_UNCHANGED would ignore the latter.
+        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+    except cv2.error:
+        decoded = None
+    if decoded is None:
+        raise InputError(f"{path} is not a picture that can be decoded: another format or truncated.")
+    if decoded.dtype == np.uint16:
+        decoded = cv2.convertScaleAbs(decoded, alpha=255 / 65535)
+    if decoded.dtype != np.uint8:
+        raise InputError(f"{path} has {decoded.dtype} pixels; convert it to 8 or 16 bits per channel.")
+    rgb: NDArray[np.uint8] = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
+    return rgb
+
+
+def write_image(path: Path, image: NDArray[Any]) -> None:
+    """Write uint8 RGB [H, W, 3] or labels, uint8 or uint16 [H, W], in the format that the suffix names."""
+    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == ".jpg" else []
+    _, encoded = cv2.imencode(path.suffix, bgr, options)
+    with replacing(path) as temporary:
+        temporary.write_bytes(encoded.tobytes())

@@ -1,0 +1,139 @@
+"""Opens a deployable graph in ONNX Runtime and says what it really runs on."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from serve.card import GraphInfo, from_metadata
+from serve.errors import InputError
+
+Provider = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
+PROVIDERS: tuple[str, ...] = get_args(Provider)
+
+_EXECUTION_PROVIDERS = {
+    "tensorrt": "TensorrtExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "openvino": "OpenVINOExecutionProvider",
+    "cpu": "CPUExecutionProvider",
+}
+# TensorRT is not among them: it builds an engine for minutes, which nobody should meet by surprise.
+_AUTO = ("cuda", "openvino", "cpu")
+_QUIET = 3  # ONNX Runtime's log level "error": what goes wrong is said once, by us
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """One input or output of a graph."""
+
+    name: str
+    dtype: str
+    """ONNX type in words, such as `uint8`."""
+    shape: tuple[int | str, ...]
+    """Sizes; a name stands for a size that may change from call to call."""
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """An open graph. `session.run` may be called from several threads at once."""
+
+    path: Path
+    info: GraphInfo
+    session: Any
+    """onnxruntime.InferenceSession"""
+    provider: str
+    """The provider that the session really uses first: cpu, cuda, tensorrt or openvino."""
+    inputs: tuple[Tensor, ...]
+    """Includes the optional input `tau`, where the graph has it."""
+    outputs: tuple[Tensor, ...]
+
+
+def open_runtime(path: str | Path, provider: Provider = "auto", threads: int | None = None) -> Runtime:
+    """Open the graph file at `path`.
+
+    Args:
+        provider: what to run on. `auto` takes the best one that works; a named one is used or refused,
+            never replaced silently.
+        threads: CPU threads inside one run; None leaves the choice to ONNX Runtime (one per core).
+
+    Raises:
+        InputError: no such file, not an ONNX graph, truncated, without our metadata, with metadata of a newer
+            schema, or a provider that does not work here.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path} is not a file; give a model made by `blda export onnx`.")
+    ort = _onnxruntime()
+    session = _open_session(ort, path, provider, threads)
+    info = from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
+    inputs = _tensors(session.get_inputs() + session.get_overridable_initializers())
+    outputs = _tensors(session.get_outputs())
+    if "image" not in {t.name for t in inputs} or "labels" not in {t.name for t in outputs}:
+        raise InputError(
+            f"{path} has blda metadata but not the input `image` and the output `labels`; it was "
+            "altered after the export, so export it again."
+        )
+    return Runtime(path, info, session, _used(session), inputs, outputs)
+
+
+def _onnxruntime() -> Any:
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise InputError(
+            "ONNX Runtime is not installed; run `pip install 'blda[cpu]'`, or `'blda[gpu]'` for CUDA."
+        ) from error
+    return onnxruntime
+
+
+def _open_session(ort: Any, path: Path, provider: Provider, threads: int | None) -> Any:
+    available = ort.get_available_providers()
+    wanted = _AUTO if provider == "auto" else (provider,)
+    chosen = [_EXECUTION_PROVIDERS[name] for name in wanted if _EXECUTION_PROVIDERS[name] in available]
+    if not chosen:
+        raise InputError(
+            f"--provider {provider} is not in this build of ONNX Runtime, which has {_names(available)}; "
+            "install the build that has it (`blda[gpu]` for CUDA and TensorRT) or use --provider auto."
+        )
+    options = ort.SessionOptions()
+    options.log_severity_level = _QUIET
+    if threads is not None:
+        options.intra_op_num_threads = threads
+    if _EXECUTION_PROVIDERS["cpu"] not in chosen:
+        chosen.append(_EXECUTION_PROVIDERS["cpu"])  # for the few operators that others leave out
+    try:
+        session = ort.InferenceSession(str(path), options, providers=chosen)
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        raise InputError(
+            f"{path} can't be opened as an ONNX graph, so it is something else, truncated or newer than ONNX "
+            f"Runtime {ort.__version__}; export it again ({_first_line(error)})."
+        ) from error
+    if provider != "auto" and _used(session) != provider:
+        raise InputError(
+            f"--provider {provider} was asked for, but ONNX Runtime could only start {_used(session)} here; "
+            "check the driver and its libraries, or use --provider auto."
+        )
+    return session
+
+
+def _used(session: Any) -> str:
+    """The first provider of the session. Being available, or asked for, does not mean being used."""
+    return _names(session.get_providers()[:1])
+
+
+def _names(providers: list[str]) -> str:
+    ours = {theirs: name for name, theirs in _EXECUTION_PROVIDERS.items()}
+    return ", ".join(ours.get(p, p.removesuffix("ExecutionProvider").lower()) for p in providers)
+
+
+def _tensors(values: list[Any]) -> tuple[Tensor, ...]:
+    def size(value: Any) -> int | str:
+        return value if isinstance(value, int) else str(value or "any")
+
+    return tuple(
+        Tensor(v.name, v.type.removeprefix("tensor(").removesuffix(")"), tuple(size(s) for s in v.shape))
+        for v in values
+    )
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().split("\n")[0].removesuffix(".")

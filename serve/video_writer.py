@@ -1,0 +1,118 @@
+"""Encodes frames to H.264 in an mp4 that plays in browsers, with the audio of the source."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from fractions import Fraction
+from pathlib import Path
+from typing import Any, Self
+
+import av
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from serve.errors import InputError
+
+_COPIED_AUDIO = frozenset({"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"})
+"""Codecs that mp4 holds and players know; all others become AAC."""
+_AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
+_BT709 = 1
+_LIMITED = 1
+
+
+class VideoWriter:
+    """An mp4 file being written; leaving the `with` block finishes and checks it."""
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        height: int,
+        width: int,
+        time_base: Fraction,
+        rate: Fraction,
+        crf: int,
+        sample_aspect_ratio: Fraction = Fraction(1),
+        audio: Sequence[Any] = (),
+    ) -> None:
+        """Open `path` for frames of `height` x `width` pixels.
+
+        H.264 in 4:2:0 needs even sides: an odd one grows by a pixel that repeats the border.
+
+        Args:
+            time_base: seconds per unit of the times that frames are given.
+            rate: average frames per second (for the encoder's rate control only).
+            crf: x264's quality, 0 (lossless) to 51 (worst).
+            audio: av audio streams of the source, whose packets will be given to `write_audio`.
+        """
+        self._path = path
+        self._odd = (height % 2, width % 2)
+        self._time_base = time_base
+        self._frames = 0
+        self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
+        options = {"crf": str(crf), "preset": "veryfast"}
+        self._video = self._container.add_stream("libx264", rate=rate, options=options)
+        self._video.width, self._video.height = width + width % 2, height + height % 2
+        self._video.pix_fmt = "yuv420p"
+        context = self._video.codec_context
+        context.time_base = time_base
+        context.sample_aspect_ratio = sample_aspect_ratio
+        context.colorspace = context.color_primaries = context.color_trc = _BT709
+        context.color_range = _LIMITED
+        self._copied_audio: dict[int, Any] = {}  # by the index that the stream has in the source
+        self._encoded_audio: dict[int, Any] = {}
+        for stream in audio:
+            if stream.codec_context.name in _COPIED_AUDIO:
+                self._copied_audio[stream.index] = self._container.add_stream_from_template(stream)
+            else:
+                self._encoded_audio[stream.index] = self._add_aac(stream)
+
+    def write_frame(self, pixels: NDArray[np.uint8], pts: int, duration: int) -> None:
+        """Append uint8 [H, W, 3] RGB, shown from `pts` for `duration` units (0: until the next one)."""
+        if any(self._odd):
+            pixels = cv2.copyMakeBorder(pixels, 0, self._odd[0], 0, self._odd[1], cv2.BORDER_REPLICATE)
+        frame = av.VideoFrame.from_numpy_buffer(pixels, format="rgb24").reformat(
+            format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED
+        )
+        frame.pts, frame.time_base, frame.duration = pts, self._time_base, duration
+        self._container.mux(self._video.encode(frame))
+        self._frames += 1
+
+    def write_audio(self, packet: Any) -> None:
+        """Append a packet of one of the source's audio streams: as it is, or as AAC."""
+        index = packet.stream.index
+        if index in self._copied_audio:
+            packet.stream = self._copied_audio[index]
+            self._container.mux(packet)
+        else:
+            for frame in packet.decode():
+                self._container.mux(self._encoded_audio[index].encode(frame))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, failure: type[BaseException] | None, *_: object) -> None:
+        """Finish the file and count its frames, as a full disk may show nowhere else.
+
+        After a failure inside the block, only let go of the file.
+
+        Raises:
+            InputError: the file does not hold every frame.
+        """
+        if failure is not None:
+            with suppress(av.error.FFmpegError, OSError):  # the failure itself is the one to hear of
+                self._container.close()
+            return
+        for stream in (self._video, *self._encoded_audio.values()):
+            self._container.mux(stream.encode(None))
+        self._container.close()
+        with av.open(str(self._path)) as written:
+            found = written.streams.video[0].frames
+        if found != self._frames:
+            raise InputError(f"only {found} of {self._frames} frames reached the file; is the disk full?")
+
+    def _add_aac(self, source: Any) -> Any:
+        rate = next((r for r in _AAC_RATES if r <= source.codec_context.sample_rate), _AAC_RATES[-1])
+        stream = self._container.add_stream("aac", rate=rate)
+        stream.codec_context.layout = source.codec_context.layout
+        return stream
