@@ -1,0 +1,174 @@
+"""The rooms' walls: who may import whom, what each may install, and that `--help` starts at once."""
+
+import ast
+import resource
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+ROOMS = {"adapt": {"adapt"}, "export": {"adapt", "export", "serve"}, "serve": {"serve"}}
+"""Which of our rooms each may import."""
+EXTRAS = {
+    "adapt": ["adapt"],
+    "export": ["adapt", "export", "serve", "cpu"],
+    "serve": ["serve", "cpu", "demo"],
+}
+"""Which extras of pyproject.toml each room's imports come from, besides the base dependencies."""
+IMPORT_NAMES = {"opencv-python-headless": "cv2", "pyyaml": "yaml"}
+USED_BY_OTHERS = {"tensorboard": "torch.utils.tensorboard", "onnxscript": "torch.onnx.export"}
+"""Declared packages that no file of ours imports, and what of theirs does."""
+HEAVY = [
+    "numpy",
+    "torch",
+    "transformers",
+    "kornia",
+    "matplotlib",
+    "cv2",
+    "av",
+    "onnx",
+    "onnxruntime",
+    "gradio",
+]
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+
+
+def imports_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, top-level module) of every import, also those inside functions and by name."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute, so that the walls can be read"
+            yield node.lineno, (node.module or "").split(".")[0]
+        elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
+            names = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
+            yield from ((node.lineno, str(name).split(".")[0]) for name in names)
+
+
+def foreign_imports(files: list[Path], allowed: set[str]) -> list[str]:
+    """Imports outside the standard library and `allowed`, as file:line module."""
+    known = allowed | sys.stdlib_module_names
+    return [
+        f"{path.name}:{line} {module}"
+        for path in files
+        for line, module in imports_of(ast.parse(path.read_text()))
+        if module not in known
+    ]
+
+
+def declared(extras: list[str]) -> set[str]:
+    """Import names of the base dependencies and of some extras."""
+    names = set()
+    for requirement in sum(
+        (PROJECT["optional-dependencies"][extra] for extra in extras), PROJECT["dependencies"]
+    ):
+        if not requirement.startswith("blda["):
+            package = requirement.split(">")[0].split("=")[0].split("<")[0].strip()
+            names.add(IMPORT_NAMES.get(package, package.replace("-", "_")))
+    return names
+
+
+def modules(room: str) -> list[Path]:
+    return sorted((ROOT / room).rglob("*.py"))
+
+
+@pytest.mark.parametrize("room", ROOMS)
+def test_a_room_imports_only_what_its_door_allows(room):
+    assert len(modules(room)) >= 3
+    assert foreign_imports(modules(room), ROOMS[room] | declared(EXTRAS[room])) == []
+
+
+def test_the_serving_room_declares_nothing_heavy_itself():
+    assert declared(["serve", "cpu"]).isdisjoint(
+        {"torch", "onnx", "transformers", "gradio", "adapt", "export"}
+    )
+
+
+def test_the_umbrella_imports_only_click():
+    assert foreign_imports([ROOT / "blda.py"], {"click"}) == []
+
+
+def test_every_declared_package_is_used():
+    """A dependency nobody imports costs every user an install."""
+    used = {
+        module
+        for room in ROOMS
+        for path in modules(room)
+        for _, module in imports_of(ast.parse(path.read_text()))
+    }
+    assert declared(["adapt", "export", "serve", "cpu"]) - used - set(USED_BY_OTHERS) == set()
+
+
+def test_the_walker_sees_imports_wherever_they_hide(tmp_path):
+    hidden = tmp_path / "hidden.py"
+    hidden.write_text(
+        "import json\nimport click\n"
+        "def f():\n    import torch.nn as nn\n    from onnx.helper import make_node\n"
+        "def g():\n    importlib.import_module('export.fold')\n"
+    )
+    expected = ["hidden.py:4 torch", "hidden.py:5 onnx", "hidden.py:7 export"]
+    assert sorted(foreign_imports([hidden], {"click"})) == expected
+
+
+COMMANDS = ["adapt", "export", "serve", "blda", "blda adapt", "blda export", "blda serve"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_starts_at_once(command):
+    """Processor time of the whole process, so that a busy machine does not decide the test."""
+    spent = []
+    for _ in range(3):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        run = subprocess.run(
+            [sys.executable, "-m", *command.split(), "--help"], capture_output=True, text=True, cwd=ROOT
+        )
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        assert run.returncode == 0, run.stderr
+        assert run.stdout.startswith("Usage:") and "Commands:" in run.stdout
+        spent.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    assert min(spent) < 0.5, f"{command} --help took {spent} s"
+
+
+HELP_OF_EVERYTHING = """
+import sys, importlib, click
+def show(command, context):
+    command.get_help(context)
+    for name in getattr(command, "commands", {}):
+        child = command.get_command(context, name)
+        show(child, click.Context(child, info_name=name, parent=context))
+main = importlib.import_module(sys.argv[1]).main
+show(main, click.Context(main, info_name=sys.argv[1]))
+print(*[name for name in sys.argv[2:] if name in sys.modules])
+"""
+
+
+@pytest.mark.parametrize("module", ["adapt.cli", "export.cli", "serve.cli", "blda"])
+def test_help_of_every_command_imports_no_heavy_library(module):
+    run = subprocess.run(
+        [sys.executable, "-c", HELP_OF_EVERYTHING, module, *HEAVY], capture_output=True, text=True, cwd=ROOT
+    )
+    assert run.returncode == 0, run.stderr
+    assert run.stdout.split() == []
+
+
+WITHOUT_THE_OTHERS = """
+import sys, importlib
+for name in ["torch", "onnx", "transformers", "adapt", "export"]:
+    sys.modules[name] = None  # importing it now fails
+for name in sys.argv[1:]:
+    importlib.import_module(name)
+"""
+
+
+def test_the_serving_room_works_where_the_others_are_not_installed():
+    names = [f"serve.{path.stem}" for path in modules("serve") if path.stem != "__main__"]
+    run = subprocess.run(
+        [sys.executable, "-c", WITHOUT_THE_OTHERS, *names], capture_output=True, text=True, cwd=ROOT
+    )
+    assert run.returncode == 0, run.stderr
