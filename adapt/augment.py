@@ -75,7 +75,7 @@ def random_resized_crop(
 def crop_with_class(
     sample: Sample, class_id: int, size: Size, min_pixels: int, generator: np.random.Generator
 ) -> Sample:
-    """A window of `size` with at least min_pixels of the class, or the best of ten (DAFormer's rare-class crop).
+    """A window of `size` with at least min_pixels of the class, or the best of ten (as in DAFormer).
 
     Every window is drawn around a random pixel of the class: DAFormer draws blindly and may miss the class in
     all ten. A sample without the class gives a plain random crop.
@@ -149,7 +149,7 @@ def class_mix(
     weights: Tensor,
     generator: torch.Generator,
 ) -> Mixed:
-    """ClassMix (Olsson et al. 2021) as DACS uses it: half of a source image's classes, rounded up, are pasted.
+    """ClassMix (Olsson et al. 2021) as in DACS: half of a source image's classes, rounded up, are pasted.
 
     Image n of the source is pasted on image n of the target. Ignored source pixels never are.
     source_images, target_images: [N, 3, H, W].  source_labels, pseudo_labels: [N, H, W] train ids.
