@@ -96,9 +96,9 @@ def _new_encoder(model: Model) -> tuple[nn.Module, dict[str, Any], str]:
     else:
         assert encoder.pretrained is not None
         built = _from_pretrained(encoder.pretrained)
-        note = _license_note(encoder.pretrained, built.model.config.model_type)
-    config = built.model.config.to_dict()
-    return built, {"encoder": config}, note
+        note = _license_note(encoder.pretrained)
+    config: Any = built.model.config
+    return built, {"encoder": config.to_dict()}, note
 
 
 def _from_factory(file: str, function: str) -> nn.Module:
@@ -159,7 +159,7 @@ def _pyramid(config: Any, given: dict[str, Any]) -> Any:
     return config
 
 
-def _license_note(name: str, kind: str) -> str:
-    if kind == "segformer":
+def _license_note(name: str) -> str:
+    if "mit-b" in name or "segformer" in name:
         return f"{name}: MiT weights are licensed for non-commercial use by their owner"
     return f"{name}: see the licence on the model's page"

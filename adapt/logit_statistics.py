@@ -66,7 +66,8 @@ def logit_histogram(logits: Tensor, labels: Tensor) -> Histogram:
     # Left-out pixels go to a row of their own that is dropped: no boolean indexing, no device sync.
     row = torch.where(counted, labels, classes).unsqueeze(1)
     channel = torch.arange(classes, device=logits.device, dtype=torch.int32).view(1, -1, 1, 1)
-    index = position.clamp_(0, BINS - 1).int()
+    # A NaN has no bin; it lands in the first, and the loss that it makes stops the training.
+    index = position.nan_to_num_(0).clamp_(0, BINS - 1).int()
     index += (row * classes + channel) * BINS
     counts = torch.bincount(index.flatten(), minlength=(classes + 1) * classes * BINS)
     return Histogram(counts.view(classes + 1, classes, BINS)[:classes].float(), outside)

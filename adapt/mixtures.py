@@ -22,7 +22,7 @@ class Mixture(NamedTuple):
     def to(self, target: torch.device | torch.dtype) -> "Mixture":
         return Mixture(*(parameter.to(target) for parameter in self))
 
-    def select(self, index: Tensor | int | tuple[slice | int, ...]) -> "Mixture":
+    def select(self, index: Tensor | int | tuple[Tensor | slice | int, ...]) -> "Mixture":
         """Index the batch dimensions of all three parameters alike."""
         return Mixture(*(parameter[index] for parameter in self))
 

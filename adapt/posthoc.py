@@ -79,7 +79,7 @@ def _source_histograms(
 
 
 def _logits_inside(segmenter: Segmenter, image: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits [1, C, h, w] and a mask [1, h, w] of the decoder pixels that lie on the picture, not its padding."""
+    """Logits [1, C, h, w], and which decoder pixels [1, h, w] lie on the picture, not on its padding."""
     height, width = image.shape[1:3]
     logits = segmenter.logits(image)
     stride = segmenter.output_stride

@@ -5,7 +5,7 @@ own; the two decoders are SegFormer's all-MLP head and DAFormer's context-aware 
 """
 
 from itertools import pairwise
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -32,7 +32,7 @@ class SegformerEncoder(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
-        config = model.config
+        config: Any = model.config
         self.channels = tuple(config.hidden_sizes)
         strides = torch.tensor(config.strides).cumprod(0)
         self.strides = tuple(int(s) for s in strides)
@@ -44,7 +44,7 @@ class SegformerEncoder(nn.Module):
 class BackboneEncoder(nn.Module):
     """Any `transformers` backbone: ResNet, ConvNeXt V2, Swin, PVT v2 and others."""
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
         self.channels = tuple(model.channels)
@@ -99,7 +99,8 @@ class SegformerDecoder(nn.Module):
         self.fuse = ConvNormReLU(len(channels) * width, width)
 
     def forward(self, features: list[Tensor]) -> Tensor:
-        return self.fuse(self.embed(features))
+        fused: Tensor = self.fuse(self.embed(features))
+        return fused
 
 
 class DaformerDecoder(nn.Module):
@@ -127,7 +128,8 @@ class DaformerDecoder(nn.Module):
 
     def forward(self, features: list[Tensor]) -> Tensor:
         embedded = self.embed(features)
-        return self.fuse(torch.cat([branch(embedded) for branch in self.branches], 1))
+        fused: Tensor = self.fuse(torch.cat([branch(embedded) for branch in self.branches], 1))
+        return fused
 
 
 class Segmenter(nn.Module):
@@ -158,7 +160,6 @@ class Segmenter(nn.Module):
         self.dropout = nn.Dropout2d(dropout)
         self.classify = nn.Conv2d(width, num_classes, 1)
         nn.init.normal_(self.classify.weight, std=0.01)
-        nn.init.zeros_(self.classify.bias)
         self.num_classes = num_classes
         self.mean = mean
         self.std = std
@@ -168,7 +169,8 @@ class Segmenter(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [N, 3, H, W], H and W multiples of `stride` -> logits [N, C, h, w]."""
-        return self.classify(self.dropout(self.fused(pixels)))
+        logits: Tensor = self.classify(self.dropout(self.fused(pixels)))
+        return logits
 
     def fused(self, pixels: Tensor) -> Tensor:
         """The decoder's fused features [N, width, h, w]."""
@@ -193,7 +195,8 @@ class Segmenter(nn.Module):
         """
         height, width = images.shape[1:3]
         pixels = self.normalise(images.permute(0, 3, 1, 2).float() / 255)
-        return self(F.pad(pixels, (0, -width % self.stride, 0, -height % self.stride)))
+        logits: Tensor = self(F.pad(pixels, (0, -width % self.stride, 0, -height % self.stride)))
+        return logits
 
 
 class TrainingOutput(NamedTuple):

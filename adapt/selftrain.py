@@ -120,7 +120,8 @@ def _density_loss(
     stride = segmenter.output_stride
     if from_target is None:
         from_target = torch.zeros_like(labels, dtype=torch.bool)
-    rows = _rows(*(labels_at_stride(t, stride) for t in (labels, from_target)), segmenter.num_classes)
+    at_stride, own = labels_at_stride(labels, stride), labels_at_stride(from_target, stride)
+    rows = _rows(at_stride, own, segmenter.num_classes)
     positive, seen = _positive_rows(balance.statistics)
     counted = (rows >= 0) & seen[rows.clamp_min(0)]
     density = cumulative_density(positive, output.logits.detach(), rows.clamp_min(0))

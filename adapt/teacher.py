@@ -28,8 +28,8 @@ def follow(teacher: Segmenter, student: Segmenter, momentum: float) -> None:
     """teacher <- momentum * teacher + (1 - momentum) * student; batch-norm statistics are copied."""
     for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
         slow.lerp_(fast, 1 - momentum)
-    for slow, fast in zip(teacher.buffers(), student.buffers(), strict=True):
-        slow.copy_(fast)
+    for kept, current in zip(teacher.buffers(), student.buffers(), strict=True):
+        kept.copy_(current)
 
 
 @torch.no_grad()

@@ -1,0 +1,152 @@
+"""Command line of the adaptation room. Heavy imports wait until a command runs."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from adapt.errors import Group, InputError
+
+FOLDER = click.Path(path_type=Path)
+Strength = click.FloatRange(0, 2)
+
+
+@click.group(cls=Group)
+def main() -> None:
+    """Adapt a segmenter to a target domain without labels there."""
+
+
+@main.command("sample-data")
+@click.argument("out", type=FOLDER)
+@click.option("--seed", default=0, show_default=True, help="Another seed gives other streets.")
+@click.option("--force", is_flag=True, help="Replace OUT if it exists.")
+def sample_data(out: Path, seed: int, force: bool) -> None:
+    """Write two synthetic street domains and a clip to OUT.
+
+    The source is labelled, the target is not; target_eval holds labels for evaluation only.
+    """
+    from adapt.run import creating
+    from adapt.sample import make_sample
+
+    if out.exists() and not force:
+        raise InputError(f"{out} exists already; choose another name, or replace it with --force.")
+    if out.exists() and not (out / "classes.yaml").exists():
+        raise InputError(f"{out} is not sample data, so --force will not delete it; choose another name.")
+    out.parent.mkdir(parents=True, exist_ok=True)
+    with creating(out) as folder:
+        make_sample(folder, seed)
+    click.echo(f"wrote {out}/source, {out}/target, {out}/target_eval, {out}/target.mp4, {out}/classes.yaml")
+    click.echo(f"next: adapt train --preset demo --source {out}/source --target {out}/target -o run")
+
+
+@main.command()
+@click.option("-o", "--output", type=FOLDER, help="Run folder to write.")
+@click.option("--source", type=FOLDER, help="Labelled folder: images/ and labels/.")
+@click.option("--target", type=FOLDER, multiple=True, help="Folder of unlabelled images, or videos (repeat).")
+@click.option("--classes", type=FOLDER, help="Class file; by default classes.yaml in or beside the source.")
+@click.option("--evaluate", type=FOLDER, help="Labelled target folder, for evaluation only.")
+@click.option("--preset", help="Named starting point of the settings.")
+@click.option("--config", type=FOLDER, help="YAML file of settings.")
+@click.option(
+    "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="One setting (repeat)."
+)
+@click.option("--resume", type=FOLDER, metavar="RUN", help="Continue an interrupted run.")
+@click.option("--force", is_flag=True, help="Replace the run folder if it exists.")
+def train(resume: Path | None, output: Path | None, force: bool, **options: Any) -> None:
+    """Train on the labelled source and the unlabelled target, with balanced learning."""
+    if resume is not None and (output or force or any(options.values())):
+        raise InputError("--resume continues a run with the settings in its folder; give no other option.")
+    if resume is None and output is None:
+        raise InputError("name the run folder to write with -o, or continue one with --resume.")
+
+    from adapt.start import new_trainer, resumed_trainer
+
+    if resume is not None:
+        trainer = resumed_trainer(resume)
+    else:
+        assert output is not None
+        trainer = new_trainer(_config(**options), output, force)
+    folder = trainer.folder
+    if not trainer.train():
+        click.echo(f"stopped at iteration {trainer.iteration}; continue with: adapt train --resume {folder}")
+        raise SystemExit(130)
+    click.echo(f"wrote {folder}")
+    correction = "--without-correction" if trainer.posthoc is None else "--with-correction"
+    click.echo(f"next: blda export onnx {folder} {correction} -o model.onnx")
+
+
+@main.command("eval")
+@click.argument("run", type=FOLDER)
+@click.option("--data", type=FOLDER, required=True, help="Labelled folder.")
+@click.option("--tau", "taus", type=Strength, multiple=True, help="Strength of the correction (repeat).")
+@click.option("--teacher", is_flag=True, help="Evaluate the EMA teacher instead of the student.")
+@click.option("--json", "json_path", type=FOLDER, help="Also write the scores to this file.")
+def evaluate(run: Path, data: Path, taus: tuple[float, ...], teacher: bool, json_path: Path | None) -> None:
+    """Score a run on labelled data: IoU, accuracy and bias, uncorrected and corrected."""
+    import json
+
+    from adapt.evaluate import format_scores
+    from adapt.inspection import score
+    from adapt.run import load_run, write_text
+
+    opened = load_run(run)
+    scores = score(opened, data, taus, "teacher" if teacher else "student")
+    columns = {"uncorrected" if tau == 0 else f"tau {tau:g}": value for tau, value in scores.items()}
+    click.echo(format_scores(opened.classes.names, columns))
+    if json_path is not None:
+        record = {
+            "classes": list(opened.classes.names),
+            "tau": {f"{tau:g}": value.to_dict() for tau, value in scores.items()},
+        }
+        write_text(json_path, json.dumps(record, indent=2) + "\n")
+        click.echo(f"wrote {json_path}")
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
+@click.option("--data", type=FOLDER, help="Labelled folder; without it the bias is the label-free estimate.")
+@click.option("--tau", default=0.2, show_default=True, type=Strength, help="Strength to compare with.")
+@click.option("-o", "--output", type=FOLDER, help="Folder for the pictures; by default RUN/report.")
+def bias(run: Path, data: Path | None, tau: float, output: Path | None) -> None:
+    """Show which classes a run over- and under-predicts, as a table and as pictures."""
+    from adapt.inspection import bias_report
+    from adapt.run import load_run
+
+    report = bias_report(load_run(run), data, tau, output or run / "report")
+    click.echo(report.table)
+    for path in report.pictures:
+        click.echo(f"wrote {path}")
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
+@click.option("--target", type=FOLDER, multiple=True, help="Images or videos; default: the run's own.")
+@click.option("--source-free", is_flag=True, help="Pool the anchors from the target; needs no source data.")
+def statistics(run: Path, target: tuple[Path, ...], source_free: bool) -> None:
+    """Gather the post-hoc correction's statistics anew, without training.
+
+    Balances a finished run for another place: give that place's footage as --target.
+    """
+    from adapt.inspection import gather
+
+    classes = gather(run, target, source_free)
+    click.echo(f"wrote {run}/model.safetensors")
+    if classes:
+        click.echo(f"too few pixels, so left uncorrected: {', '.join(classes)}")
+
+
+def _config(
+    source: Path | None,
+    target: tuple[Path, ...],
+    classes: Path | None,
+    evaluate: Path | None,
+    preset: str | None,
+    config: Path | None,
+    assignments: tuple[str, ...],
+) -> Any:
+    """Settings from the options of `train`."""
+    from adapt.config import load_config
+
+    named = {"source": source, "target": target or None, "classes": classes, "evaluate": evaluate}
+    data = {key: value for key, value in named.items() if value is not None}
+    return load_config(preset, config, assignments, {"data": data})

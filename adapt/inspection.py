@@ -1,0 +1,129 @@
+"""What the commands eval, bias and statistics do with a finished run."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from adapt.bias import bias_without_labels, bias_without_labels_corrected
+from adapt.correction import ShiftTable, shift_table
+from adapt.datasets import LabelledFolder, open_target
+from adapt.errors import InputError
+from adapt.evaluate import Scores, evaluate, predict
+from adapt.images import read_image
+from adapt.posthoc import gather_statistics
+from adapt.report import Example, draw_bias, draw_distributions, draw_examples
+from adapt.run import Run, load_run, part, prefixed, write_tensors
+from adapt.segmenter import Segmenter
+from adapt.start import open_labelled
+
+DEFAULT_TAUS = (0.0, 0.2, 1.0)
+EXAMPLES = 3
+
+
+def score(run: Run, data: Path, taus: tuple[float, ...], which: str) -> dict[float, Scores]:
+    """Scores of a run on a labelled folder for several strengths of the post-hoc correction.
+
+    Args:
+        run: the run.
+        data: labelled folder.
+        taus: strengths; empty takes 0, 0.2 and 1, or 0 alone if the run has no statistics.
+        which: "student" or "teacher".
+    """
+    if not taus:
+        taus = DEFAULT_TAUS if _has_statistics(run) else (0.0,)
+    table = shift_table(run.shift_statistics()) if any(taus) else None
+    dataset = open_labelled(data, run.classes, run.config.data.size)
+    return evaluate(run.segmenter(which), dataset, len(run.classes), table, taus, best_device())
+
+
+@dataclass(frozen=True)
+class BiasReport:
+    """A table for the terminal, and the pictures that were written."""
+
+    table: str
+    pictures: tuple[Path, ...]
+
+
+def bias_report(run: Run, data: Path | None, tau: float, folder: Path) -> BiasReport:
+    """Bias per class with labels where there are some, and estimated without; pictures into `folder`."""
+    statistics = run.shift_statistics()
+    table = shift_table(statistics)
+    segmenter = run.segmenter().to(best_device())
+    columns = {
+        "estimate": bias_without_labels(statistics).numpy(),
+        f"estimate, tau {tau:g}": bias_without_labels_corrected(statistics, tau).numpy(),
+    }
+    dataset = None
+    if data is not None:
+        dataset = open_labelled(data, run.classes, run.config.data.size)
+        scores = evaluate(segmenter, dataset, len(run.classes), table, (0.0, tau), best_device())
+        columns |= {"measured": scores[0.0].bias, f"measured, tau {tau:g}": scores[tau].bias}
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = (folder / "bias.png", folder / "distributions.png", folder / "examples.png")
+    draw_bias(run.classes, columns, pictures[0])
+    draw_distributions(run.classes, statistics, pictures[1])
+    examples = _examples(run, segmenter, table, tau, dataset)
+    draw_examples(run.classes, examples, pictures[2], f"corrected (tau {tau:g})")
+    return BiasReport(_bias_table(run.classes.names, columns), pictures)
+
+
+def gather(run_path: Path, target: tuple[Path, ...], source_free: bool) -> list[str]:
+    """Gather a run's post-hoc statistics anew and store them in it; returns the classes left uncorrected."""
+    run = load_run(run_path)
+    data = run.config.data
+    paths = target or data.target
+    if not paths:
+        raise InputError(f"{run_path} was trained without a target; name images or videos with --target.")
+    source = None
+    if not source_free:
+        if data.source is None or not data.source.is_dir():
+            raise InputError(
+                f"the source {data.source} of {run_path} is not here; bring it back, or use --source-free."
+            )
+        source = LabelledFolder(data.source, run.classes, data.size)
+    images = open_target(paths, run_path / "frames", data.frames, data.size)
+    device = best_device()
+    segmenter = run.segmenter().to(device)
+    statistics = gather_statistics(segmenter, source, images, run.config.method, device)
+    kept = {key: value for key, value in run.tensors.items() if not key.startswith("posthoc.")}
+    write_tensors(run_path / "model.safetensors", kept | prefixed("posthoc", statistics.state()))
+    return [name for name, seen in zip(run.classes.names, statistics.seen.tolist(), strict=True) if not seen]
+
+
+def best_device() -> torch.device:
+    """A GPU if there is one."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def _has_statistics(run: Run) -> bool:
+    return bool(part(run.tensors, "posthoc") or part(run.tensors, "statistics"))
+
+
+def _examples(
+    run: Run, segmenter: Segmenter, table: ShiftTable, tau: float, dataset: LabelledFolder | None
+) -> list[Example]:
+    """A few pictures before and after, with ground truth if `dataset` has it."""
+    if dataset is not None:
+        step = max(1, len(dataset) // EXAMPLES)
+        samples = [dataset[index] for index in range(0, len(dataset), step)][:EXAMPLES]
+        pairs: list[tuple[np.ndarray, np.ndarray | None]] = [(s.image, s.labels) for s in samples]
+    else:
+        pairs = [(read_image(path), None) for path in run.frames[:EXAMPLES]]
+    return [
+        Example(image, predict(segmenter, image), predict(segmenter, image, table, tau), truth)
+        for image, truth in pairs
+    ]
+
+
+def _bias_table(names: tuple[str, ...], columns: dict[str, np.ndarray]) -> str:
+    width = max(map(len, names))
+    titles = list(columns)
+    lines = [" " * width + "".join(f"  {title:>{max(9, len(title))}}" for title in titles)]
+    for index, name in enumerate(names):
+        cells = (f"  {columns[title][index]:>+{max(9, len(title))}.3f}" for title in titles)
+        lines.append(f"{name:<{width}}" + "".join(cells))
+    sums = (f"  {abs(columns[title]).sum():>{max(9, len(title))}.3f}" for title in titles)
+    lines.append(f"{'sum |Bias|':<{width}}" + "".join(sums))
+    return "\n".join(lines)

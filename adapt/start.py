@@ -1,0 +1,173 @@
+"""Start a run, or open one again: check the data, build the network, write the folder's first state."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from adapt.build import Built, build, rebuild
+from adapt.config import Config
+from adapt.datasets import LabelledFolder, UnlabelledImages, check_images, check_labels, open_target
+from adapt.errors import InputError
+from adapt.images import write_png
+from adapt.labels import ClassList, load_classes, same_classes
+from adapt.pairs import TrainingPairs
+from adapt.run import Run, claim, creating, load_run, replacing, write_text
+from adapt.trainer import Domains, Trainer
+
+FRAMES = 4
+"""Target pictures kept in the run for checks and reports."""
+
+
+def new_trainer(config: Config, out: Path, force: bool) -> Trainer:
+    """Check everything, then create the run folder, which appears complete (untrained) or not at all.
+
+    Raises:
+        InputError: anything wrong with the settings, the data or the place of the run.
+    """
+    claim(out, force)
+    if config.data.source is None:
+        raise InputError("no source was given; name the labelled folder with --source.")
+    if not config.data.target and (config.method.host != "source" or config.method.balance != "off"):
+        raise InputError("no target was given; name a folder of images, or videos, with --target.")
+    classes = find_classes(config.data.source, config.data.classes)
+    source = LabelledFolder(config.data.source, classes, config.data.size)
+    config = _absolute(config)
+    evaluation = _evaluation(config, classes)
+    class_pixels = check_labels(source).class_pixels
+    if evaluation is not None:
+        check_labels(evaluation)
+    torch.manual_seed(config.training.seed)
+    built = build(config.model, len(classes))
+    with creating(out) as folder:
+        target = _target(config, folder)
+        if target is not None:
+            check_images(target)
+        write_text(folder / "config.yaml", config.to_yaml())
+        with replacing(folder / "class_pixels.npy") as temporary, temporary.open("wb") as file:
+            np.save(file, class_pixels)
+        if built.factory is not None:
+            shutil.copyfile(built.factory, folder / "encoder.py")
+        _keep_frames(folder, target, source)
+        domains = _domains(config, source, target, evaluation, class_pixels)
+        Trainer(folder, config, built, classes, domains).save()
+    return _trainer(load_run(out), built)
+
+
+def resumed_trainer(path: Path) -> Trainer:
+    """Open a run folder to continue its training.
+
+    Raises:
+        InputError: not a run, already finished, or its data has changed or gone.
+    """
+    run = load_run(path)
+    if run.card["finished"]:
+        raise InputError(
+            f"{path} is finished ({run.card['iterations']} iterations); there is nothing to resume."
+        )
+    segmenter = rebuild(run.card["model"], path)
+    factory = path / "encoder.py" if "factory" in run.card["model"]["encoder"] else None
+    trainer = _trainer(run, Built(segmenter, run.card["model"], factory, run.card["license_note"]))
+    trainer.resume()
+    return trainer
+
+
+def find_classes(folder: Path, given: Path | None) -> ClassList:
+    """The class file that is given, or classes.yaml in the folder or beside it.
+
+    Raises:
+        InputError: there is none.
+    """
+    if given is not None:
+        return load_classes(given)
+    for place in (folder, folder.parent):
+        if (place / "classes.yaml").is_file():
+            return load_classes(place / "classes.yaml")
+    raise InputError(
+        f"{folder} has no class file: put classes.yaml into it or beside it, or name one with --classes."
+    )
+
+
+def open_labelled(folder: Path, run_classes: ClassList, size: tuple[int, int] | None) -> LabelledFolder:
+    """A labelled folder for evaluation, its own class file (if any) checked against the run's.
+
+    Raises:
+        InputError: the class lists differ, or the folder cannot be read.
+    """
+    classes = run_classes
+    for place in (folder, folder.parent):
+        if (place / "classes.yaml").is_file():
+            classes = load_classes(place / "classes.yaml")
+            same_classes(run_classes, classes, "the run", str(place / "classes.yaml"))
+            break
+    return LabelledFolder(folder, classes, size)
+
+
+def _trainer(run: Run, built: Built) -> Trainer:
+    """A trainer over an existing run folder."""
+    config = run.config
+    assert config.data.source is not None
+    source = LabelledFolder(config.data.source, run.classes, config.data.size)
+    class_pixels = np.load(run.path / "class_pixels.npy", allow_pickle=False)
+    if len(class_pixels) != len(source):
+        raise InputError(
+            f"the source {config.data.source} had {len(class_pixels)} images when {run.path} was started and "
+            f"has {len(source)} now; bring it back as it was, or start a new run."
+        )
+    target = _target(config, run.path)
+    domains = _domains(config, source, target, _evaluation(config, run.classes), class_pixels)
+    return Trainer(run.path, config, built, run.classes, domains)
+
+
+def _domains(
+    config: Config,
+    source: LabelledFolder,
+    target: UnlabelledImages | None,
+    evaluation: LabelledFolder | None,
+    class_pixels: np.ndarray,
+) -> Domains:
+    pairs = TrainingPairs(
+        source,
+        target if config.method.host != "source" else None,
+        class_pixels,
+        crop=config.data.crop,
+        rare_class_temperature=config.method.rare_class_temperature,
+        seed=config.training.seed,
+        length=config.training.iterations * config.training.batch,
+    )
+    return Domains(source, target, evaluation, pairs)
+
+
+def _target(config: Config, folder: Path) -> UnlabelledImages | None:
+    if not config.data.target:
+        return None
+    return open_target(config.data.target, folder / "frames", config.data.frames, config.data.size)
+
+
+def _evaluation(config: Config, classes: ClassList) -> LabelledFolder | None:
+    if config.data.evaluate is None:
+        return None
+    return open_labelled(config.data.evaluate, classes, config.data.size)
+
+
+def _keep_frames(folder: Path, target: UnlabelledImages | None, source: LabelledFolder) -> None:
+    """Put a few pictures, evenly spread over the target, into report/frames."""
+    place = folder / "report" / "frames"
+    place.mkdir(parents=True)
+    count = len(source) if target is None else len(target)
+    for number, index in enumerate(np.linspace(0, count - 1, min(FRAMES, count)).astype(int)):
+        image = source[index].image if target is None else target[index]
+        write_png(place / f"{number}.png", image)
+
+
+def _absolute(config: Config) -> Config:
+    """Paths that mean the same from any working folder, so that a run can be resumed from anywhere."""
+    data = config.data
+    paths = {
+        "source": data.source and data.source.absolute(),
+        "target": tuple(path.absolute() for path in data.target),
+        "classes": data.classes and data.classes.absolute(),
+        "evaluate": data.evaluate and data.evaluate.absolute(),
+    }
+    return config.model_copy(update={"data": data.model_copy(update=paths)})
