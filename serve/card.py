@@ -123,7 +123,10 @@ def _dump(record: Card | Correction) -> str:
 
 
 def _load(kind: Any, text: str) -> Any:
-    return kind(**{key: _tuples(value) for key, value in json.loads(text).items()})
+    fields = json.loads(text)
+    if not isinstance(fields, dict):
+        raise TypeError(f"{kind.__name__} is not an object")
+    return kind(**{key: _tuples(value) for key, value in fields.items()})
 
 
 def _tuples(value: Any) -> Any:

@@ -71,7 +71,7 @@ def image(
     A picture that can't be read is left out and named at the end. Exit code 0: all done; 1: some left out;
     2: nothing done.
     """
-    from serve.files import refuse_existing
+    from serve.files import check_outputs
     from serve.images import find_images
     from serve.pictures import output_files, segment_pictures
     from serve.segmenter import Segmenter
@@ -79,9 +79,7 @@ def image(
     chosen = {"labels": labels, "colors": colors, "overlay": overlay}
     kinds = [kind for kind, wanted in chosen.items() if wanted] or ["labels", "overlay"]
     pictures = find_images(inputs)
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder} is a file, but `serve image -o` takes a folder; choose another name.")
-    refuse_existing((f for p in pictures for f in output_files(p, folder, kinds).values()), force)
+    check_outputs((f for p in pictures for f in output_files(p, folder, kinds).values()), force)
     segmenter = Segmenter(model, provider=provider, threads=threads)
     segmenter.check_tau(tau)
 
@@ -132,7 +130,7 @@ def video(
 
     The output appears when it is complete. Odd sides grow by one pixel, rotated videos are turned upright.
     """
-    from serve.files import refuse_existing
+    from serve.files import check_outputs
     from serve.segmenter import Segmenter
     from serve.video import segment_video
 
@@ -142,7 +140,7 @@ def video(
         raise InputError(f"{target} does not end in .mp4, the one format written; choose another name.")
     if target.exists() and target.samefile(source):
         raise InputError(f"{target} is the input itself; choose another output.")
-    refuse_existing([target], force)
+    check_outputs([target], force)
     segmenter = Segmenter(model, provider=provider, threads=threads)
 
     report = segment_video(segmenter, source, target, output=output, opacity=opacity, crf=crf, tau=tau)

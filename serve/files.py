@@ -8,12 +8,16 @@ from pathlib import Path
 from serve.errors import InputError
 
 
-def refuse_existing(targets: Iterable[Path], force: bool) -> None:
-    """Check, before any work, that no output would overwrite a file that the person did not offer.
+def check_outputs(targets: Iterable[Path], force: bool) -> None:
+    """Check, before any work, that every output can be written and none overwrites what nobody offered.
 
     Raises:
-        InputError: a target exists and `force` is not set, or a target is a folder.
+        InputError: a target exists and `force` is not set, a target is a folder, or its folder is none or
+            can't be written to.
     """
+    targets = list(targets)
+    for folder in {target.parent for target in targets}:
+        _refuse_unwritable(folder)
     existing = [target for target in targets if target.exists()]
     for target in existing:
         if target.is_dir():
@@ -21,6 +25,15 @@ def refuse_existing(targets: Iterable[Path], force: bool) -> None:
     if existing and not force:
         more = f" and {len(existing) - 1} more exist" if len(existing) > 1 else " exists"
         raise InputError(f"{existing[0]}{more}; choose another output or pass --force to overwrite.")
+
+
+def _refuse_unwritable(folder: Path) -> None:
+    """The folder itself, or the one that it will be made in."""
+    ground = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not ground.is_dir():
+        raise InputError(f"{ground} is a file, so nothing can be written below it; choose another output.")
+    if not os.access(ground, os.W_OK | os.X_OK):
+        raise InputError(f"{ground} can't be written to; choose another output or change its permissions.")
 
 
 @contextmanager
@@ -38,4 +51,5 @@ def replacing(target: Path) -> Iterator[Path]:
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(target)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        if temporary.exists():  # False also where the folder turned out to be none
+            temporary.unlink()

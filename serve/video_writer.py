@@ -49,6 +49,7 @@ class VideoWriter:
         self._odd = (height % 2, width % 2)
         self._time_base = time_base
         self._frames = 0
+        self._end = 0
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
         options = {"crf": str(crf), "preset": "veryfast"}
         self._video = self._container.add_stream("libx264", rate=rate, options=options)
@@ -68,15 +69,16 @@ class VideoWriter:
                 self._encoded_audio[stream.index] = self._add_aac(stream)
 
     def write_frame(self, pixels: NDArray[np.uint8], pts: int, duration: int) -> None:
-        """Append uint8 [H, W, 3] RGB, shown from `pts` for `duration` units (0: until the next one)."""
+        """Append uint8 [H, W, 3] RGB, shown from `pts` to the next one, the last one for `duration` units."""
         if any(self._odd):
             pixels = cv2.copyMakeBorder(pixels, 0, self._odd[0], 0, self._odd[1], cv2.BORDER_REPLICATE)
         frame = av.VideoFrame.from_numpy_buffer(pixels, format="rgb24").reformat(
             format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED
         )
-        frame.pts, frame.time_base, frame.duration = pts, self._time_base, duration
+        frame.pts, frame.time_base = pts, self._time_base
         self._container.mux(self._video.encode(frame))
         self._frames += 1
+        self._end = pts + duration
 
     def write_audio(self, packet: Any) -> None:
         """Append a packet of one of the source's audio streams: as it is, or as AAC."""
@@ -103,7 +105,11 @@ class VideoWriter:
             with suppress(av.error.FFmpegError, OSError):  # the failure itself is the one to hear of
                 self._container.close()
             return
-        for stream in (self._video, *self._encoded_audio.values()):
+        rest = self._video.encode(None)
+        if rest:  # an mp4 ends with its last packet in order of *decoding*, which may not be the last frame
+            rest[-1].duration = max(self._end - rest[-1].pts, 0)
+        self._container.mux(rest)
+        for stream in self._encoded_audio.values():
             self._container.mux(stream.encode(None))
         self._container.close()
         with av.open(str(self._path)) as written:
@@ -114,5 +120,5 @@ class VideoWriter:
     def _add_aac(self, source: Any) -> Any:
         rate = next((r for r in _AAC_RATES if r <= source.codec_context.sample_rate), _AAC_RATES[-1])
         stream = self._container.add_stream("aac", rate=rate)
-        stream.codec_context.layout = source.codec_context.layout
+        stream.codec_context.layout = "mono" if source.codec_context.channels == 1 else "stereo"
         return stream
