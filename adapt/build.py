@@ -128,7 +128,7 @@ def _from_config(settings: dict[str, Any]) -> SegformerEncoder | BackboneEncoder
         if kind == "segformer":
             return SegformerEncoder(SegformerModel(config))
         return BackboneEncoder(AutoBackbone.from_config(_pyramid(config, fields)))
-    except (ValueError, TypeError) as error:
+    except (ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"encoder.config with model_type {kind!r} is not one that transformers can build as a backbone: "
             f"{' '.join(str(error).split())[:200]}."

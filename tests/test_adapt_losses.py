@@ -1,0 +1,206 @@
+"""Losses, pseudo-labels and the training step against the oracle."""
+
+import copy
+
+import numpy as np
+import oracle
+import pytest
+import torch
+from test_adapt_statistics import as_oracle, random_statistics
+from torch import Tensor, nn
+
+from adapt.config import Method
+from adapt.correction import shift_table, stack_tables
+from adapt.labels import IGNORE
+from adapt.logit_statistics import LogitStatistics, UpdateRule
+from adapt.losses import corrected_cross_entropy, density_regression
+from adapt.pairs import Pair
+from adapt.segmenter import Segmenter, StudentNetwork
+from adapt.selftrain import Balance, source_step, target_step
+from adapt.teacher import follow, pseudo_label, teacher_momentum
+
+
+class Pyramid(nn.Module):
+    """A two-level encoder, as an own encoder would be."""
+
+    channels = (6, 8)
+    strides = (4, 8)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.fine = nn.Conv2d(3, 6, 4, stride=4)
+        self.coarse = nn.Conv2d(6, 8, 2, stride=2)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        fine = self.fine(pixels).relu()
+        return [fine, self.coarse(fine).relu()]
+
+
+class Concatenate(nn.Module):
+    def forward(self, features: list[Tensor]) -> Tensor:
+        fine, coarse = features
+        return torch.cat([fine, nn.functional.interpolate(coarse, scale_factor=2.0)], 1)
+
+
+def small_segmenter(num_classes: int = 3, seed: int = 0) -> Segmenter:
+    torch.manual_seed(seed)
+    segmenter = Segmenter(Pyramid(), Concatenate(), 14, num_classes, dropout=0.0)
+    nn.init.normal_(segmenter.classify.weight, std=1.0)
+    return segmenter
+
+
+def pair(seed: int = 0, classes: int = 3, batch: int = 2) -> Pair:
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (2, batch, 32, 48, 3), generator=generator, dtype=torch.uint8)
+    labels = torch.randint(0, classes, (batch, 8, 12), generator=generator, dtype=torch.uint8)
+    labels = labels.repeat_interleave(4, 1).repeat_interleave(4, 2)
+    labels[0, :3] = IGNORE
+    return Pair(images[0], labels, images[1])
+
+
+@pytest.mark.parametrize("tau", [0.0, 0.1, 1.0])
+def test_corrected_cross_entropy_matches_the_oracle(tau: float) -> None:
+    source, target = random_statistics(3, 1, unseen=2), random_statistics(3, 2)
+    tables = stack_tables(*(shift_table(s.to(torch.float32), 1024) for s in (source, target)))
+    logits = torch.randn(2, 3, 4, 6) * 4  # at the labels' size: the upsampling is then the identity
+    labels = torch.randint(0, 3, (2, 4, 6))
+    labels[0, 0] = IGNORE
+    weights = torch.rand(2, 4, 6)
+    from_target = torch.rand(2, 4, 6) > 0.5
+    rows = torch.where(labels == IGNORE, -1, labels + 3 * from_target)
+    got = corrected_cross_entropy(logits, labels, table=tables, tau=tau, rows=rows, weights=weights)
+    flat = logits.permute(0, 2, 3, 1).reshape(-1, 3).double().numpy()
+    corrected = flat.copy()
+    for statistics, mask in ((source, ~from_target), (target, from_target)):
+        chosen = (mask & (labels != IGNORE)).flatten().numpy()
+        y = labels.flatten().numpy()[chosen]
+        corrected[chosen] = oracle.online_logits(*as_oracle(statistics), flat[chosen], y, tau)
+    want = oracle.cross_entropy(corrected, labels.flatten().numpy(), weights.flatten().double().numpy())
+    assert float(got) == pytest.approx(want, abs=2e-4)
+
+
+def test_the_shift_carries_no_gradient() -> None:
+    table = shift_table(random_statistics(3, 3).to(torch.float32))
+    logits = torch.randn(1, 3, 4, 4, requires_grad=True)
+    labels = torch.randint(0, 3, (1, 4, 4))
+    corrected_cross_entropy(logits, labels, table=table, tau=1.0).backward()
+    from adapt.correction import shift_of_labels
+
+    corrected = (logits - shift_of_labels(table, logits, labels)).detach()
+    onehot = nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2)
+    torch.testing.assert_close(logits.grad, (corrected.softmax(1) - onehot) / 16, atol=1e-6, rtol=1e-5)
+
+
+def test_all_ignored_costs_nothing() -> None:
+    labels = torch.full((1, 4, 4), IGNORE)
+    loss = corrected_cross_entropy(torch.randn(1, 3, 4, 4, requires_grad=True), labels)
+    assert float(loss.detach()) == 0
+    loss.backward()  # and does not break
+
+
+def test_density_regression_is_a_weighted_mean_of_distances() -> None:
+    predicted, density = torch.rand(2, 3, 4), torch.rand(2, 3, 4)
+    weights = torch.rand(2, 3, 4) * (torch.rand(2, 3, 4) > 0.4)
+    want = sum(
+        float(weights[i] * (predicted[i] - density[i]).abs()) for i in np.ndindex(2, 3, 4)
+    ) / int((weights > 0).sum())  # fmt: skip
+    assert float(density_regression(predicted, density, weights)) == pytest.approx(want, rel=1e-5)
+
+
+def test_teacher_momentum_matches_the_oracle() -> None:
+    for iteration in (0, 1, 10, 998, 999, 5000):
+        assert teacher_momentum(iteration, 0.999) == oracle.teacher_alpha(iteration)
+
+
+def test_teacher_follows_parameters_and_copies_batch_statistics() -> None:
+    student = nn.Sequential(nn.Conv2d(1, 2, 1), nn.BatchNorm2d(2))
+    teacher = copy.deepcopy(student).requires_grad_(False)
+    with torch.no_grad():
+        student[0].weight.add_(1.0)  # type: ignore[operator]
+        student[1].running_mean.fill_(3.0)  # type: ignore[union-attr, operator]
+    before = teacher[0].weight.clone()  # type: ignore[operator]
+    follow(teacher, student, 0.9)  # type: ignore[arg-type]
+    torch.testing.assert_close(teacher[0].weight, before + 0.1)  # type: ignore[arg-type]
+    assert torch.equal(teacher[1].running_mean, student[1].running_mean)  # type: ignore[arg-type]
+
+
+def test_pseudo_labels_weigh_each_picture_by_its_confident_share() -> None:
+    segmenter = small_segmenter().eval()
+    with torch.no_grad():
+        segmenter.classify.weight.mul_(3)
+    pixels = torch.randn(2, 3, 32, 48)
+    labels, weights = pseudo_label(segmenter, pixels, 0.8)
+    full = nn.functional.interpolate(segmenter(pixels), size=(32, 48), mode="bilinear").softmax(1)
+    assert torch.equal(labels, full.argmax(1))
+    for n in range(2):
+        share = float((full[n].max(0).values > 0.8).float().mean())
+        assert 0 < share < 1
+        assert weights[n].unique().tolist() == pytest.approx([share])
+
+
+# ---- the step --------------------------------------------------------------------------------------------
+
+
+def run_step(
+    method: Method, balance: Balance | None, seed: int = 0
+) -> tuple[dict[str, Tensor], StudentNetwork]:
+    student = StudentNetwork(small_segmenter())
+    teacher = copy.deepcopy(student.segmenter).eval().requires_grad_(False)
+    generator = torch.Generator().manual_seed(seed)
+    losses = source_step(student, pair(seed), method, balance, lambda loss: loss.backward())
+    losses |= target_step(
+        student, teacher, pair(seed), method, balance, generator, lambda loss: loss.backward()
+    )
+    return losses, student
+
+
+def new_balance() -> Balance:
+    return Balance(LogitStatistics(3, rule=UpdateRule(min_pixels=5)), lambda tensor: tensor)
+
+
+def test_a_step_reaches_every_weight_and_both_domains_statistics() -> None:
+    balance = new_balance()
+    losses, student = run_step(Method(), balance)
+    assert set(losses) == {"source", "source_density", "mixed", "mixed_density", "confident"}
+    assert all(torch.isfinite(value) for value in losses.values())
+    missing = [name for name, p in student.named_parameters() if p.grad is None or not p.grad.any()]
+    # weights of 0 (nothing is confident) would leave the mixed part out; the source part reaches all
+    assert not missing
+    assert balance.statistics.source.seen.all()
+    assert balance.statistics.target.seen.any()
+    assert int(balance.statistics.iteration) == 1
+
+
+def test_without_balance_the_step_is_plain_self_training() -> None:
+    losses, _ = run_step(Method(balance="off"), None)
+    assert set(losses) == {"source", "mixed", "confident"}
+
+
+def test_strength_zero_without_density_equals_plain_self_training() -> None:
+    plain, student_a = run_step(Method(balance="off"), None)
+    balanced, student_b = run_step(Method(tau=0, density_weight=0), new_balance())
+    for name in plain:
+        assert torch.equal(plain[name], balanced[name])
+    for a, b in zip(student_a.segmenter.parameters(), student_b.segmenter.parameters(), strict=True):
+        assert a.grad is not None and b.grad is not None
+        assert torch.equal(a.grad, b.grad)
+
+
+def test_a_fully_confident_target_pixel_still_counts_as_target() -> None:
+    """The domain is an explicit mask; the authors infer it from weight < 1."""
+    balance = new_balance()
+    student = StudentNetwork(small_segmenter())
+    teacher = copy.deepcopy(student.segmenter).eval().requires_grad_(False)
+    with torch.no_grad():
+        teacher.classify.weight.mul_(1e4)  # certain everywhere: all weights are 1
+    source_step(student, pair(), Method(), balance, lambda _: None)
+    losses = target_step(
+        student, teacher, pair(), Method(), balance, torch.Generator().manual_seed(0), lambda _: None
+    )
+    assert float(losses["confident"]) > 0.999
+    assert balance.statistics.target.seen.any()
+
+
+def test_the_same_generator_gives_the_same_step() -> None:
+    first, second = run_step(Method(), new_balance(), 3)[0], run_step(Method(), new_balance(), 3)[0]
+    assert all(torch.equal(first[name], second[name]) for name in first)
