@@ -59,11 +59,12 @@ def read_labels(path: Path) -> np.ndarray:
 
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write uint8 [H, W] or RGB [H, W, 3], lossless, lightly compressed (speed matters more than size)."""
-    pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    encoded, data = cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION, 3])
-    if not encoded:
-        raise ValueError(f"cannot encode {image.dtype} {list(image.shape)} as PNG")
-    path.write_bytes(data.tobytes())  # unlike cv2.imwrite, this says so when the disk is full
+    _encode(path, image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 3])
+
+
+def write_jpeg(path: Path, image: np.ndarray) -> None:
+    """Write uint8 RGB [H, W, 3], quality 95."""
+    _encode(path, image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95])
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -168,6 +169,14 @@ def _decode(path: Path, data: bytes, mode: int) -> np.ndarray:
             f"{path} cannot be read as an image ({', '.join(IMAGE_SUFFIXES)}); replace or remove it."
         )
     return np.asarray(decoded)
+
+
+def _encode(path: Path, image: np.ndarray, suffix: str, parameters: list[int]) -> None:
+    pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
+    encoded, data = cv2.imencode(suffix, pixels, parameters)
+    if not encoded:
+        raise ValueError(f"cannot encode {image.dtype} {list(image.shape)} as {suffix}")
+    path.write_bytes(data.tobytes())  # unlike cv2.imwrite, this says so when the disk is full
 
 
 def _to_rgb(decoded: np.ndarray) -> np.ndarray:
