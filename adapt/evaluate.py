@@ -141,7 +141,8 @@ def evaluate(
         segmenter: the network; evaluated on `device` in evaluation mode, its former mode is restored.
         dataset: pictures with ground truth.
         num_classes: C.
-        table: shifts of the domain the pictures come from; may be left out when all of `taus` are 0.
+        table: shifts of the domain the pictures come from, on any device; may be left out when all of
+            `taus` are 0.
         taus: strengths of the post-hoc correction.
         device: where to run.
         progress: whether to show a bar on stderr.
@@ -177,6 +178,7 @@ def _labels(
     elif table is None:
         raise ValueError("a strength other than 0 needs a shift table")
     else:
+        table = ShiftTable(*(part.to(logits.device) for part in table))
         scores = posthoc_scores(logits, table, tau)
     scores = F.interpolate(scores.float(), scale_factor=output_stride, mode="bilinear", align_corners=False)
     height, width = size
