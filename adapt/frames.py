@@ -84,6 +84,8 @@ def _sample(container: "av.container.InputContainer", video: Path, frames: int) 
                 break
     for frame in decoder:
         end = frame.time - start + float((frame.duration or 0) * frame.time_base)
+    if end == 0:
+        raise InputError(f"{video} holds no frame that can be decoded; replace it.")
     if duration - end > _MISSING_SHARE * duration:
         raise InputError(
             f"{video} is truncated: it should last {duration:.1f} s but ends after {end:.1f} s; replace it."
