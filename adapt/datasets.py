@@ -128,8 +128,12 @@ def open_target(
     size: (height, width) to resize to, or None.
     Raises InputError if there is nothing to read, or something cannot be read.
     """
-    if len(paths) == 1 and not paths[0].is_file():
+    if len(paths) == 1 and paths[0].is_dir():
         return UnlabelledFolder(paths[0], size)
+    if missing := [path for path in paths if not path.exists()]:
+        raise InputError(
+            f"There is no folder or video {missing[0]}; give a folder of images, or video files."
+        )
     if folders := [path for path in paths if path.is_dir()]:
         raise InputError(
             f"The target is one folder of images or several videos, but {folders[0]} is a folder too many."

@@ -51,7 +51,8 @@ def extract_frames(video: Path, cache: Path, frames: int, size: tuple[int, int] 
 def sample_frames(video: Path, frames: int) -> Iterator[np.ndarray]:
     """uint8 [H, W, 3] RGB at the middle of each of `frames` equal spans of time.
 
-    Fewer if the video has fewer frames: each is taken at most once.
+    Fewer if the video has fewer frames: each is taken at most once. Turned upright where the file says so
+    (phones).
     Raises InputError as extract_frames does, at the latest at the end of the video.
     """
     try:
@@ -80,7 +81,7 @@ def _sample(container: "av.container.InputContainer", video: Path, frames: int) 
         for frame in decoder:
             end = frame.time - start + float((frame.duration or 0) * frame.time_base)
             if wanted < end:
-                yield frame.to_ndarray(format="rgb24")
+                yield _upright(frame)
                 break
     for frame in decoder:
         end = frame.time - start + float((frame.duration or 0) * frame.time_base)
@@ -90,6 +91,11 @@ def _sample(container: "av.container.InputContainer", video: Path, frames: int) 
         raise InputError(
             f"{video} is truncated: it should last {duration:.1f} s but ends after {end:.1f} s; replace it."
         )
+
+
+def _upright(frame: "av.VideoFrame") -> np.ndarray:
+    quarters = round(frame.rotation / 90)  # counter-clockwise
+    return np.ascontiguousarray(np.rot90(frame.to_ndarray(format="rgb24"), quarters))
 
 
 def _duration(container: "av.container.InputContainer", stream: "av.video.VideoStream", video: Path) -> float:

@@ -385,6 +385,26 @@ def test_long_gaps_are_skipped_by_seeking(tmp_path):
     assert frame_numbers(open_target([video], tmp_path / "cache", frames=2)) == [7, 22]
 
 
+def test_a_phone_video_is_turned_upright(tmp_path):
+    """The track header's matrix says: turn by a quarter, clockwise. The upper half of the frames is white."""
+    video = tmp_path / "phone.mp4"
+    image = np.zeros((48, 64, 3), np.uint8)
+    image[:24] = 255
+    with av.open(str(video), "w") as container:
+        stream = container.add_stream("libx264", rate=12)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode(None))
+    data = bytearray(video.read_bytes())
+    matrix = data.index(b"tkhd") + 44
+    turned = (0, 1 << 16, 0, -1 << 16, 0, 0, 48 << 16, 0, 1 << 30)
+    data[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in turned)
+    video.write_bytes(data)
+    upright = open_target([video], tmp_path / "cache", frames=1)[0]
+    assert upright.shape == (64, 48, 3)
+    assert upright[:, :20].max() < 30 and upright[:, 28:].min() > 225
+
+
 def test_several_videos_follow_each_other_with_names_of_their_own(tmp_path):
     (tmp_path / "other").mkdir()
     videos = [make_video(tmp_path / "clip.mp4"), make_video(tmp_path / "other" / "clip.mp4", count=12)]
@@ -476,8 +496,8 @@ def test_targets_that_are_not_there_or_not_videos_are_refused(tmp_path):
     clip = make_video(tmp_path / "clip.mp4")
     for given, part in (
         ([text], "not a video"),
-        ([tmp_path / "none"], "no folder"),
-        ([clip, tmp_path / "none.mp4"], "no video file"),
+        ([tmp_path / "none"], "no folder or video"),
+        ([clip, tmp_path / "none.mp4"], "no folder or video"),
         ([empty], "holds no images"),
         ([tmp_path], "give its videos themselves"),
         ([clip, empty], "a folder too many"),
