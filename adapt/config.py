@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from adapt.errors import InputError
 
@@ -101,6 +101,12 @@ class Method(Settings):
     jitter: float = Field(0.2, ge=0, le=0.5)
     """Strength of colour jitter on mixed images."""
 
+    @field_validator("balance", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        """YAML reads a bare `off` as false."""
+        return "off" if value is False else value
+
 
 class Training(Settings):
     """Optimisation."""
@@ -115,8 +121,8 @@ class Training(Settings):
     """Iterations of linear warm-up of the learning rates, which then fall linearly to 0."""
     clip_gradient: float | None = Field(None, gt=0)
     """Largest norm of the gradient; None leaves it."""
-    precision: Literal["no", "bf16", "fp16"] = "no"
-    """Mixed precision."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """bf16 and fp16 are mixed precision: weights stay in fp32."""
     seed: int = 0
     save_every: int = Field(1000, ge=1)
     """Iterations between checkpoints."""

@@ -87,7 +87,8 @@ def shift_of_labels(table: ShiftTable, logits: Tensor, rows: Tensor) -> Tensor:
         position = logits[image].float().flatten(1) * scale
         position -= (table.lower * per_step).t().reshape(-1)[pair]
         position.clamp_(0, points - 1)
-        cell = position.to(torch.int64).clamp_max_(points - 2)
+        # Both ends: a NaN logit has no integer, and must reach the loss instead of breaking the look-up.
+        cell = position.to(torch.int64).clamp_(0, points - 2)
         position -= cell
         cell += pair.mul_(points)
         values = table.shift.transpose(0, 1).reshape(-1)

@@ -52,7 +52,8 @@ def new_trainer(config: Config, out: Path, force: bool) -> Trainer:
         _keep_frames(folder, target, source)
         domains = _domains(config, source, target, evaluation, class_pixels)
         Trainer(folder, config, built, classes, domains).save()
-    return _trainer(load_run(out), built)
+    # A new run is one resumed from iteration 0: there is only one way into training.
+    return resumed_trainer(out)
 
 
 def resumed_trainer(path: Path) -> Trainer:

@@ -68,7 +68,8 @@ class Trainer:
         self.built = built
         self.classes = classes
         self.domains = domains
-        self.accelerator = Accelerator(mixed_precision=config.training.precision)
+        precision = config.training.precision
+        self.accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
         device = self.accelerator.device
         self.student = StudentNetwork(built.segmenter).to(device)
         self.optimizer = _optimizer(self.student, config.training)

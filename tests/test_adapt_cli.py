@@ -1,0 +1,225 @@
+"""Bad input to `adapt`: one sentence, exit code 2, nothing lost or half-written."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+import yaml
+from click.testing import CliRunner, Result
+
+from adapt.cli import main
+from adapt.config import PRESETS, Config, load_config
+from adapt.errors import InputError
+from adapt.run import load_run
+
+
+def adapt(*arguments: str) -> Result:
+    return CliRunner().invoke(main, list(arguments))
+
+
+def refused(result: Result, *words: str) -> None:
+    """Exit code 2, one line of error, no traceback, and what it must say."""
+    assert result.exit_code == 2, (result.exit_code, result.output, result.exception)
+    message = result.output[result.output.index("Error:") :].strip()
+    assert "\n" not in message, message
+    for word in words:
+        assert word in message, message
+
+
+@pytest.fixture
+def domains(tmp_path: Path) -> Path:
+    (tmp_path / "data").mkdir()
+    return tiny.make_domains(tmp_path / "data", images=3)
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("module")
+    (root / "data").mkdir()
+    tiny.make_domains(root / "data", images=3)
+    result = adapt(*tiny.train_arguments(root / "data", root / "run", "training.iterations=2"))
+    assert result.exit_code == 0, result.output
+    return root / "run"
+
+
+def train(domains: Path, tmp_path: Path, *more: str) -> Result:
+    result = adapt(*tiny.train_arguments(domains, tmp_path / "run", *more))
+    if result.exit_code != 0:
+        assert not (tmp_path / "run").exists(), "a refused training left a run folder behind"
+        assert not list(tmp_path.glob(".run*")), "a refused training left a temporary folder behind"
+    return result
+
+
+def test_missing_source(domains: Path, tmp_path: Path) -> None:
+    shutil.rmtree(domains / "source")
+    refused(train(domains, tmp_path), "source")
+
+
+def test_empty_target(domains: Path, tmp_path: Path) -> None:
+    shutil.rmtree(domains / "target" / "images")
+    (domains / "target" / "images").mkdir()
+    refused(train(domains, tmp_path), "target")
+
+
+def test_no_class_file(domains: Path, tmp_path: Path) -> None:
+    (domains / "classes.yaml").unlink()
+    refused(train(domains, tmp_path), "classes.yaml", "--classes")
+
+
+def test_image_without_label(domains: Path, tmp_path: Path) -> None:
+    (domains / "source" / "labels" / "1.png").unlink()
+    refused(train(domains, tmp_path), "1")
+
+
+def test_unknown_label_value(domains: Path, tmp_path: Path) -> None:
+    import cv2
+    import numpy as np
+
+    cv2.imwrite(str(domains / "source" / "labels" / "1.png"), np.full((48, 64), 77, np.uint8))
+    refused(train(domains, tmp_path), "1.png", "77")
+
+
+def test_broken_target_picture(domains: Path, tmp_path: Path) -> None:
+    (domains / "target" / "images" / "0.png").write_bytes(b"not a picture")
+    refused(train(domains, tmp_path), "0.png")
+
+
+def test_unknown_setting(domains: Path, tmp_path: Path) -> None:
+    refused(train(domains, tmp_path, "method.temperature=3"), "method.temperature")
+
+
+def test_setting_out_of_range(domains: Path, tmp_path: Path) -> None:
+    refused(train(domains, tmp_path, "method.tau=3"), "method.tau", "3")
+
+
+def test_malformed_assignment(domains: Path, tmp_path: Path) -> None:
+    refused(train(domains, tmp_path, "method.tau"), "section.key=value")
+
+
+def test_run_that_exists(domains: Path, run: Path) -> None:
+    before = (run / "card.json").read_text()
+    refused(adapt(*tiny.train_arguments(domains, run)), "exists already", "--force")
+    assert (run / "card.json").read_text() == before
+
+
+def test_force_does_not_delete_what_is_no_run(domains: Path, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    refused(adapt(*tiny.train_arguments(domains, tmp_path / "run"), "--force"), "not a run folder")
+    assert (tmp_path / "run" / "thesis.tex").read_text() == "years of work"
+
+
+def test_resume_of_a_finished_run(run: Path) -> None:
+    refused(adapt("train", "--resume", str(run)), "finished")
+
+
+def test_resume_takes_no_settings(run: Path) -> None:
+    refused(adapt("train", "--resume", str(run), "--set", "method.tau=1"), "--resume")
+
+
+def test_no_output() -> None:
+    refused(adapt("train", "--source", "x"), "-o")
+
+
+@pytest.mark.parametrize("missing", ["card.json", "config.yaml", "model.safetensors"])
+def test_incomplete_run(run: Path, tmp_path: Path, missing: str) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    (tmp_path / "run" / missing).unlink()
+    refused(adapt("eval", str(tmp_path / "run"), "--data", "x"), missing)
+
+
+def test_run_from_a_newer_version(run: Path, tmp_path: Path) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    card = json.loads((run / "card.json").read_text()) | {"format": 99}
+    (tmp_path / "run" / "card.json").write_text(json.dumps(card))
+    refused(adapt("eval", str(tmp_path / "run"), "--data", "x"), "99", "upgrade")
+
+
+@pytest.mark.parametrize("name", ["card.json", "model.safetensors"])
+def test_run_with_a_file_cut_off(run: Path, tmp_path: Path, name: str) -> None:
+    shutil.copytree(run, tmp_path / "run")
+    content = (run / name).read_bytes()
+    (tmp_path / "run" / name).write_bytes(content[: len(content) // 2])
+    data = run.parent / "data" / "target_eval"
+    refused(adapt("eval", str(tmp_path / "run"), "--data", str(data)), name)
+
+
+def test_not_a_run(tmp_path: Path) -> None:
+    refused(adapt("eval", str(tmp_path / "nothing"), "--data", "x"), "does not exist")
+    refused(adapt("eval", str(tmp_path), "--data", "x"), "card.json")
+
+
+def test_evaluation_with_another_class_list(run: Path, domains: Path) -> None:
+    text = (domains / "classes.yaml").read_text().replace("box", "tree")
+    (domains / "classes.yaml").write_text(text)
+    refused(adapt("eval", str(run), "--data", str(domains / "target_eval")), "box", "tree")
+
+
+def test_strength_out_of_range(run: Path) -> None:
+    result = adapt("eval", str(run), "--data", str(run.parent / "data" / "target_eval"), "--tau", "3")
+    assert result.exit_code == 2
+    assert "0<=x<=2" in result.output
+
+
+def test_sample_data_over_something(tmp_path: Path) -> None:
+    refused(adapt("sample-data", str(tmp_path)), "exists already")
+    refused(adapt("sample-data", str(tmp_path), "--force"), "not sample data")
+
+
+def test_full_disk_during_a_save(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The old file stays whole and no temporary is left."""
+    import errno
+
+    before = (run / "model.safetensors").read_bytes()
+
+    def full(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device", str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    refused(adapt("statistics", str(run), "--source-free"), "No space left on device")
+    assert (run / "model.safetensors").read_bytes() == before
+    assert not list(run.glob(".*"))
+
+
+# ---- settings --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", PRESETS)
+def test_every_preset_is_valid_and_round_trips(name: str) -> None:
+    config = load_config(name)
+    assert Config.model_validate(yaml.safe_load(config.to_yaml())) == config
+
+
+def test_later_settings_win(tmp_path: Path) -> None:
+    (tmp_path / "s.yaml").write_text("method: {tau: 0.3, components: 3}\n")
+    config = load_config("demo", tmp_path / "s.yaml", ("method.tau=0.5",))
+    assert (config.method.tau, config.method.components) == (0.5, 3)
+    assert config.model.decoder == PRESETS["demo"]["model"]["decoder"]
+
+
+def test_an_encoder_is_replaced_not_merged() -> None:
+    config = load_config("demo", None, ("model.encoder={pretrained: some/model}",))
+    assert config.model.encoder.pretrained == "some/model"
+    assert config.model.encoder.config is None
+
+
+@pytest.mark.parametrize(
+    ("assignment", "words"),
+    [
+        ("model.encoder={pretrained: a, factory: b}", "exactly one"),
+        ("training.batch=0", "training.batch"),
+        ("data.crop=[1,", "not valid YAML"),
+        ("methods.tau=1", "methods"),
+    ],
+)
+def test_bad_settings(assignment: str, words: str) -> None:
+    with pytest.raises(InputError, match=words):
+        load_config(None, None, (assignment,))
+
+
+def test_run_of_an_older_working_folder_still_opens(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir("/")
+    data = load_run(run).config.data
+    assert data.source is not None and data.source.is_absolute()
