@@ -54,6 +54,7 @@ _SIGHT = 65.0  # beyond, a person is a few pixels and left out
 NEAR = 0.8
 
 Colors = tuple[Color, ...]
+Point = tuple[float, float, float]  # x, y, z in metres
 
 
 @dataclass(frozen=True)
@@ -103,15 +104,23 @@ class Frequencies(NamedTuple):
 class Thing(NamedTuple):
     """Something at x, z with an own seed for its details. length: along z, for walls and fences."""
 
-    draw: "Callable[[Canvas, Thing, Domain], None]"
+    draw: "Paint"
     x: float
     z: float
     seed: int
     length: float = 0.0
 
 
+Paint = Callable[["Canvas", Thing, Domain], None]
+
+
 class Street(NamedTuple):
-    """background: houses and gardens; foreground: what stands between them. side: x of the camera."""
+    """One street of a domain, and the camera and weather it is seen in.
+
+    background: houses and the trees in their gardens.  foreground: what stands between the fences.
+    camera_x: metres right of the middle.  tilt: moves the horizon, share of the height.
+    sky: colours at the top and at the horizon.  light: factor on R, G, B.
+    """
 
     domain: Domain
     background: list[Thing]
@@ -162,14 +171,14 @@ class Canvas:
             return float("inf")
         return max(NEAR, thing.z - self.z)
 
-    def project(self, points: "list[tuple[float, float, float]]") -> np.ndarray:
+    def project(self, points: list[Point]) -> np.ndarray:
         """World points (x, y, z) to pixels [n, 2]."""
         x, y, z = np.array(points, np.float64).T
         depth = np.maximum(z - self.z, NEAR)
         u = self.width / 2 + self.focal * (x - self.x) / depth
         return np.stack((u, self.horizon - self.focal * (y - self.y) / depth), axis=1)
 
-    def polygon(self, points: "list[tuple[float, float, float]]", color: Color, label: int) -> None:
+    def polygon(self, points: list[Point], color: Color, label: int) -> None:
         """A filled polygon in the world."""
         depth = min(z for _, _, z in points) - self.z
         self._fill(np.rint(self.project(points)).astype(np.int32), color, label, depth)

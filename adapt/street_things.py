@@ -5,8 +5,6 @@ same thing looks the same from wherever the camera sees it. Outlines are in metr
 thing's foot.
 """
 
-from collections.abc import Callable
-
 import numpy as np
 
 from adapt.labels import IGNORE, Color
@@ -22,6 +20,7 @@ from adapt.street import (
     VEGETATION,
     Canvas,
     Domain,
+    Paint,
     Street,
     Thing,
     disc,
@@ -38,7 +37,7 @@ def build_street(domain: Domain, length: float, generator: np.random.Generator) 
     many = domain.per_100m
     edge = domain.road_half + domain.sidewalk
 
-    def scatter(draw: Callable[..., None], per_100m: float, low: float, high: float) -> list[Thing]:
+    def scatter(draw: Paint, per_100m: float, low: float, high: float) -> list[Thing]:
         count = generator.poisson(per_100m * length / 100)
         side = generator.choice((-1, 1), count)
         x = side * generator.uniform(low, high, count)
@@ -47,9 +46,7 @@ def build_street(domain: Domain, length: float, generator: np.random.Generator) 
             for i in range(count)
         ]
 
-    def line_up(
-        draw: Callable[..., None], share: float, x: float, shortest: float, longest: float
-    ) -> list[Thing]:
+    def line_up(draw: Paint, share: float, x: float, shortest: float, longest: float) -> list[Thing]:
         things, z = [], -generator.uniform(0, longest)
         while z < length:
             extent = generator.uniform(shortest, longest)
@@ -141,12 +138,12 @@ def _tree(canvas: Canvas, thing: Thing, domain: Domain) -> None:
         _box(0.14, 0, trunk + radius), thing, shade((96, 74, 54), generator.uniform(0.7, 1.1)), VEGETATION
     )
     color = pick(domain.leaves, generator)
-    boughs = 22 if thing.z - canvas.z < 30 else 10
+    boughs = 22
     angle, reach = generator.uniform(0, 2 * np.pi, boughs), radius * np.sqrt(generator.random(boughs))
     x, y = reach * np.cos(angle), reach * np.sin(angle)
     light = 0.8 + 0.3 * y / radius + generator.uniform(-0.15, 0.15, boughs)
     thick = generator.uniform(0.25, 0.5, boughs) * radius
-    for bough in range(boughs):
+    for bough in range(boughs if thing.z - canvas.z < 30 else 10):  # far ones need fewer
         outline = disc(x[bough], trunk + radius + y[bough], thick[bough], 9)
         canvas.flat(outline, thing, shade(color, light[bough]), VEGETATION)
 
