@@ -15,7 +15,7 @@ _BACKGROUND = (24, 24, 27)
 _OUTLINE = (90, 90, 96)
 _TEXT = (235, 235, 235)
 _FONT = cv2.FONT_HERSHEY_SIMPLEX
-_LEAST_TEXT = 13  # pixels of line height below which letters can't be read
+_LEAST_TEXT = 15  # pixels of line height below which letters can't be read
 
 
 @dataclass(frozen=True)
@@ -75,7 +75,7 @@ def legend(entries: Sequence[Entry], height: int, width: int) -> Image:
 
     Text grows with the picture. The strip is as wide as the picture, or wider where a single entry needs it.
     """
-    line = max(_LEAST_TEXT, round(min(height, width) / 32))
+    line = max(_LEAST_TEXT, round(min(height, width) / 30))
     scale = cv2.getFontScaleFromHeight(_FONT, max(line * 5 // 8, 1))
     widths = [cv2.getTextSize(entry.text, _FONT, scale, 1)[0][0] for entry in entries]
     pad = line // 2

@@ -96,6 +96,8 @@ def _open_session(ort: Any, path: Path, provider: Provider, threads: int | None)
         )
     options = ort.SessionOptions()
     options.log_severity_level = _QUIET
+    # Threads that wait for work by spinning take the cores from the decoding and encoding of a video.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     if threads is not None:
         options.intra_op_num_threads = threads
     if _EXECUTION_PROVIDERS["cpu"] not in chosen:
@@ -105,7 +107,7 @@ def _open_session(ort: Any, path: Path, provider: Provider, threads: int | None)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise InputError(
             f"{path} can't be opened as an ONNX graph, so it is something else, truncated or newer than ONNX "
-            f"Runtime {ort.__version__}; export it again ({_first_line(error)})."
+            f"Runtime {ort.__version__}; export it again ({first_line(error)})."
         ) from error
     if provider != "auto" and _used(session) != provider:
         raise InputError(
@@ -135,5 +137,6 @@ def _tensors(values: list[Any]) -> tuple[Tensor, ...]:
     )
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().split("\n")[0].removesuffix(".")
+def first_line(error: Exception) -> str:
+    """ONNX Runtime explains itself over many lines, of which the first says what happened."""
+    return str(error).strip().partition("\n")[0].removesuffix(".")

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from serve.card import Card, Correction
 from serve.errors import InputError
-from serve.runtime import Provider, open_runtime
+from serve.runtime import Provider, first_line, open_runtime
 
 TAU_RANGE = (0.0, 2.0)
 
@@ -128,7 +128,7 @@ class Segmenter:
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             height, width = images_NHWC.shape[1:3]
             raise InputError(
-                f"{self.runtime.path} failed on a {width}x{height} picture: {str(error).splitlines()[0]}"
+                f"{self.runtime.path} failed on a {width}x{height} picture: {first_line(error)}."
             ) from error
         return [np.concatenate(arrays)[: len(images_NHWC)] for arrays in zip(*parts, strict=True)]
 

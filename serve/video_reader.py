@@ -105,8 +105,9 @@ class VideoReader:
         pictures = av.stream.Disposition.attached_pic  # the cover of a piece of music
         videos = [stream for stream in streams.video if not stream.disposition & pictures]
         if not videos:
-            kinds = ", ".join(sorted({stream.type for stream in streams})) or "no stream at all"
-            raise InputError(f"{self.path} has no video stream (it has {kinds}); give a video.")
+            kinds = {"a cover picture" if stream.type == "video" else stream.type for stream in streams}
+            found = ", ".join(sorted(kinds)) or "no stream at all"
+            raise InputError(f"{self.path} has no video stream (it has {found}); give a video.")
         videos[0].thread_type = "AUTO"
         return videos[0]
 

@@ -128,6 +128,14 @@ def test_runtime_says_what_the_graph_takes_and_gives(tmp_path: Path) -> None:
     assert {t.name for t in runtime.outputs} == {"labels", "scores", "uncorrected_labels"}
 
 
+def test_a_frame_that_the_graph_fails_on_is_one_sentence(tmp_path: Path) -> None:
+    lying = to_metadata(GraphInfo(card(None)))  # the card says any size, the graph takes one
+    segmenter = Segmenter(write_graph(tmp_path / "m.onnx", size=(64, 64), metadata=lying))
+    with pytest.raises(InputError, match=r"m\.onnx failed on a 96x72 picture: ") as caught:
+        segmenter(halves(72, 96))
+    assert "\n" not in caught.value.message
+
+
 def _bad_files(tmp_path: Path) -> dict[str, tuple[Path, str]]:
     whole = write_graph(tmp_path / "whole.onnx").read_bytes()
     (tmp_path / "text.onnx").write_text("not a graph\n" * 20)

@@ -254,6 +254,22 @@ def test_bad_videos_leave_one_sentence_and_no_output(
     assert list((tmp_path / "out").iterdir()) == []
 
 
+def test_the_cover_of_a_song_is_no_video(tmp_path: Path, segmenter: Segmenter) -> None:
+    with av.open(str(tmp_path / "song.mp3"), "w") as container:
+        sound = container.add_stream("libmp3lame", rate=48000)
+        cover = container.add_stream("mjpeg", rate=1)
+        cover.height, cover.width, cover.pix_fmt = 64, 64, "yuvj420p"
+        cover.disposition = av.stream.Disposition.attached_pic
+        container.mux(cover.encode(av.VideoFrame.from_ndarray(halves(64, 64), format="rgb24")))
+        container.mux(cover.encode(None))
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 48000), np.int16), format="s16", layout="mono")
+        frame.sample_rate = 48000
+        container.mux(sound.encode(frame))
+        container.mux(sound.encode(None))
+    with pytest.raises(InputError, match=r"no video stream \(it has a cover picture, audio\)"):
+        segment_video(segmenter, tmp_path / "song.mp3", tmp_path / "out.mp4")
+
+
 def test_a_video_without_frames(tmp_path: Path, segmenter: Segmenter) -> None:
     with av.open(str(tmp_path / "none.mkv"), "w") as container:
         stream = container.add_stream("libx264", rate=10)
