@@ -41,7 +41,8 @@ def to_text(runtime: Runtime) -> str:
         when = "set at run time, by default" if correction.runtime_tau else "folded in"
         lines.append(_row("correction", f"tau = {correction.tau:g}, {when}"))
         lines.append(_row("", f"statistics from {correction.statistics}"))
-        lines.append(_row("", f"error of the fold at most {correction.error_bound:.2g} logits"))
+        slides = " at tau = 0.2, in proportion to tau" if correction.runtime_tau else ""
+        lines.append(_row("", f"error of the fold at most {correction.error_bound:.2g} logits{slides}"))
         if correction.uncorrected:
             lines.append(_row("", f"without statistics, so uncorrected: {', '.join(correction.uncorrected)}"))
     verified = [f"{key.replace('_', ' ')}: {_value(value)}" for key, value in info.verification.items()]
