@@ -25,16 +25,9 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 
     The source is labelled, the target is not; target_eval holds labels for evaluation only.
     """
-    from adapt.run import creating
     from adapt.sample import make_sample
 
-    if out.exists() and not force:
-        raise InputError(f"{out} exists already; choose another name, or replace it with --force.")
-    if out.exists() and not (out / "classes.yaml").exists():
-        raise InputError(f"{out} is not sample data, so --force will not delete it; choose another name.")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    with creating(out) as folder:
-        make_sample(folder, seed)
+    make_sample(out, seed, force=force)
     click.echo(f"wrote {out}/source, {out}/target, {out}/target_eval, {out}/target.mp4, {out}/classes.yaml")
     click.echo(f"next: adapt train --preset demo --source {out}/source --target {out}/target -o run")
 

@@ -164,8 +164,10 @@ def test_strength_out_of_range(run: Path) -> None:
 
 
 def test_sample_data_over_something(tmp_path: Path) -> None:
-    refused(adapt("sample-data", str(tmp_path)), "exists already")
-    refused(adapt("sample-data", str(tmp_path), "--force"), "not sample data")
+    (tmp_path / "thesis.tex").write_text("years of work")
+    refused(adapt("sample-data", str(tmp_path)), "--force")
+    refused(adapt("sample-data", str(tmp_path), "--force"), "not replaced")
+    assert (tmp_path / "thesis.tex").exists()
 
 
 def test_full_disk_during_a_save(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:

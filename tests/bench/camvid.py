@@ -12,10 +12,12 @@ import sys
 from pathlib import Path
 
 LAYOUT = """CamVid is not here. Get it (CC BY-NC 4.0, for example with the SegNet tutorial) and lay it out as
-  {0}/day/images/*.jpg   {0}/day/labels/*.png         sequences 0006R0 and 0016E5, labels as ids 0-10, 11 ignored
-  {0}/dusk/images/*.jpg                               half of the frames of 0001TP, no labels
-  {0}/dusk_eval/images/*.jpg {0}/dusk_eval/labels/*.png   the other half
-  {0}/classes.yaml                                    the 11 classes
+  {0}/day/images/*.jpg        sequences 0006R0 and 0016E5
+  {0}/day/labels/*.png        their labels as ids 0 to 10, 11 where none
+  {0}/dusk/images/*.jpg       half of the frames of 0001TP, unlabelled
+  {0}/dusk_eval/images/*.jpg  the other half
+  {0}/dusk_eval/labels/*.png
+  {0}/classes.yaml            the 11 classes
 then: make camvid CAMVID={0} ENCODER=file.py:function CLIP=video.mp4"""
 
 METHODS = {
@@ -32,8 +34,8 @@ SETTINGS = (
     "method.teacher_momentum=0.99",
     "method.statistics_warmup=125",
     "training.batch=4",
-    "training.encoder_lr=3.0e-4",
-    "training.decoder_lr=1.0e-3",
+    "training.encoder_lr=5.0e-4",
+    "training.decoder_lr=3.0e-3",
     "training.warmup=25",
     "training.save_every=100",
 )
@@ -89,7 +91,16 @@ def train(run: Path, method: tuple[str, ...], options: argparse.Namespace) -> No
         f"training.seed={options.seed}",
     )
     call(
-        *("adapt", "train", "-o", str(run), "--source", str(camvid / "day"), "--target", str(camvid / "dusk")),
+        *(
+            "adapt",
+            "train",
+            "-o",
+            str(run),
+            "--source",
+            str(camvid / "day"),
+            "--target",
+            str(camvid / "dusk"),
+        ),
         *("--evaluate", str(camvid / "dusk_eval")),
         *(word for assignment in assignments for word in ("--set", assignment)),
     )
