@@ -152,7 +152,7 @@ def _pole(canvas: Canvas, thing: Thing, domain: Domain) -> None:
     generator = np.random.default_rng(thing.seed)
     height, half, color = (
         generator.uniform(4.5, 7),
-        generator.uniform(0.08, 0.14),
+        generator.uniform(0.1, 0.16),
         pick(domain.poles, generator),
     )
     canvas.flat(_box(half, 0, height), thing, color, POLE)
@@ -176,7 +176,7 @@ def _sign(canvas: Canvas, thing: Thing, domain: Domain) -> None:
     generator = np.random.default_rng(thing.seed)
     height, radius, color = (
         generator.uniform(2.1, 2.8),
-        generator.uniform(0.34, 0.5),
+        generator.uniform(0.42, 0.62),
         pick(domain.signs, generator),
     )
     canvas.flat(_box(0.05, 0, height), thing, pick(domain.poles, generator), POLE)
