@@ -9,7 +9,7 @@ PIP := $(PY) -m pip install $(PIP_ARGS) -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo camvid bench clean
+.PHONY: help setup lint test demo seeds camvid bench clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET"
@@ -45,7 +45,7 @@ bench: $(VENV)/dev.stamp  ## measure what the README claims; fails if a number i
 	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
 
 clean:  ## remove what the targets made, except the environment
-	rm -rf demo camvid bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo seeds camvid bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find adapt export serve tests -name __pycache__ -prune -exec rm -rf {} +
 
 demo: setup  ## the whole line on synthetic streets: adapt, export, verify, evaluate, segment a clip (about 8 minutes)
@@ -64,6 +64,9 @@ demo: setup  ## the whole line on synthetic streets: adapt, export, verify, eval
 	  target.mp4 'the clip, segmented' \
 	  report/ 'bias, logit distributions, before and after' \
 	  scores.json 'the table above'
+
+seeds: setup  ## the demo's claims on three seeds (about 25 minutes)
+	$(PY) tests/bench/seeds.py
 
 CAMVID ?= ../shared/data/camvid
 ENCODER ?= ../shared/data/encoders/efficientnet_lite0.py:build

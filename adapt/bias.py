@@ -94,7 +94,7 @@ def corrected_argmax_shares(statistics: ShiftStatistics, tau: float, draws: int 
     generator = torch.Generator().manual_seed(0)
     orders = torch.stack([torch.randperm(draws, generator=generator) for _ in range(C)])
     points = middles[orders].to(device).expand(C, C, draws).contiguous()
-    logits = quantile(statistics.rows, points, steps=30)
+    logits = quantile(statistics.rows, points, sections=2)
     # Rows as images and draws as pixels: [N, C, h, w] = [C, C, draws, 1].
     scores = posthoc_scores(logits.unsqueeze(-1), shift_table(statistics), tau)
     predicted = scores.argmax(1).squeeze(-1)  # [C, draws]

@@ -19,9 +19,8 @@ from adapt.mixtures import Mixture, cdf, pdf, quantile
 def support(statistics: ShiftStatistics) -> tuple[Tensor, Tensor]:
     """The quantiles F^-1(eps) and F^-1(1 - eps) of every F[c, l], each [C, C], in logits."""
     means = statistics.rows.means
-    steps = 60 if means.dtype == torch.float64 else 30
     tails = torch.tensor([statistics.eps, 1 - statistics.eps], dtype=means.dtype, device=means.device)
-    both = quantile(statistics.rows, tails.expand(*means.shape[:-1], 2), steps)
+    both = quantile(statistics.rows, tails.expand(*means.shape[:-1], 2))
     return both[..., 0], both[..., 1]
 
 

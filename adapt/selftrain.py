@@ -11,7 +11,7 @@ from torch import Tensor
 
 from adapt.augment import Mixed, class_mix, colour_jitter, gaussian_blur
 from adapt.config import Method
-from adapt.correction import cumulative_density, shift_table, stack_tables
+from adapt.correction import ShiftTable, cumulative_density, shift_table, stack_tables
 from adapt.labels import IGNORE
 from adapt.logit_statistics import Histogram, LogitStatistics, labels_at_stride, logit_histogram
 from adapt.losses import corrected_cross_entropy, density_regression
@@ -24,13 +24,15 @@ JITTER_PROBABILITY = 0.8
 TABLE_POINTS = 128
 
 
-@dataclass(frozen=True)
+@dataclass
 class Balance:
     """The online correction's part of a step; absent when `method.balance` is not online."""
 
     statistics: LogitStatistics
     total: Callable[[Tensor], Tensor]
     """Sums a tensor over the ranks of data-parallel training."""
+    source_table: ShiftTable | None = None
+    """This step's shifts of the source, which the mixed pictures need again."""
 
     def count(self, logits: Tensor, labels: Tensor, stride: int) -> Histogram:
         """Histogram of this step's logits over all ranks; labels [N, H, W] at full size."""
@@ -53,6 +55,7 @@ def source_step(
     if balance is not None:
         balance.statistics.update_source(balance.count(output.logits, labels, segmenter.output_stride))
         table = shift_table(balance.statistics.shift_statistics("source"), TABLE_POINTS)
+        balance.source_table = table
     losses = {"source": corrected_cross_entropy(output.logits, labels, table=table, tau=method.tau)}
     if balance is not None and method.density_weight > 0:
         density = _density_loss(output, labels, torch.ones_like(labels).float(), balance, segmenter)
@@ -77,9 +80,9 @@ def target_step(
     if balance is not None:
         own = torch.where(mixed.from_target, mixed.labels, IGNORE)
         balance.statistics.update_target(balance.count(output.logits, own, segmenter.output_stride))
-        table = stack_tables(
-            *(shift_table(balance.statistics.shift_statistics(d), TABLE_POINTS) for d in ("source", "target"))
-        )
+        assert balance.source_table is not None, "source_step comes first"
+        target_table = shift_table(balance.statistics.shift_statistics("target"), TABLE_POINTS)
+        table = stack_tables(balance.source_table, target_table)
         rows = _rows(mixed.labels, mixed.from_target, segmenter.num_classes)
     loss = corrected_cross_entropy(
         output.logits, mixed.labels, table=table, tau=method.tau, rows=rows, weights=mixed.weights
