@@ -165,8 +165,8 @@ def tiny(crop: Size, iterations: int) -> dict[str, Any]:
         "training": {
             "iterations": iterations,
             "batch": 4,
-            "encoder_lr": 2e-3,
-            "decoder_lr": 2e-3,
+            "encoder_lr": 4e-3,
+            "decoder_lr": 4e-3,
             "warmup": max(1, iterations // 20),
             "save_every": max(1, iterations // 2),
             "evaluate_every": iterations,
@@ -176,7 +176,7 @@ def tiny(crop: Size, iterations: int) -> dict[str, Any]:
 
 PRESETS: dict[str, dict[str, Any]] = {
     "mit-b0": {"model": {"encoder": {"config": {"model_type": "segformer"}}}},
-    "demo": tiny((128, 128), 500),
+    "demo": tiny((128, 128), 600),
 }
 """Named starting points; `adapt train --preset NAME`."""
 
