@@ -1,7 +1,7 @@
 """One stage of a pipeline in its own thread."""
 
 import threading
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from queue import Full, Queue
 from typing import TypeVar
 
@@ -17,8 +17,13 @@ class _End:
         self.error = error
 
 
-def background(items: Generator[Item], ahead: int) -> Generator[Item]:
+def background(
+    items: Generator[Item], ahead: int, drop: Callable[[Item], bool] | None = None
+) -> Generator[Item]:
     """Yield what `items` yields, while a thread computes up to `ahead` items more.
+
+    With `drop`, an item for which there is no room is given to it, and left out if it says so: for sources
+    that can't be made to wait.
 
     Order is kept, an exception of `items` is raised here at its place, and closing this generator closes
     `items` (in the thread that runs it) and waits for the thread. So stages nest, and one `close` at the end
@@ -40,6 +45,8 @@ def background(items: Generator[Item], ahead: int) -> Generator[Item]:
         error: BaseException | None = None
         try:
             for item in items:
+                if drop is not None and queue.full() and drop(item):
+                    continue
                 if not hand_over(item):
                     break
         except BaseException as raised:  # handed to the consumer, whose thread can act on it

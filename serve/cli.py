@@ -1,45 +1,19 @@
-"""`serve image`, `serve video`, `serve info`. Nothing heavy is imported before a command runs."""
+"""The commands of `serve`. Nothing heavy is imported before one of them runs."""
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from serve.cli_options import PROVIDERS, common, joined, ran
+from serve.cli_video import video
 from serve.errors import Group, InputError
-
-_PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino")  # as in serve.runtime, which loads numpy
 
 
 @click.group(cls=Group)
 def main() -> None:
     """Segment images and videos with a deployable graph."""
-
-
-def _common(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Options that every segmenting command has."""
-    for option in (
-        click.option("--force", is_flag=True, help="Overwrite existing output."),
-        click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]"),
-        click.option(
-            "--provider",
-            type=click.Choice(_PROVIDERS),
-            default="auto",
-            show_default=True,
-            help="What to run on. A named one is used or refused.",
-        ),
-        click.option("--tau", type=float, help="Correction strength, 0 to 2; for graphs with runtime tau."),
-        click.option(
-            "--opacity",
-            type=click.FloatRange(0, 1),
-            default=0.5,
-            show_default=True,
-            help="Of the overlay's colours.",
-        ),
-    ):
-        command = option(command)
-    return command
 
 
 @main.command()
@@ -49,7 +23,7 @@ def _common(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--labels", "labels", is_flag=True, help="Write label PNGs: each pixel is its class's number.")
 @click.option("--colors", "colors", is_flag=True, help="Write PNGs in the colours of the classes.")
 @click.option("--overlay", "overlay", is_flag=True, help="Write the pictures with the colours and a legend.")
-@_common
+@common
 def image(
     model: Path,
     inputs: tuple[str, ...],
@@ -59,6 +33,7 @@ def image(
     overlay: bool,
     opacity: float,
     tau: float | None,
+    tile: Any,
     provider: Any,
     threads: int | None,
     force: bool,
@@ -80,7 +55,7 @@ def image(
     kinds = [kind for kind, wanted in chosen.items() if wanted] or ["labels", "overlay"]
     pictures = find_images(inputs)
     check_outputs((f for p in pictures for f in output_files(p, folder, kinds).values()), force)
-    segmenter = Segmenter(model, provider=provider, threads=threads)
+    segmenter = Segmenter(model, provider=provider, threads=threads, tile=tile)
     segmenter.check_tau(tau)
 
     report = segment_pictures(segmenter, pictures, folder, kinds=kinds, opacity=opacity, tau=tau)
@@ -88,68 +63,62 @@ def image(
         click.echo(f"Left out: {sentence}", err=True)
     if not report.done:
         raise InputError(f"none of the {len(pictures)} picture(s) could be segmented.")
-    click.echo(f"Wrote {_and(kinds)} of {len(report.done)} picture(s) to {folder}")
-    click.echo(_ran(segmenter, report.model_seconds, len(report.done), "picture"))
+    click.echo(f"Wrote {joined(kinds)} of {len(report.done)} picture(s) to {folder}")
+    click.echo(ran(segmenter, report.model_seconds, len(report.done), "picture"))
     if report.failed:
         click.echo(f"{len(report.failed)} of {len(pictures)} pictures left out, see above.", err=True)
         raise SystemExit(1)
 
 
+main.add_command(video)
+
+
 @main.command()
-@click.argument("model", type=click.Path(path_type=Path))
-@click.argument("source", type=click.Path(path_type=Path), metavar="INPUT")
-@click.option("-o", "target", type=click.Path(path_type=Path), required=True, help="The mp4 to write.")
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL...")
+@click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
+@click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True)
+@click.option("--auth", type=click.Path(path_type=Path), help="File with a line NAME:PASSWORD per visitor.")
+@click.option("--examples", multiple=True, metavar="PATH", help="Picture, video or folder to offer.")
+@click.option("--max-upload", type=click.IntRange(min=1), default=200, show_default=True, help="MB per file.")
 @click.option(
-    "--output",
-    type=click.Choice(["overlay", "labels"]),
-    default="overlay",
+    "--max-pixels",
+    type=click.FloatRange(min=0, min_open=True),
+    default=50,
     show_default=True,
-    help="Colours over the frames with a legend below, or the colours alone.",
+    help="Megapixels per picture.",
 )
 @click.option(
-    "--crf",
-    type=click.IntRange(0, 51),
-    default=20,
+    "--max-seconds",
+    type=click.FloatRange(min=0, min_open=True),
+    default=120,
     show_default=True,
-    help="H.264 quality; less is better and larger.",
+    help="Length of a video.",
 )
-@_common
-def video(
-    model: Path,
-    source: Path,
-    target: Path,
-    output: Any,
-    crf: int,
-    opacity: float,
-    tau: float | None,
+@click.option(
+    "--max-queue", type=click.IntRange(min=1), default=64, show_default=True, help="Requests that may wait."
+)
+@click.option("--provider", type=click.Choice(PROVIDERS), default="auto", show_default=True)
+@click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
+def demo(
+    models: tuple[Path, ...],
     provider: Any,
     threads: int | None,
-    force: bool,
+    max_upload: int,
+    max_pixels: float,
+    max_seconds: float,
+    max_queue: int,
+    **options: Any,
 ) -> None:
-    """Segment a video to an H.264 mp4 with the same frame times and sound.
+    """Serve a web page that segments pictures and videos with one or several models.
 
-    The output appears when it is complete. Odd sides grow by one pixel, rotated videos are turned upright.
+    It listens on this machine only, unless --host says otherwise. Uploads are deleted after an hour and when
+    the server stops. Needs the extra `demo`; nothing is fetched from the internet.
     """
-    from serve.files import check_outputs
-    from serve.segmenter import Segmenter
-    from serve.video import segment_video
+    from serve.demo_options import Limits
+    from serve.demo_start import run
 
-    if not source.is_file():
-        raise InputError(f"{source} is not a file; give a video.")
-    if target.suffix.lower() != ".mp4":
-        raise InputError(f"{target} does not end in .mp4, the one format written; choose another name.")
-    if target.exists() and target.samefile(source):
-        raise InputError(f"{target} is the input itself; choose another output.")
-    check_outputs([target], force)
-    segmenter = Segmenter(model, provider=provider, threads=threads)
-
-    report = segment_video(segmenter, source, target, output=output, opacity=opacity, crf=crf, tau=tau)
-    sound = f"{report.audio_streams} audio track(s)" if report.audio_streams else "no sound"
-    click.echo(f"Wrote {target}: {report.frames} frames, {sound}")
-    if report.left_out:
-        click.echo(f"Left out, as mp4 players rarely show it: {_and(report.left_out)}")
-    click.echo(_ran(segmenter, report.model_seconds, report.frames, "frame"))
-    click.echo(f"{report.seconds:.1f} s in all, {report.frames / report.seconds:.1f} frames/s")
+    limits = Limits(upload_mb=max_upload, megapixels=max_pixels, seconds=max_seconds, queue=max_queue)
+    run(models, provider, threads, limits=limits, **options)
 
 
 @main.command()
@@ -162,12 +131,3 @@ def info(model: Path, as_json: bool) -> None:
 
     runtime = open_runtime(model)
     click.echo(json.dumps(describe(runtime), indent=2) if as_json else to_text(runtime))
-
-
-def _ran(segmenter: Any, seconds: float, count: int, unit: str) -> str:
-    return f"Ran {segmenter.runtime.path} on {segmenter.provider}: {1000 * seconds / count:.1f} ms per {unit}"
-
-
-def _and(words: Any) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else str(last)

@@ -1,7 +1,6 @@
 """Reading pictures of any sort as 8-bit RGB, and writing label maps and pictures."""
 
-from collections.abc import Iterator, Sequence
-from glob import glob
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.errors import InputError
-from serve.files import replacing
+from serve.files import find_files, replacing
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif", ".gif"}
@@ -19,38 +18,8 @@ _JPEG_QUALITY = 92
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
-    """Files, folders (the pictures right inside, by suffix, in order of name) and glob patterns, as given.
-
-    Raises:
-        InputError: an input that does not exist or matches nothing, or two pictures with the same stem, whose
-            results would overwrite each other.
-    """
-    found: dict[Path, None] = {}  # a dict keeps the order and drops repetitions
-    for given in inputs:
-        matches = list(_matches(given))
-        if not matches:
-            raise InputError(
-                f"{given} holds no picture; give picture files, a folder of them or a quoted pattern."
-            )
-        found.update(dict.fromkeys(matches))
-    stems: dict[str, Path] = {}
-    for path in found:
-        other = stems.setdefault(path.stem, path)
-        if other != path:
-            raise InputError(
-                f"{other} and {path} would both be written as {path.stem}; segment them into two folders."
-            )
-    return list(found)
-
-
-def _matches(given: str) -> Iterator[Path]:
-    path = Path(given)
-    if path.is_dir():
-        yield from sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES and p.is_file())
-    elif path.exists():
-        yield path
-    else:
-        yield from sorted(p for p in map(Path, glob(given, recursive=True)) if p.is_file())  # noqa: PTH207
+    """Pictures as `serve.files.find_files` finds them, with its errors."""
+    return find_files(inputs, SUFFIXES, "picture")
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -1,39 +1,32 @@
 """Segments a video: decode, inference, and drawing with encoding, each in its own thread."""
 
 import time
-from collections.abc import Callable, Generator, Iterable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any
 
 import av
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
 from serve.background import background
-from serve.card import Card
 from serve.errors import InputError
 from serve.files import replacing
-from serve.render import Image, Painter, below, every_class, legend
-from serve.segmenter import Labels, Segmenter
+from serve.render import Image
+from serve.segmenter import Segmenter
+from serve.video_draw import Draw, Labelled, drawing
+from serve.video_labels import LabelFrames, LabelVideo
+from serve.video_model import Model
 from serve.video_reader import Frame, VideoReader
+from serve.video_settings import ENCODERS, Settings
+from serve.video_shares import ShareTable
+from serve.video_source import Source
 from serve.video_writer import VideoWriter
 
 _AHEAD = 4
 """Items that a stage may be ahead of the next one: enough to ride out a slow frame, little memory."""
-_GPU_BATCH = 8
-
-Draw = Callable[[Image, Labels], Image]
-"""Frame, uint8 [H, W, 3] RGB, and its labels [H, W] -> the output frame; all of one size."""
-
-
-class Labelled(NamedTuple):
-    """A frame with its labels [H, W]."""
-
-    frame: Frame
-    labels: Labels
 
 
 @dataclass(frozen=True)
@@ -48,129 +41,196 @@ class VideoReport:
     audio_streams: int
     left_out: tuple[str, ...]
     """Kinds of streams of the source that the output lacks."""
+    batch: int = 1
+    """Frames per run that the model was given in the end."""
+    flicker: tuple[float, float] | None = None
+    """Mean share of pixels that change their label from one frame to the next, before and after smoothing;
+    None without smoothing."""
+    dropped: int = 0
+    """Frames of a live source that came faster than they could be segmented."""
+    ended: str = ""
+    """Why a live source broke off; empty if it did not."""
 
 
-def draw_overlay(card: Card, height: int, width: int, opacity: float) -> Draw:
-    """Colours over the frame, and a legend of all classes below it."""
-    painter = Painter(card.palette)
-    strip = legend(every_class(card), height, width)
-    return lambda image, labels: below(painter.overlay(image, labels, opacity), strip)
-
-
-def draw_labels(card: Card) -> Draw:
-    """The colour of each pixel's class, nothing else."""
-    painter = Painter(card.palette)
-    return lambda image, labels: painter.colors(labels)
+def shares_file(target: Path) -> Path:
+    """Where the table of class shares of an output goes: clip.mp4 -> clip.shares.csv."""
+    return target.with_name(f"{target.stem}.shares.csv")
 
 
 def segment_video(
     segmenter: Segmenter,
-    source: Path,
+    source: Source,
     target: Path,
     *,
-    output: Literal["overlay", "labels"] = "overlay",
-    opacity: float = 0.5,
-    crf: int = 20,
-    tau: float | None = None,
+    title: str | None = None,
+    before_naming: Callable[[Path], None] | None = None,
+    **settings: Any,
 ) -> VideoReport:
-    """Segment `source` into the mp4 `target`, with the times and the audio of the source.
+    """Segment `source` into `target`, with the times and the audio of the source.
 
-    `target` appears complete or not at all. A rotated video (a phone's) is turned upright.
+    `target` appears complete or not at all. A rotated video (a phone's) is turned upright. A live source ends
+    with `selection.end`, when it breaks off, or by Ctrl-C, and is kept up to there.
 
     Args:
-        output: "overlay" (frame, colours, legend) or "labels" (colours only).
-        opacity: of the overlay's colours, in [0, 1].
-        crf: x264's quality, 0 to 51; less is better and larger.
-        tau: see `Segmenter`.
+        target: an mp4 file; for the output "labels" an mkv file, for "frames" a folder.
+        title: what the progress bar says; None is the name of the source.
+        before_naming: called with the complete output while it still has its temporary name.
+        settings: see serve.video_settings.Settings.
 
     Raises:
-        InputError: bad video (see VideoReader), bad tau, or a failure to encode.
+        InputError: bad video (see VideoReader), bad settings, a graph that lacks what they need, a file that
+            changed while it was read, or a failure to encode.
         OSError: the target can't be written, as when the disk is full.
     """
-    segmenter.check_tau(tau)
+    chosen = Settings(**settings)
     begin = time.perf_counter()
-    with VideoReader(source) as reader, replacing(target) as temporary, _encoder_errors(source):
-        draw = draw_labels(segmenter.card)
-        if output == "overlay":
-            draw = draw_overlay(segmenter.card, *reader.size, opacity)
-        model = _Model(segmenter, tau)
-        items = background(model.label(background(reader.items(), _AHEAD)), _AHEAD)
-        with (
-            closing(items),
-            tqdm(total=reader.frames, unit="frame", desc=source.name, mininterval=0.5) as progress,
-            _open_writer(reader, draw, temporary, crf) as writer,
-        ):
-            frames = _encode(items, draw, writer, progress)
-    seconds = time.perf_counter() - begin
-    return VideoReport(frames, seconds, model.seconds, len(reader.audio), tuple(reader.other_streams))
-
-
-class _Model:
-    """The inference stage, and the time spent in it."""
-
-    def __init__(self, segmenter: Segmenter, tau: float | None) -> None:
-        self._segmenter = segmenter
-        self._tau = tau
-        # One core computes two pictures no faster together than one after the other; a GPU does.
-        self._batch = 1 if segmenter.provider in ("cpu", "openvino") else _GPU_BATCH
-        self.seconds = 0.0
-
-    def label(self, items: Generator[Any]) -> Generator[Any]:
-        """Frames become Labelled; everything else passes, at once."""
-        with closing(items):
-            waiting: list[Frame] = []
+    with ExitStack() as stack:
+        before = _state(source)
+        reader = stack.enter_context(VideoReader(source, chosen.selection))
+        model = Model(segmenter, chosen, live=reader.live, time_base=reader.time_base)
+        if segmenter.runtime.on_gpu:
+            segmenter.warm_up(*reader.size)
+        table = (
+            stack.enter_context(ShareTable(shares_file(target), segmenter.card)) if chosen.shares else None
+        )
+        temporary = stack.enter_context(replacing(target))
+        if before_naming is not None:
+            stack.push(_on_success(before_naming, temporary))
+        stack.enter_context(_encoder_errors(source))
+        backlog = _Backlog()
+        decoded = background(reader.items(), _AHEAD, backlog.drop if reader.live else None)
+        items = stack.enter_context(closing(background(model.label(decoded), _AHEAD)))
+        progress = tqdm(
+            total=reader.frames, unit="frame", desc=title or Path(source).name, mininterval=0.5, leave=None
+        )
+        stack.enter_context(progress)
+        sink = stack.enter_context(_open_sink(reader, segmenter, chosen, temporary))
+        frames = 0
+        try:
             for item in items:
-                if not isinstance(item, Frame):
-                    yield item
+                if not isinstance(item, Labelled):
+                    sink.write_audio(item)
                     continue
-                waiting.append(item)
-                if len(waiting) == self._batch:
-                    yield from self._labelled(waiting)
-                    waiting = []
-            if waiting:
-                yield from self._labelled(waiting)
-
-    def _labelled(self, frames: list[Frame]) -> list[Labelled]:
-        begin = time.perf_counter()
-        images: NDArray[np.uint8] = np.stack([frame.pixels for frame in frames])
-        labels = self._segmenter(images, self._tau).labels
-        self.seconds += time.perf_counter() - begin
-        return [Labelled(*pair) for pair in zip(frames, labels, strict=True)]
-
-
-def _encode(items: Iterable[Any], draw: Draw, writer: VideoWriter, progress: Any) -> int:
-    """Draw and write everything; returns the number of frames."""
-    frames = 0
-    for item in items:
-        if isinstance(item, Labelled):
-            writer.write_frame(draw(item.frame.pixels, item.labels), item.frame.pts, item.frame.duration)
-            progress.update()
-            frames += 1
-        else:
-            writer.write_audio(item)
-    return frames
-
-
-def _open_writer(reader: VideoReader, draw: Draw, path: Path, crf: int) -> VideoWriter:
-    sample = draw(*(np.zeros(shape, np.uint8) for shape in ((*reader.size, 3), reader.size)))
-    return VideoWriter(
-        path,
-        height=sample.shape[0],
-        width=sample.shape[1],
-        time_base=reader.time_base,
-        rate=reader.rate,
-        crf=crf,
-        sample_aspect_ratio=reader.sample_aspect_ratio,
-        audio=reader.audio,
+                sink.write(item)
+                if table:
+                    table.write(frames, float(item.frame.pts * reader.time_base), item.labels)
+                progress.update()
+                frames += 1
+        except KeyboardInterrupt:
+            if not (reader.live and frames):
+                raise
+        if _state(source) != before:  # its frames would be of two videos
+            raise InputError(f"{source} changed while it was read; wait until it is complete and run again.")
+    smoother = model.smoother
+    return VideoReport(
+        frames,
+        time.perf_counter() - begin,
+        model.seconds,
+        sink.audio_streams,
+        (*reader.other_streams, *(["audio"] if len(reader.audio) > sink.audio_streams else [])),
+        model.batch.size,
+        (smoother.before.share, smoother.after.share) if smoother else None,
+        backlog.dropped,
+        reader.ended,
     )
 
 
+def _on_success(call: Callable[[Path], None], path: Path) -> Callable[..., None]:
+    def leave(failure: type[BaseException] | None, *_: object) -> None:
+        if failure is None:
+            call(path)
+
+    return leave
+
+
+class _Backlog:
+    """Lets go of the frames of a live source that there is no time for; the times of the others stand."""
+
+    def __init__(self) -> None:
+        self.dropped = 0
+
+    def drop(self, item: Any) -> bool:
+        if not isinstance(item, Frame):
+            return False
+        self.dropped += 1
+        return True
+
+
+class _DrawnSink:
+    """Frames as pictures, and the sound, to an mp4."""
+
+    def __init__(self, draw: Draw, writer: VideoWriter, audio_streams: int) -> None:
+        self._draw = draw
+        self._writer = writer
+        self.audio_streams = audio_streams
+
+    def write(self, item: Labelled) -> None:
+        self._writer.write_frame(self._draw(item), item.frame.pts, item.frame.duration)
+
+    def write_audio(self, packet: Any) -> None:
+        self._writer.write_audio(packet)
+
+
+class _LabelSink:
+    """Label maps alone."""
+
+    audio_streams = 0
+
+    def __init__(self, writer: LabelVideo | LabelFrames) -> None:
+        self._writer = writer
+
+    def write(self, item: Labelled) -> None:
+        self._writer.write_labels(item.labels, item.frame.pts, item.frame.duration)
+
+    def write_audio(self, packet: Any) -> None:
+        """Nobody listens to labels."""
+
+
 @contextmanager
-def _encoder_errors(source: Path) -> Iterator[None]:
+def _open_sink(
+    reader: VideoReader, segmenter: Segmenter, settings: Settings, path: Path
+) -> Iterator[_DrawnSink | _LabelSink]:
+    height, width = reader.size
+    if settings.output == "frames":
+        with LabelFrames(path, time_base=reader.time_base) as frames:
+            yield _LabelSink(frames)
+        return
+    common = {"time_base": reader.time_base, "rate": reader.rate}
+    if settings.output == "labels":
+        with LabelVideo(path, segmenter.card, height=height, width=width, **common) as video:
+            yield _LabelSink(video)
+        return
+    draw = drawing(segmenter.card, settings, height, width)
+    black = np.zeros((height, width), np.uint8)
+    sample: Image = draw(Labelled(Frame(np.zeros((height, width, 3), np.uint8), 0, 0), black, black))
+    with VideoWriter(
+        path,
+        height=sample.shape[0],
+        width=sample.shape[1],
+        encoder=ENCODERS[settings.codec],
+        crf=settings.crf,
+        preset=settings.preset,
+        sample_aspect_ratio=reader.sample_aspect_ratio,
+        audio=reader.audio,
+        **common,
+    ) as writer:
+        yield _DrawnSink(draw, writer, len(reader.audio))
+
+
+def _state(source: Source) -> tuple[int, int] | None:
+    """What shows that a file was altered; None for an address, or a file that VideoReader will refuse."""
+    if isinstance(source, str) or not source.is_file():
+        return None
+    found = source.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+@contextmanager
+def _encoder_errors(source: Source) -> Iterator[None]:
     """Word libav's complaints for a person; those of the operating system are worded by `replacing`."""
     try:
         yield
     except av.error.FFmpegError as error:
         if isinstance(error, OSError):
             raise
-        raise InputError(f"encoding {source} to H.264 failed: {error.strerror}.") from error
+        raise InputError(f"encoding {source} failed: {error.strerror}.") from error

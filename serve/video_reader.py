@@ -2,6 +2,7 @@
 
 from collections.abc import Generator
 from fractions import Fraction
+from math import floor
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -10,11 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.errors import InputError
+from serve.video_source import Selection, Source, find_stream, is_live, open_container
 
 _MICROSECOND = Fraction(1, 1_000_000)  # libav's unit for a whole container
 _CUT_OFF = 1.0  # seconds that may be missing at the end before a video counts as truncated
 _UNKNOWN_COLORSPACE = 2
 _HD_HEIGHT = 720
+_EVERYTHING = Selection()
 
 
 class Frame(NamedTuple):
@@ -23,7 +26,7 @@ class Frame(NamedTuple):
     pixels: NDArray[np.uint8]
     """uint8 [H, W, 3] RGB, upright."""
     pts: int
-    """When it is shown, in `VideoReader.time_base` from the start of the video."""
+    """When it is shown, in `VideoReader.time_base` from the start of the selection."""
     duration: int
     """How long it is shown in the same unit; 0 if the file does not say."""
 
@@ -42,31 +45,34 @@ class Orientation(NamedTuple):
 
 
 class VideoReader:
-    """A video file, opened, checked, and decoded up to its first frame.
+    """A video, opened, checked, and decoded up to its first frame.
 
     Attributes:
-        size: height and width of the upright frames, in pixels.
+        live: whether the source is a camera or stream, which ends when it ends (`ended` says why).
+        size: height and width of the upright frames as they are read, in pixels.
         time_base: seconds per unit of `Frame.pts`.
-        rate: average frames per second.
+        rate: average frames per second, of those that are read.
         frames: how many frames there will be, as far as the file says; None if it does not.
         sample_aspect_ratio: width over height of one upright pixel.
         audio: the audio streams; `items` yields their packets, shifted to the same start as the frames.
         other_streams: kinds of streams that are left out (subtitles, data).
+        ended: what a live source said when it broke off; empty if it did not.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Open `path`.
+    def __init__(self, path: Source, selection: Selection = _EVERYTHING) -> None:
+        """Open `path` at the start of `selection`.
 
         Raises:
-            InputError: not a video, no video stream, no frame, or a file shorter than its index says.
+            InputError: not a video, no video stream, no frame in the selection, or a file shorter than its
+                index says.
         """
         self.path = path
-        self._container = self._open()
+        self.live = is_live(path)
+        self.ended = ""
+        self._selection = selection
+        self._container = open_container(path)
         try:
-            self._stream = self._find_stream()
-            self._read_header()
-            self._items = self._demux()
-            self._head = self._up_to_first_frame()
+            self._begin(seek=selection.start > 0 and not self.live)
         except BaseException:
             self._container.close()
             raise
@@ -82,51 +88,61 @@ class VideoReader:
         """Frames and audio packets (av.Packet) in the order of the file, to be read once.
 
         Raises:
-            InputError: a frame that can't be decoded, or a file that ends before its header says.
+            InputError: a frame that can't be decoded, or a file that ends before its header says. A live
+                source only ends.
         """
         yield from self._head
         self._head.clear()
         yield from self._items
 
-    def _open(self) -> Any:
+    def _begin(self, seek: bool) -> None:
+        """Decode up to the first frame of the selection, from the key frame before it if that works."""
+        self._stream = find_stream(self._container, self.path)
+        self._stream.thread_type = "AUTO"
+        self._read_header()
+        seek = seek and self._seek()
+        self._items = self._demux()
         try:
-            container = av.open(str(self.path))
-        except av.error.FFmpegError as error:
-            raise InputError(
-                f"{self.path} can't be opened as a video, so it is something else, damaged or truncated "
-                f"({error.strerror})."
-            ) from error
-        if container.format.name == "tty":  # libav plays plain text as terminal art
-            raise InputError(f"{self.path} is a text file; give a video.")
-        return container
+            self._head = self._up_to_first_frame()
+        except InputError:
+            if not seek:
+                raise
+        if seek and (self._decoded_from is None or self._decoded_from > self._selection.start):
+            # Some files jump beyond the place asked for, or give no times after a jump.
+            self._container.close()
+            self._container = open_container(self.path)
+            self._begin(seek=False)
 
-    def _find_stream(self) -> Any:
-        streams = self._container.streams
-        pictures = av.stream.Disposition.attached_pic  # the cover of a piece of music
-        videos = [stream for stream in streams.video if not stream.disposition & pictures]
-        if not videos:
-            kinds = {"a cover picture" if stream.type == "video" else stream.type for stream in streams}
-            found = ", ".join(sorted(kinds)) or "no stream at all"
-            raise InputError(f"{self.path} has no video stream (it has {found}); give a video.")
-        videos[0].thread_type = "AUTO"
-        return videos[0]
+    def _seek(self) -> bool:
+        try:
+            self._container.seek(floor((self._start + self._selection.start) / _MICROSECOND))
+        except av.error.FFmpegError:
+            return False
+        return True
 
     def _read_header(self) -> None:
         stream = self._stream
         ends = (entry.pos + entry.size for entry in stream.index_entries)
-        if max(ends, default=0) > self.path.stat().st_size:
+        if isinstance(self.path, Path) and max(ends, default=0) > self.path.stat().st_size:
             raise InputError(
                 f"{self.path} is truncated: its index lists frames beyond its end; copy it again."
             )
         self.time_base: Fraction = stream.time_base
-        self.rate: Fraction = stream.average_rate or stream.guessed_rate or Fraction(25)
+        rate: Fraction = stream.average_rate or stream.guessed_rate or Fraction(25)
         seconds = (self._container.duration or 0) * _MICROSECOND
-        self.frames: int | None = stream.frames or round(seconds * self.rate) or None
+        self.frames: int | None = self._selection.count(stream.frames, seconds, rate)
+        self.rate = rate / self._selection.every
         self.audio = list(self._container.streams.audio)
         known = {id(s) for s in (stream, *self.audio)}
         self.other_streams = sorted({s.type for s in self._container.streams if id(s) not in known})
         self._start = (self._container.start_time or 0) * _MICROSECOND
         self._orientation: Orientation | None = None
+        self._previous = -1
+        """Time of the frame decoded last, in `time_base` from the start of the video."""
+        self._passed = 0
+        """Frames of the selection so far, with those that `every` leaves out."""
+        self._decoded_from: Fraction | None = None
+        """Time of the first frame that came out of the decoder, in seconds; None if the file gave none."""
 
     def _up_to_first_frame(self) -> list[Any]:
         head = []
@@ -134,57 +150,100 @@ class VideoReader:
             head.append(item)
             if isinstance(item, Frame):
                 return head
+        if self._previous >= 0:
+            raise InputError(f"{self.path} has no frame in the part asked for; it ends before.")
         raise InputError(f"{self.path} has a video stream but no frame that can be decoded.")
 
     def _demux(self) -> Generator[Any]:
-        end = Fraction(0)
-        previous = -1
+        reached = Fraction(0)
+        wanted = {stream.index for stream in (self._stream, *self.audio)}
         try:
             for packet in self._container.demux():
                 if packet.pts is not None:
-                    end = max(end, (packet.pts + (packet.duration or 0)) * packet.time_base - self._start)
-                if packet.stream is self._stream:
-                    for decoded in packet.decode():
-                        frame = self._frame(decoded, previous)
-                        previous = frame.pts
-                        yield frame
-                elif packet.stream in self.audio and packet.dts is not None:
-                    yield self._shifted(packet)
+                    end = packet.pts + (packet.duration or 0)
+                    reached = max(reached, end * packet.time_base - self._start)
+                if packet.stream.index not in wanted:
+                    continue
+                took = self._take_video if packet.stream is self._stream else self._take_audio
+                yield from took(packet)
+                if self._is_past(packet):
+                    wanted.remove(packet.stream.index)
+                    if not wanted:
+                        return
         except av.error.FFmpegError as error:
+            if self.live:
+                self.ended = error.strerror or str(error)
+                return
             raise InputError(
-                f"{self.path} can't be decoded beyond {float(end):.1f} s, it is damaged or truncated "
+                f"{self.path} can't be decoded beyond {float(reached):.1f} s, it is damaged or truncated "
                 f"({error.strerror}); copy it again."
             ) from error
-        missing = (self._container.duration or 0) * _MICROSECOND - end
-        if missing > _CUT_OFF:
+        missing = (self._container.duration or 0) * _MICROSECOND - reached
+        if missing > _CUT_OFF and not self.live:
             raise InputError(
                 f"{self.path} is truncated: its last {float(missing):.1f} s are missing; copy it again."
             )
 
-    def _frame(self, decoded: Any, previous: int) -> Frame:
+    def _take_video(self, packet: Any) -> Generator[Frame]:
+        chosen = self._selection
+        for decoded in packet.decode():
+            pts = self._time(decoded.pts)
+            if self._previous < 0 and decoded.pts is not None:
+                self._decoded_from = pts * self.time_base
+            self._previous = pts
+            seconds = pts * self.time_base
+            if seconds < chosen.start or (chosen.end is not None and seconds >= chosen.end):
+                continue
+            self._passed += 1
+            if (self._passed - 1) % chosen.every == 0:
+                yield self._frame(decoded, pts - floor(chosen.start / self.time_base))
+
+    def _take_audio(self, packet: Any) -> Generator[Any]:
+        if packet.dts is None:
+            return
+        start, end = self._selection.start, self._selection.end
+        seconds = (packet.dts if packet.pts is None else packet.pts) * packet.time_base - self._start
+        # Without a start, an encoder's lead-in before zero belongs to the sound.
+        if (not start or seconds >= start) and (end is None or seconds < end):
+            yield self._shifted(packet)
+
+    def _is_past(self, packet: Any) -> bool:
+        """Has this packet's stream nothing more for the selection?"""
+        end = self._selection.end
+        if end is None:
+            return False
+        if packet.stream is self._stream:  # frames leave the decoder in the order in which they are shown
+            return self._previous * self.time_base >= end
+        return packet.pts is not None and packet.pts * packet.time_base - self._start >= end
+
+    def _frame(self, decoded: Any, pts: int) -> Frame:
         if self._orientation is None:
             self._orientation = _orientation(decoded)
             ratio = self._stream.sample_aspect_ratio or Fraction(1)
             self.sample_aspect_ratio = 1 / ratio if self._orientation.transpose else ratio
-            self._stored = (decoded.width, decoded.height)
+            # A stream may change its size midway; the output can't.
+            self._stored = self._selection.size(decoded.width, decoded.height)
+        shrinks = self._stored[0] * self._stored[1] < decoded.width * decoded.height
         untagged_hd = decoded.colorspace == _UNKNOWN_COLORSPACE and decoded.height >= _HD_HEIGHT
         rgb = decoded.to_ndarray(
             format="rgb24",
-            width=self._stored[0],  # a stream may change its size midway; the output can't
+            width=self._stored[0],
             height=self._stored[1],
             src_colorspace="ITU709" if untagged_hd else None,  # what players assume, unlike libav
+            interpolation="AREA" if shrinks else None,
         )
-        return Frame(self._orientation.apply(rgb), self._time(decoded.pts, previous), decoded.duration or 0)
+        duration = (decoded.duration or 0) * self._selection.every
+        return Frame(self._orientation.apply(rgb), pts, duration)
 
-    def _time(self, pts: int | None, previous: int) -> int:
+    def _time(self, pts: int | None) -> int:
         """Start at zero, as a player does; a frame without a time, or going back, follows the previous."""
         if pts is None:
-            step = round(1 / self.rate / self.time_base) or 1
-            return 0 if previous < 0 else previous + step
-        return max(pts - round(self._start / self.time_base), previous + 1)
+            step = round(1 / (self.rate * self._selection.every) / self.time_base) or 1
+            return 0 if self._previous < 0 else self._previous + step
+        return max(pts - round(self._start / self.time_base), self._previous + 1)
 
     def _shifted(self, packet: Any) -> Any:
-        offset = round(self._start / packet.time_base)
+        offset = round((self._start + self._selection.start) / packet.time_base)
         packet.pts = None if packet.pts is None else packet.pts - offset
         packet.dts -= offset
         return packet

@@ -1,5 +1,6 @@
-"""Encodes frames to H.264 in an mp4 that plays in browsers, with the audio of the source."""
+"""Encodes frames to H.264, HEVC or AV1 in an mp4 that plays in browsers, with the audio of the source."""
 
+import os
 from collections.abc import Sequence
 from contextlib import suppress
 from fractions import Fraction
@@ -12,12 +13,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.errors import InputError
+from serve.video_settings import Encoder
 
 _COPIED_AUDIO = frozenset({"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"})
 """Codecs that mp4 holds and players know; all others become AAC."""
 _AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _BT709 = 1
 _LIMITED = 1
+_QUIET: dict[str, dict[str, str]] = {"libx265": {"x265-params": "log-level=error"}}
+os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its version to stderr otherwise: errors only
 
 
 class VideoWriter:
@@ -31,18 +35,22 @@ class VideoWriter:
         width: int,
         time_base: Fraction,
         rate: Fraction,
-        crf: int,
+        encoder: Encoder,
+        crf: int | None = None,
+        preset: str | None = None,
         sample_aspect_ratio: Fraction = Fraction(1),
         audio: Sequence[Any] = (),
     ) -> None:
         """Open `path` for frames of `height` x `width` pixels.
 
-        H.264 in 4:2:0 needs even sides: an odd one grows by a pixel that repeats the border.
+        4:2:0 needs even sides: an odd one grows by a pixel that repeats the border.
 
         Args:
             time_base: seconds per unit of the times that frames are given.
             rate: average frames per second (for the encoder's rate control only).
-            crf: x264's quality, 0 (lossless) to 51 (worst).
+            encoder: of serve.video_settings.ENCODERS.
+            crf: the encoder's quality, less is better; None is its default.
+            preset: the encoder's speed; None is its default.
             audio: av audio streams of the source, whose packets will be given to `write_audio`.
         """
         self._path = path
@@ -51,11 +59,17 @@ class VideoWriter:
         self._frames = 0
         self._end = 0
         self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
-        options = {"crf": str(crf), "preset": "veryfast"}
-        self._video = self._container.add_stream("libx264", rate=rate, options=options)
+        options = {
+            "crf": str(encoder.crf if crf is None else crf),
+            "preset": preset or encoder.preset,
+            **_QUIET.get(encoder.library, {}),
+        }
+        self._video = self._container.add_stream(encoder.library, rate=rate, options=options)
         self._video.width, self._video.height = width + width % 2, height + height % 2
         self._video.pix_fmt = "yuv420p"
         context = self._video.codec_context
+        if encoder.tag:
+            context.codec_tag = encoder.tag
         context.time_base = time_base
         context.sample_aspect_ratio = sample_aspect_ratio
         context.colorspace = context.color_primaries = context.color_trc = _BT709
@@ -114,11 +128,16 @@ class VideoWriter:
         self._container.close()
         with av.open(str(self._path)) as written:
             found = written.streams.video[0].frames
-        if found != self._frames:
-            raise InputError(f"only {found} of {self._frames} frames reached the file; is the disk full?")
+        check_count(found, self._frames)
 
     def _add_aac(self, source: Any) -> Any:
         rate = next((r for r in _AAC_RATES if r <= source.codec_context.sample_rate), _AAC_RATES[-1])
         stream = self._container.add_stream("aac", rate=rate)
         stream.codec_context.layout = "mono" if source.codec_context.channels == 1 else "stereo"
         return stream
+
+
+def check_count(found: int, written: int) -> None:
+    """Raise InputError unless as many frames are in a file as were written to it."""
+    if found != written:
+        raise InputError(f"only {found} of {written} frames reached the file; is the disk full?")

@@ -158,7 +158,7 @@ def test_files_that_are_no_graph(tmp_path: Path, command: str) -> None:
 
 def test_video_writes_an_mp4_and_says_so(graph: Path, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mp4", sound="aac")
-    result = serve("video", graph, source, "-o", tmp_path / "out.mp4", "--output", "labels", "--crf", 10)
+    result = serve("video", graph, source, "-o", tmp_path / "out.mp4", "--output", "colors", "--crf", 10)
     assert result.exit_code == 0, result.output
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert [stream.type for stream in container.streams] == ["video", "audio"]

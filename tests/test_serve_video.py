@@ -59,7 +59,7 @@ def test_overlay_holds_the_frame_the_colours_and_a_legend(tmp_path: Path, segmen
 
 
 def test_labels_hold_the_colours_alone(tmp_path: Path, segmenter: Segmenter) -> None:
-    segment_video(segmenter, write_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4", output="labels", crf=5)
+    segment_video(segmenter, write_clip(tmp_path / "in.mp4"), tmp_path / "out.mp4", output="colors", crf=5)
     picture = _frames(tmp_path / "out.mp4")[0][1]
     assert picture.shape == (72, 96, 3)
     assert _mostly(picture[:, 4:44], PALETTE[0]) and _mostly(picture[:, 52:92], PALETTE[1])
@@ -153,7 +153,7 @@ def test_rotated_videos_are_turned_upright(
     source = write_clip(tmp_path / "in.mp4", rotation=rotation)
     with av.open(str(source)) as container:  # av counts counter-clockwise
         assert next(container.decode(video=0)).rotation % 360 == rotation % 360
-    segment_video(segmenter, source, tmp_path / "out.mp4", output="labels", crf=5)
+    segment_video(segmenter, source, tmp_path / "out.mp4", output="colors", crf=5)
     expected = turned(halves())
     with av.open(str(tmp_path / "out.mp4")) as container:
         frame = next(container.decode(video=0))
@@ -171,18 +171,18 @@ def test_odd_and_tiny_sizes(tmp_path: Path, segmenter: Segmenter, size: tuple[in
     source = write_clip(
         tmp_path / "in.mkv", picture=picture, codec="ffv1", pixel_format="bgr0"
     )  # a codec that takes any size
-    for output in ("labels", "overlay"):
+    for output in ("colors", "overlay"):
         segment_video(segmenter, source, tmp_path / f"{output}.mp4", output=output)
         made = _frames(tmp_path / f"{output}.mp4")[0][1]
         assert made.shape[0] % 2 == 0 and made.shape[1] % 2 == 0
-    made = _frames(tmp_path / "labels.mp4")[0][1]
+    made = _frames(tmp_path / "colors.mp4")[0][1]
     assert made.shape[:2] == tuple(side + side % 2 for side in size)
     assert _mostly(made, PALETTE[1])
 
 
 def test_ten_bits(tmp_path: Path, segmenter: Segmenter) -> None:
     source = write_clip(tmp_path / "in.mkv", pixel_format="yuv420p10le")
-    segment_video(segmenter, source, tmp_path / "out.mp4", output="labels", crf=5)
+    segment_video(segmenter, source, tmp_path / "out.mp4", output="colors", crf=5)
     assert _mostly(_frames(tmp_path / "out.mp4")[0][1][:, 4:44], PALETTE[0])
 
 
@@ -194,7 +194,7 @@ def test_pixel_shape_is_kept_and_turned(tmp_path: Path, segmenter: Segmenter) ->
         stream.set_display_rotation(90)
         container.mux(stream.encode(av.VideoFrame.from_ndarray(halves(), format="rgb24")))
         container.mux(stream.encode(None))
-    segment_video(segmenter, tmp_path / "in.mp4", tmp_path / "out.mp4", output="labels")
+    segment_video(segmenter, tmp_path / "in.mp4", tmp_path / "out.mp4", output="colors")
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert container.streams.video[0].sample_aspect_ratio == Fraction(3, 4)
 

@@ -1,0 +1,176 @@
+"""Segments many videos: resumes where it was interrupted, and a bad one stops nothing."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tqdm import tqdm
+
+from serve import batch_sidecar
+from serve.batch_inputs import target_of
+from serve.errors import InputError
+from serve.files import check_outputs, replacing, sweep
+from serve.segmenter import Segmenter
+from serve.video import VideoReport, segment_video, shares_file
+from serve.video_model import check_outputs_of
+from serve.video_settings import Settings
+from serve.video_source import Source
+
+REPORT = "report.json"
+
+Status = Literal["done", "skipped", "failed", "not reached"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video of a batch."""
+
+    source: Source
+    target: Path
+    origin: dict[str, Any]
+    """What its output depends on, see serve.batch_sidecar."""
+    finished: bool
+    """Whether an earlier batch made just this output."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one video."""
+
+    source: str
+    output: str
+    status: Status = "not reached"
+    """"skipped": an earlier batch had finished it."""
+    error: str = ""
+    """Why it failed, in one sentence."""
+    video: VideoReport | None = None
+    """None unless done."""
+
+
+Work = Callable[[Job, str], VideoReport]
+"""Segments the video of a job, under a title for its progress bar."""
+
+
+def plan(
+    segmenter: Segmenter,
+    sources: Sequence[Source],
+    folder: Path,
+    settings: Settings,
+    *,
+    tile: int | str | None = None,
+    force: bool = False,
+) -> list[Job]:
+    """Check a batch before any work starts.
+
+    Args:
+        tile: what `segmenter` was opened with, as outputs depend on it.
+        force: do everything again and overwrite what is there.
+
+    Raises:
+        InputError: a graph that lacks what the settings need, or an output that exists and was made from
+            something else, or that can't be written.
+    """
+    check_outputs_of(segmenter, settings)
+    model = batch_sidecar.fingerprint(segmenter.runtime.path)
+    jobs = []
+    for source in sources:
+        target = target_of(source, folder, settings.output)
+        origin = batch_sidecar.origin(source, model, settings, tile)
+        finished = not force and batch_sidecar.is_finished(target, origin)
+        jobs.append(Job(source, target, origin, finished))
+    waiting = [job.target for job in jobs if not job.finished]
+    check_outputs(waiting, force, folders=settings.output == "frames")
+    check_outputs([folder / REPORT], force=True)
+    for job in jobs:
+        if isinstance(job.source, Path) and job.target.exists() and job.target.samefile(job.source):
+            raise InputError(f"{job.target} is the input itself; choose another folder.")
+    return jobs
+
+
+def local_work(segmenter: Segmenter, settings: Settings) -> Work:
+    """Segment a job's video in this process."""
+    named = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+
+    def work(job: Job, title: str) -> VideoReport:
+        sweep(job.target)
+        if settings.shares:
+            sweep(shares_file(job.target))
+
+        def sign(made: Path) -> None:
+            batch_sidecar.write(job.target, made, job.origin)
+
+        return segment_video(segmenter, job.source, job.target, title=title, before_naming=sign, **named)
+
+    return work
+
+
+def run_batch(jobs: Sequence[Job], folder: Path, work: Work) -> list[Outcome]:
+    """Do the jobs one after the other; report.json in `folder` says what became of each, even if interrupted.
+
+    Raises:
+        OSError: an output can't be written, which would hit all the others too.
+    """
+    outcomes = [Outcome(str(job.source), str(job.target)) for job in jobs]
+    try:
+        with tqdm(total=len(jobs), unit="file", disable=len(jobs) == 1) as progress:
+            for position, job in enumerate(jobs):
+                outcomes[position] = _outcome(job, work, f"{job.target.stem} [{position + 1}/{len(jobs)}]")
+                progress.update()
+    finally:
+        _write_report(folder / REPORT, outcomes)
+    return outcomes
+
+
+def _outcome(job: Job, work: Work, title: str) -> Outcome:
+    names = str(job.source), str(job.target)
+    if job.finished:
+        return Outcome(*names, "skipped")
+    try:
+        return Outcome(*names, "done", video=work(job, title))
+    except InputError as error:
+        return Outcome(*names, "failed", error.message)
+
+
+def _write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
+    counts = {status: sum(o.status == status for o in outcomes) for status in get_args(Status)}
+    content = {"counts": counts, "files": [dataclasses.asdict(outcome) for outcome in outcomes]}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def to_table(outcomes: Sequence[Outcome]) -> str:
+    """The outcomes for a person."""
+    rows = [("video", "result", "frames", "frames/s", "note")]
+    for outcome in outcomes:
+        frames = rate = ""
+        said = outcome.error
+        if done := outcome.video:
+            frames, rate, said = str(done.frames), f"{done.frames / done.seconds:.1f}", note(done)
+        rows.append((outcome.source, outcome.status, frames, rate, said))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            cell.rjust(w) if i in (2, 3) else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)
+
+
+def note(video: VideoReport) -> str:
+    """What else is to be said of a finished video; empty for most."""
+    notes = []
+    if video.flicker:
+        before, after = video.flicker
+        notes.append(f"flicker {before:.2%} -> {after:.2%} of the pixels per frame")
+    if video.left_out:
+        notes.append(f"left out: {', '.join(video.left_out)}")
+    if video.dropped:
+        notes.append(f"{video.dropped} frames came too fast and were dropped")
+    if video.ended:
+        notes.append(f"the stream broke off: {video.ended}")
+    return "; ".join(notes)

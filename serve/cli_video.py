@@ -1,0 +1,142 @@
+"""`serve video`: one video to a file, or many to a folder."""
+
+import sys
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from serve.cli_options import Seconds, common, joined, ran
+from serve.errors import InputError
+
+_OUTPUTS = ("overlay", "colors", "side-by-side", "labels", "frames")  # as in serve.video_settings
+_CODECS = ("h264", "hevc", "av1")
+
+
+@click.command()
+@click.argument("model", type=click.Path(path_type=Path))
+@click.argument("inputs", nargs=-1, required=True, metavar="INPUT...")
+@click.option(
+    "-o", "out", type=click.Path(path_type=Path), required=True, help="File for one input, or a folder."
+)
+@click.option(
+    "--output",
+    type=click.Choice(_OUTPUTS),
+    default="overlay",
+    show_default=True,
+    help="Colours over the frames with a legend; the colours alone; input, uncorrected and corrected side by "
+    "side; or class numbers, lossless: a grey FFV1 video (.mkv), or a folder of PNG frames.",
+)
+@click.option("--codec", type=click.Choice(_CODECS), default="h264", show_default=True)
+@click.option("--crf", type=int, help="Quality, 0 to 51 (av1: 63); less is better and larger.  [default: 20]")
+@click.option("--preset", help="Speed of the encoder: ultrafast to veryslow (av1: 13 to 0).")
+@click.option(
+    "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Take one frame of N."
+)
+@click.option("--start", type=Seconds(), default="0", help="Begin here: seconds or HH:MM:SS.")
+@click.option("--end", type=Seconds(), help="Stop here.")
+@click.option("--max-size", type=click.IntRange(min=1), help="Shrink frames with a longer side than this.")
+@click.option(
+    "--smooth",
+    type=float,
+    default=0.0,
+    metavar="SECONDS",
+    help="Average scores over about this time (0.1, say), so that labels flicker less; for models exported "
+    "with --scores.",
+)
+@click.option("--shares", is_flag=True, help="Also write each class's share of every frame, as CSV.")
+@common
+def video(
+    model: Path,
+    inputs: tuple[str, ...],
+    out: Path,
+    start: Fraction,
+    end: Fraction | None,
+    every: int,
+    max_size: int | None,
+    tile: Any,
+    provider: Any,
+    threads: int | None,
+    force: bool,
+    **options: Any,
+) -> None:
+    """Segment videos, with the same frame times and sound.
+
+    INPUT is a file, a folder, a quoted glob pattern, an address (rtsp://..., /dev/video0), or - for a list on
+    standard input. One input and an output name with a suffix make that file. Anything else makes a folder,
+    with report.json and a summary; run again after an interruption, it leaves out what is finished.
+
+    Outputs appear when they are complete. Odd sides grow by one pixel, rotated videos are turned upright.
+    A camera is recorded up to --end or Ctrl-C. Exit code 0: all done; 1: some failed; 2: nothing done.
+    """
+    from serve.batch_inputs import find_videos
+    from serve.segmenter import Segmenter
+    from serve.video_settings import Settings
+    from serve.video_source import Selection
+
+    settings = Settings(selection=Selection(start, end, every, max_size), **options)
+    single = out.suffix != "" and not out.is_dir() and settings.output != "frames"
+    if single:
+        source = _only_input(inputs, out, settings, force)
+        segmenter = Segmenter(model, provider=provider, threads=threads, tile=tile)
+        _one(segmenter, source, out, settings)
+        return
+    sources = find_videos(inputs, sys.stdin)
+    segmenter = Segmenter(model, provider=provider, threads=threads, tile=tile)
+    _many(segmenter, sources, out, settings, tile, force)
+
+
+def _only_input(inputs: tuple[str, ...], out: Path, settings: Any, force: bool) -> Any:
+    """The one input of an output file, when everything is as it should be."""
+    from serve.files import check_outputs
+    from serve.video import shares_file
+    from serve.video_settings import SUFFIXES
+    from serve.video_source import is_address
+
+    source = inputs[0] if is_address(inputs[0]) else Path(inputs[0])
+    suffix = SUFFIXES[settings.output]
+    if out.suffix.lower() != suffix:
+        raise InputError(
+            f"{out} does not end in {suffix}, as {settings.output} must; choose another name or a folder."
+        )
+    if len(inputs) > 1 or (isinstance(source, Path) and source.is_dir()):
+        raise InputError(f"{out} is one file, but there may be several inputs; give a folder as the output.")
+    if isinstance(source, Path) and not source.is_file():
+        raise InputError(f"{source} is not a file; give a video.")
+    if isinstance(source, Path) and out.exists() and out.samefile(source):
+        raise InputError(f"{out} is the input itself; choose another output.")
+    check_outputs([out, *([shares_file(out)] if settings.shares else [])], force)
+    return source
+
+
+def _one(segmenter: Any, source: Any, out: Path, settings: Any) -> None:
+    from serve.batch import note
+    from serve.video import segment_video
+
+    report = segment_video(segmenter, source, out, **vars(settings))
+    sound = f"{report.audio_streams} audio track(s)" if report.audio_streams else "no sound"
+    click.echo(f"Wrote {out}: {report.frames} frames, {sound}")
+    if said := note(report):
+        click.echo(said[0].upper() + said[1:])
+    click.echo(ran(segmenter, report.model_seconds, report.frames, "frame"))
+    click.echo(f"{report.seconds:.1f} s in all, {report.frames / report.seconds:.1f} frames/s")
+
+
+def _many(segmenter: Any, sources: Any, out: Path, settings: Any, tile: Any, force: bool) -> None:
+    from serve.batch import REPORT, local_work, plan, run_batch, to_table
+
+    jobs = plan(segmenter, sources, out, settings, tile=tile, force=force)
+    outcomes = run_batch(jobs, out, local_work(segmenter, settings))
+    click.echo(to_table(outcomes))
+    done = [outcome.video for outcome in outcomes if outcome.video]
+    counts = [f"{n} {word}" for word in ("done", "skipped", "failed") if (n := _count(outcomes, word))]
+    click.echo(f"{joined(counts)}; report: {out / REPORT}")
+    if frames := sum(each.frames for each in done):
+        click.echo(ran(segmenter, sum(each.model_seconds for each in done), frames, "frame"))
+    if _count(outcomes, "failed"):
+        raise SystemExit(1)
+
+
+def _count(outcomes: Any, status: str) -> int:
+    return sum(outcome.status == status for outcome in outcomes)
