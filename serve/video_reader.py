@@ -1,6 +1,7 @@
 """Decodes a video: upright RGB frames with their exact times, and the packets of its audio."""
 
 from collections.abc import Generator
+from contextlib import suppress
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -100,25 +101,23 @@ class VideoReader:
         self._stream = find_stream(self._container, self.path)
         self._stream.thread_type = "AUTO"
         self._read_header()
-        seek = seek and self._seek()
+        if seek:
+            with suppress(av.error.FFmpegError):  # then nothing can be read, so it is opened again below
+                self._container.seek(floor((self._start + self._selection.start) / _MICROSECOND))
         self._items = self._demux()
         try:
             self._head = self._up_to_first_frame()
         except InputError:
-            if not seek:
+            if not seek or self._is_trusted():
                 raise
-        if seek and (self._decoded_from is None or self._decoded_from > self._selection.start):
-            # Some files jump beyond the place asked for, or give no times after a jump.
+        if seek and not self._is_trusted():
             self._container.close()
             self._container = open_container(self.path)
             self._begin(seek=False)
 
-    def _seek(self) -> bool:
-        try:
-            self._container.seek(floor((self._start + self._selection.start) / _MICROSECOND))
-        except av.error.FFmpegError:
-            return False
-        return True
+    def _is_trusted(self) -> bool:
+        """Did decoding begin before the selection? Some files jump beyond it, or give no times after a jump."""
+        return self._decoded_from is not None and self._decoded_from <= self._selection.start
 
     def _read_header(self) -> None:
         stream = self._stream
