@@ -18,7 +18,7 @@ EXTRAS = {
     "serve": ["serve", "cpu", "demo"],
 }
 """Which extras of pyproject.toml each room's imports come from, besides the base dependencies."""
-IMPORT_NAMES = {"opencv-python-headless": "cv2", "pyyaml": "yaml"}
+IMPORT_NAMES = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "pillow": "PIL"}
 USED_BY_OTHERS = {"tensorboard": "torch.utils.tensorboard", "onnxscript": "torch.onnx.export"}
 """Declared packages that no file of ours imports, and what of theirs does."""
 HEAVY = [

@@ -1,0 +1,86 @@
+"""`serve demo` in a process of its own, as people start it, for the tests that talk to it."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+from urllib.request import urlopen
+
+# Records every address that the server's process connects to or looks up.
+PROGRAM = """
+import sys
+record = open(sys.argv.pop(1), "a", buffering=1)
+def listen(event, arguments):
+    if event in ("socket.connect", "socket.getaddrinfo"):
+        print(arguments[1] if event == "socket.connect" else arguments[:1], file=record)
+sys.addaudithook(listen)
+from serve.cli import main
+main(sys.argv[1:], prog_name="serve")
+"""
+
+
+class Demo(NamedTuple):
+    """A running server."""
+
+    url: str
+    process: subprocess.Popen[str]
+    temporary: Path
+    """The folder for temporary files that it was given."""
+    home: Path
+    """The home folder that it was given."""
+    contacts: Path
+    """One line per network address that it contacted."""
+
+
+def free_port() -> int:
+    with socket.socket() as ground:
+        ground.bind(("127.0.0.1", 0))
+        return int(ground.getsockname()[1])
+
+
+@contextmanager
+def demo(folder: Path, *arguments: object) -> Iterator[Demo]:
+    """Start `serve demo ARGUMENTS` and wait until it answers; `folder` takes what it leaves behind."""
+    port = free_port()
+    temporary = folder / "tmp"
+    home = folder / "home"
+    for made in (temporary, home):
+        made.mkdir(parents=True)
+    contacts = folder / "contacts.txt"
+    log = folder / "log.txt"
+    command = [sys.executable, "-c", PROGRAM, contacts, "demo", *arguments, "--port", port]
+    environment = os.environ | {"TMPDIR": str(temporary), "HOME": str(home), "OMP_NUM_THREADS": "1"}
+    for name in ("GRADIO_TEMP_DIR", "XDG_CACHE_HOME", "HF_HOME"):
+        environment.pop(name, None)
+    with log.open("w") as output:
+        process = subprocess.Popen(
+            list(map(str, command)), stdout=output, stderr=subprocess.STDOUT, text=True, env=environment
+        )
+    try:
+        _until_it_answers(f"http://127.0.0.1:{port}/", process, log)
+        yield Demo(f"http://127.0.0.1:{port}", process, temporary, home, contacts)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        try:
+            process.wait(20)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _until_it_answers(url: str, process: subprocess.Popen[str], log: Path) -> None:
+    deadline = time.monotonic() + 90
+    while time.monotonic() < deadline:
+        assert process.poll() is None, log.read_text()
+        try:
+            with urlopen(url, timeout=5):
+                return
+        except OSError:
+            time.sleep(0.1)
+    raise AssertionError(f"no answer within 90 s: {log.read_text()}")
