@@ -22,6 +22,9 @@ so the sum over l *and* m is one matrix product, [C, C*M] with the products r[l,
     own   = Conv(ramps, groups=C)               C*M -> C      tau * Delta[c,c]
     S     = steps @ (ramps * e) + start @ e     C*M -> C
 
+Where E falls by many orders of magnitude that sum would cancel. Hats p[l,k] = min(clip(line rising to knot k),
+clip(line falling from it)) then take the place of the ramps: E = sum_k E[c,l,k] * p[l,k], all terms positive.
+
 No C*C tensor exists, and exp is taken of C numbers per pixel, not of C*C. Adding a constant to all logits of
 a hypothesis changes nothing, so every row of Delta is centred on 0 first: exponents stay within float32 as
 long as tau * (half the range of a row) <= MAX_EXPONENT, and S >= exp(-MAX_EXPONENT) because some e[l] is 1.
@@ -44,6 +47,7 @@ from safetensors.torch import load, save
 
 from adapt.errors import InputError
 from adapt.logit_statistics import ShiftStatistics
+from export.curves import Array
 from export.ends import add_labels, add_preprocessing, label_type
 from export.nodes import PREFIX, Builder, rename_values
 from export.tables import DEFAULT_BOUND, DEFAULT_TAU, MAX_TAU, KnotTable, Strengths, knot_table
@@ -53,6 +57,9 @@ from serve.card import Card, Correction, GraphInfo, from_metadata, to_metadata
 OPSET = 18
 MAX_EXPONENT = 36.0
 """Largest |exponent| at the knots: e[l] < exp(-87) is lost, which must not matter beside S >= exp(-36)."""
+
+MAX_RAMP_EXPONENT = 8.0
+"""Largest range of tau * Delta[c,l] that is summed from ramps: float32 then keeps E to exp(8) / 2^24 = 0.0002."""
 
 STATISTICS = KEY + "statistics"
 BARE = KEY + "logits_graph"
@@ -222,67 +229,93 @@ def _table(strength: Strength) -> KnotTable:
 
 def _correct(b: Builder, logits: str, table: KnotTable, strength: Strength) -> str:
     """Scores [N,C,h,w] from logits [N,C,h,w], as the module's docstring derives them."""
-    C, M = len(table.knots), table.intervals
+    C = len(table.knots)
     peak = b.op("ReduceMax", [logits, b.integers([1], "channel_axis")], "peak", keepdims=1)
     centred = b.op("Sub", [logits, peak], "centred")
     likelihood = b.op("Exp", [centred], "likelihood")  # e[l]
 
-    slope = 1 / np.diff(table.knots)  # [C, M]
-    weight = b.floats(slope.reshape(C * M, 1, 1, 1), "ramp_slope")
-    bias = b.floats((-table.knots[:, :-1] * slope).reshape(-1), "ramp_offset")
-    line = b.op("Conv", [logits, weight, bias], "lines", group=C)
-    ramps = b.op("Clip", [line, b.floats(0.0, "zero"), b.floats(1.0, "unity")], "ramps")  # [N, C*M, h, w]
+    tau = MAX_TAU if strength.runtime else strength.tau
+    steep = tau * float(np.ptp(table.shift, axis=2).max()) > MAX_RAMP_EXPONENT
+    basis, own = (_hats if steep else _ramps)(b, logits, table.knots, table.own)
+    B = table.intervals + (1 if steep else 0)
 
-    steps, start, own = (
-        _runtime_weights(b, table, ramps)
-        if strength.runtime
-        else _fixed_weights(b, table, ramps, strength.tau)
-    )
-    flat = b.op("Reshape", [ramps, b.integers([0, C, M, -1], "per_channel")], "flat_ramps")  # [N, C, M, P]
+    flat = b.op("Reshape", [basis, b.integers([0, C, B, -1], "per_channel")], "flat_basis")  # [N, C, B, P]
     each = b.op("Reshape", [likelihood, b.integers([0, C, 1, -1], "per_pixel")], "flat_likelihood")
-    product = b.op("Mul", [flat, each], "weighted_ramps")
-    product = b.op("Reshape", [product, b.integers([0, C * M, -1], "stacked")], "stacked_ramps")
-    each = b.op("Reshape", [likelihood, b.integers([0, C, -1], "pixels_last")], "stacked_likelihood")
-    total = b.op(
-        "Add", [b.op("MatMul", [steps, product], "rises"), b.op("MatMul", [start, each], "starts")], "totals"
-    )  # S [N, C, P]
+    product = b.op("Mul", [flat, each], "weighted_basis")
+    product = b.op("Reshape", [product, b.integers([0, C * B, -1], "stacked")], "stacked_basis")
+
+    exponentials = _exponentials(b, table, strength)
+    if steep:
+        weight = b.op("Reshape", [exponentials, b.integers([C, C * B], "weight_shape")], "weight")
+        total = b.op("MatMul", [weight, product], "totals")  # S [N, C, P]
+    else:
+        rise, start = _rises(b, exponentials, C, B)
+        each = b.op("Reshape", [likelihood, b.integers([0, C, -1], "pixels_last")], "stacked_likelihood")
+        starts = b.op("MatMul", [start, each], "starts")
+        total = b.op("Add", [b.op("MatMul", [rise, product], "rises"), starts], "totals")
     log = b.op("Reshape", [b.op("Log", [total], "log_totals"), b.op("Shape", [logits], "shape")], "log_sums")
-    scores = b.op("Sub", [b.op("Add", [centred, own], "own_corrected"), log], "corrected")
+    scale = "tau" if strength.runtime else b.floats(strength.tau, "strength")
+    shifted = b.op("Add", [centred, b.op("Mul", [own, scale], "strong_own_shift")], "own_corrected")
+    scores = b.op("Sub", [shifted, log], "corrected")
     if not strength.runtime:
         return scores
     off = b.op("Equal", ["tau", b.floats(0.0, "no_tau")], "off")
     return b.op("Where", [off, logits, scores], "scores_or_logits")
 
 
-def _fixed_weights(b: Builder, table: KnotTable, ramps: str, tau: float) -> tuple[str, str, str]:
-    """(steps [C, C*M], start [C, C], tau * own shift [N,C,h,w]) of a strength that is known now."""
-    C = len(table.knots)
-    exponential = np.exp(tau * table.shift)
-    steps = b.floats(np.diff(exponential).reshape(C, -1), "steps")
-    start = b.floats(exponential[:, :, 0], "start")
-    return steps, start, _own_shift(b, tau * table.own, ramps)
+def _ramps(b: Builder, logits: str, knots: Array, own: Array) -> tuple[str, str]:
+    """r[l,m] [N, C*M, h, w], and the own shift [N, C, h, w] made of them."""
+    slope = 1 / np.diff(knots)
+    ramps = _clipped_lines(b, logits, slope, -knots[:, :-1] * slope, "ramps")
+    steps, start = b.floats(np.diff(own)[:, :, None, None], "own_steps"), b.floats(own[:, 0], "own_start")
+    return ramps, b.op("Conv", [ramps, steps, start], "own_shift", group=len(own))
 
 
-def _runtime_weights(b: Builder, table: KnotTable, ramps: str) -> tuple[str, str, str]:
-    """The same from the input `tau`."""
-    C, M = len(table.knots), table.intervals
+def _hats(b: Builder, logits: str, knots: Array, own: Array) -> tuple[str, str]:
+    """p[l,k] [N, C*(M+1), h, w], and the own shift [N, C, h, w] made of them."""
+    slope = 1 / np.diff(knots)
+    none, full = np.zeros((len(knots), 1)), np.ones((len(knots), 1))
+    rise = np.concatenate([none, slope], 1), np.concatenate([full, -knots[:, :-1] * slope], 1)
+    fall = np.concatenate([-slope, none], 1), np.concatenate([knots[:, 1:] * slope, full], 1)
+    sides = [_clipped_lines(b, logits, *rise, "rising"), _clipped_lines(b, logits, *fall, "falling")]
+    hats = b.op("Min", sides, "hats")
+    return hats, b.op(
+        "Conv", [hats, b.floats(own[:, :, None, None], "own_knots")], "own_shift", group=len(own)
+    )
+
+
+def _clipped_lines(b: Builder, logits: str, slope: Array, offset: Array, name: str) -> str:
+    """clip(slope * f[l] + offset, 0, 1), [N, C*B, h, w], from slopes and offsets [C, B]."""
+    weight = b.floats(slope.reshape(-1, 1, 1, 1), f"{name}_slope")
+    line = b.op(
+        "Conv",
+        [logits, weight, b.floats(offset.reshape(-1), f"{name}_offset")],
+        f"{name}_lines",
+        group=len(slope),
+    )
+    return b.op("Clip", [line, b.floats(0.0, f"{name}_least"), b.floats(1.0, f"{name}_most")], name)
+
+
+def _exponentials(b: Builder, table: KnotTable, strength: Strength) -> str:
+    """E[c,l] at the knots, [C, C, M + 1]: constants, or made of the input `tau`."""
+    if not strength.runtime:
+        return b.floats(np.exp(strength.tau * table.shift), "knot_exponentials")
     exponent = b.op("Mul", [b.floats(table.shift, "knot_shift"), "tau"], "knot_exponents")
-    exponential = b.op("Exp", [exponent], "knot_exponentials")  # [C, C, M + 1]
+    return b.op("Exp", [exponent], "knot_exponentials")
+
+
+def _rises(b: Builder, exponentials: str, C: int, M: int) -> tuple[str, str]:
+    """E[c,l,m] - E[c,l,m-1] as [C, C*M], and E[c,l,0] as [C, C]; constant folding does this when tau is fixed."""
     last = b.integers([2], "knot_axis")
     zero, one = b.integers([0], "first"), b.integers([1], "second")
-    after = b.op("Slice", [exponential, one, b.integers([M + 1], "end"), last], "after")
-    before = b.op("Slice", [exponential, zero, b.integers([M], "last_but_one"), last], "before")
+    after = b.op("Slice", [exponentials, one, b.integers([M + 1], "end"), last], "after")
+    before = b.op("Slice", [exponentials, zero, b.integers([M], "last_but_one"), last], "before")
     rise = b.op("Sub", [after, before], "rise")
-    steps = b.op("Reshape", [rise, b.integers([C, C * M], "steps_shape")], "steps")
-    first = b.op("Slice", [exponential, zero, one, last], "first_knots")
-    start = b.op("Reshape", [first, b.integers([C, C], "start_shape")], "start")
-    return steps, start, b.op("Mul", [_own_shift(b, table.own, ramps), "tau"], "strong_own_shift")
-
-
-def _own_shift(b: Builder, own: np.ndarray, ramps: str) -> str:
-    """Shift of every class's own logit [N,C,h,w] from its values at the knots [C, M + 1]."""
-    steps = b.floats(np.diff(own)[:, :, None, None], "own_steps")
-    return b.op("Conv", [ramps, steps, b.floats(own[:, 0], "own_start")], "own_shift", group=len(own))
+    first = b.op("Slice", [exponentials, zero, one, last], "first_knots")
+    return (
+        b.op("Reshape", [rise, b.integers([C, C * M], "steps_shape")], "steps"),
+        b.op("Reshape", [first, b.integers([C, C], "start_shape")], "start"),
+    )
 
 
 # ---- the model around it --------------------------------------------------------------------------------

@@ -76,18 +76,12 @@ def knot_table(statistics: ShiftStatistics, strengths: Strengths, error_per_tau:
         InputError: more than MAX_INTERVALS per channel would be needed.
     """
     curves = shift_curves(statistics)
-    placed = [_place_proven(channel, l, strengths, error_per_tau) for l, channel in enumerate(curves)]
-    intervals = max(len(knots) for knots in placed) - 1
-    fits = [
-        _fit(channel, l, _spare(knots, intervals), strengths)
-        for l, (channel, knots) in enumerate(zip(curves, placed, strict=True))
-    ]
-    errors = [
-        proven_errors(channel, l, fit, strengths)
-        for l, (channel, fit) in enumerate(zip(curves, fits, strict=True))
-    ]
-    exponent = np.max([error.exponent for error in errors], axis=0)
+    fits = [_fit_proven(channel, l, strengths, error_per_tau) for l, channel in enumerate(curves)]
+    errors = [proven_errors(curves[l], l, fit, strengths) for l, fit in enumerate(fits)]
     own = np.array([error.own for error in errors])
+    exponent = np.max([error.exponent for error in errors], axis=0)
+    intervals = max(len(fit.knots) for fit in fits) - 1
+    fits = [_with_spare_knots(fit, intervals) for fit in fits]
     return KnotTable(
         np.stack([fit.knots for fit in fits]),
         np.stack([fit.shift for fit in fits], axis=1),
@@ -119,15 +113,16 @@ class Errors(NamedTuple):
     """|own[l] - Delta[l, l]|."""
 
 
-def _place_proven(curves: Curves, l: int, strengths: Strengths, error_per_tau: float) -> Array:
+def _fit_proven(curves: Curves, l: int, strengths: Strengths, error_per_tau: float) -> Fit:
     """The widest-spaced knots of channel l whose proven errors keep within their parts of the bound."""
     tolerance = 0.75  # neighbouring intervals share a value at their knot, so each gets worse than alone
     for _ in range(40):
         knots = _place(curves, l, strengths, tolerance * error_per_tau)
-        errors = proven_errors(curves, l, _fit(curves, l, knots, strengths), strengths)
+        fit = _fit(curves, l, knots, strengths)
+        errors = proven_errors(curves, l, fit, strengths)
         over = max(errors.exponent.max() / (1 - OWN_SHARE), errors.own / OWN_SHARE) / error_per_tau
         if over <= 1:
-            return knots
+            return fit
         tolerance *= max(0.7, min(0.95, 1 / over))
     raise InputError(
         f"the shift of logit channel {l} is too steep to fold within {error_per_tau:.3g} logits per unit of "
@@ -171,11 +166,11 @@ def _place(curves: Curves, l: int, strengths: Strengths, tolerance: float) -> Ar
 
 
 def _candidates(curves: Curves) -> Array:
-    """About 2048 positions for knots, dense where some row's curve is steep; exact in float32."""
+    """About 4096 positions for knots, dense where some row's curve is steep; exact in float32."""
     z = np.sort(curves.z, axis=None)
-    z = np.concatenate([z[:: max(1, z.size // 2048)], z[-1:]])
+    z = np.concatenate([z[:: max(1, z.size // 4096)], z[-1:]])
     z = np.unique(z.astype(np.float32)).astype(np.float64)
-    apart = np.concatenate([[True], np.diff(z) > 1e-4])
+    apart = np.concatenate([[True], np.diff(z) > 1e-5])
     return np.asarray(z[apart])
 
 
@@ -195,13 +190,14 @@ def _interpolate(t: Array, left: Array, right: Array, tau: float) -> Array:
     return np.asarray(np.minimum(left, right) + np.log1p(toward * rise) / tau)
 
 
-def _spare(knots: Array, intervals: int) -> Array:
-    """Channels share M: one that needs fewer halves its widest intervals, which costs nothing."""
-    while len(knots) - 1 < intervals:
-        widest = int(np.argmax(np.diff(knots)))
-        middle = np.float64(np.float32((knots[widest] + knots[widest + 1]) / 2))
-        knots = np.insert(knots, widest + 1, middle)
-    return knots
+def _with_spare_knots(fit: Fit, intervals: int) -> Fit:
+    """Channels share M: one that needs fewer gets knots beyond its last, where nothing changes any more."""
+    spare = intervals + 1 - len(fit.knots)
+    return Fit(
+        np.concatenate([fit.knots, np.ceil(fit.knots[-1]) + 1 + np.arange(spare)]),
+        np.pad(fit.shift, ((0, 0), (0, spare)), mode="edge"),
+        np.pad(fit.own, (0, spare), mode="edge"),
+    )
 
 
 def _fit(curves: Curves, l: int, knots: Array, strengths: Strengths) -> Fit:

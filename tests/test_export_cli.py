@@ -1,0 +1,137 @@
+"""The commands as people call them, from a real run folder to checked files and one-sentence errors."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import tiny
+from click.testing import CliRunner, Result
+from onnx_segmenters import pictures, run
+
+import export.build
+from adapt.cli import main as adapt_main
+from export.cli import main
+from export.fold import graph_info
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory) -> Path:
+    """A run of a few iterations with the correction's statistics."""
+    root = tmp_path_factory.mktemp("domains")
+    tiny.make_domains(root)
+    result = CliRunner().invoke(adapt_main, tiny.train_arguments(root, root / "run"))
+    assert result.exit_code == 0, result.output
+    return root / "run"
+
+
+@pytest.fixture(scope="module")
+def exported(trained, tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("files") / "model.onnx"
+    result = call("onnx", trained, "-o", path)
+    assert result.exit_code == 0, result.output
+    assert "passed: against the network of" in result.output
+    assert f"blda serve image {path}" in result.output
+    return path
+
+
+def test_a_run_becomes_a_checked_file(exported):
+    info = graph_info(onnx.load(exported), "")
+    assert info.card.classes == ("ground", "sky", "box") and info.card.size is None
+    assert info.correction.tau == 0.2 and not info.correction.runtime_tau
+    assert info.correction.error_bound <= 0.02
+    assert info.verification["passed"] is True and "target pictures" in info.verification["pictures"]
+    assert run(onnx.load(exported), pictures(1, 65, 97))["labels"].shape == (1, 65, 97)
+
+
+def test_verify_repeats_the_check(exported, trained):
+    for arguments in ([], ["--against", trained]):
+        result = call("verify", exported, *arguments)
+        assert result.exit_code == 0, result.output
+        assert "passed" in result.output
+
+
+def test_a_file_folded_again_with_another_tau_needs_no_run(exported, tmp_path):
+    out = tmp_path / "again.onnx"
+    extras = ("--runtime-tau", "--scores", "--uncorrected-labels", "--size", "64x96")
+    result = call("onnx", exported, "--tau", 1, *extras, "-o", out)
+    assert result.exit_code == 0, result.output
+    model = onnx.load(out)
+    info = graph_info(model, "")
+    assert info.correction.tau == 1 and info.correction.runtime_tau and info.card.size == (64, 96)
+    outputs = run(model, pictures(1, 64, 96), tau=0.0)
+    assert set(outputs) == {"labels", "scores", "uncorrected_labels"}
+    np.testing.assert_array_equal(outputs["labels"], outputs["uncorrected_labels"])
+
+
+def test_without_correction_there_is_none(trained, tmp_path):
+    out = tmp_path / "plain.onnx"
+    assert call("onnx", trained, "--without-correction", "-o", out).exit_code == 0
+    assert graph_info(onnx.load(out), "").correction is None
+    result = call("onnx", out, "-o", tmp_path / "corrected.onnx")
+    assert result.exit_code == 2 and "holds no statistics" in result.output
+
+
+def test_an_existing_file_is_kept_unless_forced(exported, tmp_path):
+    out = tmp_path / "model.onnx"
+    out.write_text("precious")
+    result = call("onnx", exported, "-o", out)
+    assert result.exit_code == 2 and "--force" in result.output and out.read_text() == "precious"
+    assert call("onnx", exported, "-o", out, "--force").exit_code == 0
+    assert graph_info(onnx.load(out), "").correction is not None
+
+
+def break_a_weight(path: Path, out: Path) -> Path:
+    model = onnx.load(path)
+    tensor = next(t for t in model.graph.initializer if t.name == "blda/own_start")
+    tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 1, tensor.name))
+    onnx.save(model, out)
+    return out
+
+
+def test_verify_fails_with_exit_code_1(exported, tmp_path):
+    result = call("verify", break_a_weight(exported, tmp_path / "broken.onnx"))
+    assert result.exit_code == 1 and "FAILED" in result.output
+
+
+def test_a_failed_check_writes_nothing(exported, tmp_path, monkeypatch):
+    monkeypatch.setattr(export.build, "fold", lambda *_: onnx.load(tmp_path / "broken.onnx"))
+    break_a_weight(exported, tmp_path / "broken.onnx")
+    result = call("onnx", exported, "-o", tmp_path / "model.onnx")
+    assert result.exit_code == 2 and "nothing was written" in result.output
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.onnx"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("--tau", 2.5), r"must lie in [0, 2]"),
+        (("--tau", "nan"), r"must lie in [0, 2]"),
+        (("--size", "big"), "neither dynamic nor a size"),
+        (("--size", "16x16"), "at least 64 pixels"),
+        (("--without-correction", "--runtime-tau"), "need the correction"),
+        (("--data", "nowhere"), "has no pictures"),
+    ],
+)
+def test_bad_options_are_named(exported, tmp_path, arguments, message):
+    result = call("onnx", exported, *arguments, "-o", tmp_path / "out.onnx")
+    assert result.exit_code == 2 and message in result.output
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_is_no_source_is_named(tmp_path, exported):
+    (tmp_path / "text.onnx").write_text("not a graph")
+    (tmp_path / "cut.onnx").write_bytes(exported.read_bytes()[:-500])
+    (tmp_path / "empty").mkdir()
+    for name, message in (
+        ("missing.onnx", "does not exist"),
+        ("text.onnx", "not an ONNX file"),
+        ("cut.onnx", "export it again"),
+        ("empty", "not a complete run folder"),
+    ):
+        result = call("onnx", tmp_path / name, "-o", tmp_path / "out.onnx")
+        assert result.exit_code == 2 and message in result.output, result.output

@@ -1,0 +1,366 @@
+"""The fold: graphs from anywhere in, deployable graphs out, held against the oracle and one another."""
+
+import dataclasses
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import helper
+from onnx_segmenters import (
+    MEAN,
+    STD,
+    card,
+    oracle_scores,
+    pictures,
+    plain_segmenter,
+    run,
+    same_bytes,
+    statistics,
+)
+
+import export.fold
+from adapt.errors import InputError
+from adapt.logit_statistics import ShiftStatistics
+from adapt.mixtures import Mixture
+from adapt.segmenter import labels_from_scores
+from export.fold import Extras, Strength, fold, folded_statistics, graph_info, unfold
+from export.graph import check_operators
+from export.tables import KnotTable
+
+ALLOWED = {
+    *("Cast", "Transpose", "Mul", "Add", "Sub", "Div", "Pad", "Shape", "Slice", "Concat", "ReduceMax", "Exp"),
+    *("Log", "Conv", "Clip", "Reshape", "MatMul", "Resize", "ArgMax", "Equal", "Where", "Identity", "Min"),
+}
+ALL = Extras(scores=True, uncorrected_labels=True)
+
+
+def folded(
+    classes: int, tau: float = 0.2, runtime: bool = False, seed: int = 0, size=None
+) -> onnx.ModelProto:
+    strength = Strength(statistics(classes, seed), "random", tau, runtime)
+    return fold(plain_segmenter(classes, seed), card(classes, size), strength, ALL)
+
+
+def bare_logits(classes: int, image: np.ndarray, seed: int = 0) -> np.ndarray:
+    """[N, C, h, w] by numpy preprocessing and the bare graph."""
+    height, width = image.shape[1:3]
+    pixels = ((image / 255 - MEAN) / STD).transpose(0, 3, 1, 2).astype(np.float32)
+    pixels = np.pad(pixels, ((0, 0), (0, 0), (0, -height % 8), (0, -width % 8)))
+    bare = plain_segmenter(classes, seed, names=("image", "scores"))
+    return next(iter(run(bare, pixels).values()))
+
+
+def as_rows(maps: np.ndarray) -> np.ndarray:
+    """[N, C, h, w] -> [P, C]."""
+    return maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1])
+
+
+@pytest.mark.parametrize("classes", [2, 11, 19])
+def test_scores_and_labels_agree_with_the_oracle(classes):
+    model = folded(classes)
+    bound = graph_info(model, "").correction.error_bound
+    assert bound <= 0.02
+    image = pictures(1, 65, 97)
+    out = run(model, image)
+    logits = bare_logits(classes, image)
+    exact = oracle_scores(statistics(classes), as_rows(logits), 0.2)
+    assert np.abs(as_rows(out["scores"]) - exact).max() <= bound + 1e-4
+    maps = torch.from_numpy(exact.reshape(1, *logits.shape[2:], classes)).permute(0, 3, 1, 2)
+    expected = labels_from_scores(maps, 4, 65, 97).numpy()
+    full = torch.nn.functional.interpolate(maps, scale_factor=4.0, mode="bilinear")[:, :, :65, :97]
+    best = full.topk(2, dim=1).values
+    clear = (best[:, 0] - best[:, 1]).numpy() > 2 * bound
+    assert clear.mean() > 0.8
+    assert (out["labels"] == expected)[clear].mean() >= 0.9999
+
+
+@pytest.mark.parametrize("tau", [0.05, 0.2, 1.0, 2.0])
+def test_a_runtime_tau_gives_the_scores_of_a_fixed_one(tau):
+    model = folded(3, tau=0.3, runtime=True, seed=2)
+    bound = graph_info(model, "").correction.error_bound / 0.2 * tau
+    image = pictures(2, 64, 72)
+    exact = oracle_scores(statistics(3, 2), as_rows(bare_logits(3, image, 2)), tau)
+    assert np.abs(as_rows(run(model, image, tau=tau)["scores"]) - exact).max() <= bound + 1e-3
+
+
+def test_the_default_of_the_runtime_tau_is_the_folded_one():
+    model, image = folded(3, tau=0.3, runtime=True), pictures(1, 64, 64)
+    np.testing.assert_array_equal(run(model, image)["scores"], run(model, image, tau=0.3)["scores"])
+
+
+def test_tau_zero_gives_exactly_the_uncorrected_labels():
+    image = pictures(2, 70, 90)
+    plain = run(fold(plain_segmenter(5), card(5), None, Extras(scores=True)), image)
+    runtime = folded(5, runtime=True)
+    out = run(runtime, image, tau=0.0)
+    np.testing.assert_array_equal(out["labels"], plain["labels"])
+    np.testing.assert_array_equal(out["scores"], plain["scores"])
+    assert (run(runtime, image, tau=2.0)["labels"] != plain["labels"]).any()
+    fixed = folded(5, tau=0.0)
+    np.testing.assert_array_equal(run(fixed, image)["labels"], plain["labels"])
+    assert not {"Exp", "Log", "MatMul"} & {node.op_type for node in fixed.graph.node}
+
+
+def test_uncorrected_labels_are_those_of_the_uncorrected_graph():
+    image = pictures(1, 66, 66)
+    plain = run(fold(plain_segmenter(4), card(4), None), image)
+    out = run(folded(4, tau=1.0), image)
+    np.testing.assert_array_equal(out["uncorrected_labels"], plain["labels"])
+    assert (out["labels"] != plain["labels"]).any()
+
+
+@pytest.mark.parametrize("shape", [(1, 64, 64), (3, 65, 97), (2, 71, 64), (1, 128, 96)])
+def test_any_number_and_size_of_pictures(shape):
+    image = pictures(*shape)
+    out = run(folded(3, runtime=True), image)
+    assert out["labels"].shape == shape and out["labels"].dtype == np.uint8
+    assert out["scores"].shape == (shape[0], 3, -(-shape[1] // 8) * 2, -(-shape[2] // 8) * 2)
+
+
+@pytest.mark.parametrize("size", [(64, 96), (65, 97)])
+def test_a_fixed_size_gives_the_same_as_a_dynamic_one(size):
+    image = pictures(2, *size)
+    fixed, dynamic = folded(3, size=size), folded(3)
+    np.testing.assert_array_equal(run(fixed, image)["labels"], run(dynamic, image)["labels"])
+    kinds = {node.op_type for node in fixed.graph.node}
+    assert ("Pad" in kinds) == ("Slice" in kinds) == (size == (65, 97))
+    assert [d.dim_value for d in fixed.graph.input[0].type.tensor_type.shape.dim][1:] == [*size, 3]
+
+
+@pytest.mark.parametrize("names", [("x", "y"), ("image", "labels"), ("tau", "scores")])
+@pytest.mark.parametrize("runtime", [False, True])
+def test_unfolding_gives_the_logits_graph_back_to_the_byte(names, runtime):
+    if "tau" in names:  # the plain segmenter's bias has that name already
+        names = ("uncorrected_labels", "scores")
+    bare = plain_segmenter(3, names=names)
+    bare.metadata_props.add(key="author", value="somebody else")
+    model = fold(bare, card(3), Strength(statistics(3), "random", runtime=runtime), ALL)
+    onnx.checker.check_model(model, full_check=True)
+    assert same_bytes(unfold(model), bare)
+    assert same_bytes(unfold(bare), bare)
+    assert {p.key: p.value for p in model.metadata_props}["author"] == "somebody else"
+
+
+def test_names_that_the_segmenter_uses_do_not_disturb():
+    image = pictures(1, 65, 70)
+    strength = Strength(statistics(3), "random", 1.0)
+    plain = run(fold(plain_segmenter(3), card(3), strength), image)
+    taken = run(fold(plain_segmenter(3, names=("image", "labels")), card(3), strength), image)
+    np.testing.assert_array_equal(plain["labels"], taken["labels"])
+
+
+def test_folding_again_is_folding_afresh():
+    once = folded(3, tau=0.2)
+    held = folded_statistics(once)
+    again = fold(once, card(3), Strength(held, "random", 1.0, True), ALL)
+    assert same_bytes(again, folded(3, tau=1.0, runtime=True))
+    assert same_bytes(fold(again, card(3), Strength(held, "random"), ALL), once)
+
+
+def test_the_statistics_travel_inside_the_file():
+    stats = statistics(4, 3, unseen=(2,))
+    model = fold(plain_segmenter(4), card(4), Strength(stats, "a run", 0.2))
+    back = folded_statistics(model)
+    assert back.eps == stats.eps and torch.equal(back.seen, stats.seen)
+    assert all(
+        torch.equal(a, b)
+        for a, b in zip((*stats.rows, *stats.anchors), (*back.rows, *back.anchors), strict=True)
+    )
+    correction = graph_info(model, "").correction
+    assert correction.uncorrected == ("class2",) and correction.statistics == "a run"
+    assert correction.knots_total == 4 * correction.knots
+    assert folded_statistics(fold(model, card(4), None)) is None
+
+
+def test_an_unseen_class_is_judged_by_its_plain_log_softmax():
+    stats = statistics(4, 1, unseen=(2,))
+    image = pictures(1, 64, 64)
+    model = fold(plain_segmenter(4), card(4), Strength(stats, "random", 1.0), ALL)
+    expected = torch.from_numpy(bare_logits(4, image)).log_softmax(1)[:, 2]
+    assert np.abs(run(model, image)["scores"][:, 2] - expected.numpy()).max() < 1e-4
+
+
+def test_permuting_classes_permutes_scores():
+    order = np.array([2, 0, 3, 1])
+    stats = statistics(4, 3)
+    permuted = ShiftStatistics(
+        Mixture(*(part[order][:, order] for part in stats.rows)), stats.anchors, stats.seen[order], stats.eps
+    )
+    bare = plain_segmenter(4)
+    shuffled = onnx.ModelProto()
+    shuffled.CopyFrom(bare)
+    for tensor in shuffled.graph.initializer:
+        tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor)[order], tensor.name))
+    image = pictures(1, 64, 64)
+    a = run(fold(bare, card(4), Strength(stats, ""), ALL), image)["scores"]
+    b = run(fold(shuffled, card(4), Strength(permuted, ""), ALL), image)["scores"]
+    np.testing.assert_allclose(b, a[:, order], atol=1e-4)
+
+
+def test_above_256_classes_labels_are_uint16():
+    model = fold(plain_segmenter(300), card(300), None)
+    out = run(model, pictures(1, 64, 64))["labels"]
+    assert out.dtype == np.uint16 and out.max() > 255
+
+
+def logits_as_pixels(classes: int) -> onnx.ModelProto:
+    """A graph whose logits are its pixels, so that tests choose them."""
+    shape = ["n", classes, "a", "b"]
+    value = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", value[:1], value[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+@settings(max_examples=12, deadline=None)
+@given(
+    seed=st.integers(0, 1000),
+    classes=st.sampled_from([2, 3, 5]),
+    tau=st.sampled_from([0.2, 1.0, 2.0]),
+    largest=st.sampled_from([1.0, 30.0, 100.0]),
+)
+def test_scores_stay_finite_and_right_for_any_logits(seed, classes, tau, largest):
+    stats = statistics(classes, seed)
+    strength = Strength(stats, "", tau, error_bound=0.1 * tau)
+    model = fold(logits_as_pixels(classes), card(classes), strength, Extras(scores=True))
+    logits = np.random.default_rng(seed).uniform(-largest, largest, (1, classes, 8, 8)).astype(np.float32)
+    logits[0, :, 0, 0] = largest
+    logits[0, :, 0, 1] = -largest
+    scores = correction_alone(model, logits)
+    exact = oracle_scores(stats, as_rows(logits), tau)
+    assert np.isfinite(scores).all()
+    assert np.abs(as_rows(scores) - exact).max() <= 0.1 * tau + 1e-3 + 1e-5 * largest
+
+
+def test_scores_stay_finite_at_150_classes(monkeypatch):
+    """The graph at full width, with a shift that anybody can evaluate: the statistics would take minutes."""
+    C, rng = 150, np.random.default_rng(0)
+    knots = np.sort(rng.uniform(-20, 20, (C, 3)), axis=1).astype(np.float32).astype(np.float64)
+    shift, own = rng.uniform(-15, 15, (C, C, 3)), rng.uniform(-15, 15, (C, 3))
+    monkeypatch.setattr(export.fold, "knot_table", lambda *_: KnotTable(knots, shift, own, 0.0))
+    stats = ShiftStatistics(statistics(2).rows, statistics(2).anchors, torch.ones(C, dtype=torch.bool))
+    model = fold(logits_as_pixels(C), card(C), Strength(stats, "", 2.0), Extras(scores=True))
+    logits = rng.uniform(-100, 100, (1, C, 4, 4)).astype(np.float32)
+    f = as_rows(logits).astype(np.float64)
+    exponents = np.stack(
+        [np.log([np.interp(f[:, l], knots[l], np.exp(2 * row)) for row in shift[:, l]]) for l in range(C)], 2
+    )  # [C, P, l]
+    peak = (exponents + f).max(2, keepdims=True)
+    sums = np.log(np.exp(exponents + f - peak).sum(2)) + peak[..., 0]
+    exact = np.stack([f[:, c] + 2 * np.interp(f[:, c], knots[c], own[c]) - sums[c] for c in range(C)], 1)
+    scores = as_rows(correction_alone(model, logits))
+    assert np.isfinite(scores).all() and np.abs(scores - exact).max() <= 0.01
+
+
+def correction_alone(model: onnx.ModelProto, logits: np.ndarray) -> np.ndarray:
+    """Scores of given logits, from the part of a folded graph behind the network."""
+    behind = onnx.ModelProto()
+    behind.CopyFrom(model)
+    start = next(i for i, node in enumerate(model.graph.node) if node.op_type == "Identity")
+    wanted = [n for n in model.graph.node[start + 1 :] if "labels" not in n.name]
+    del behind.graph.node[:], behind.graph.input[:], behind.graph.output[:], behind.graph.value_info[:]
+    behind.graph.node.extend(wanted)
+    shape = [None, logits.shape[1], None, None]
+    behind.graph.input.append(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape))
+    behind.graph.output.extend(o for o in model.graph.output if o.name == "scores")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(behind.SerializeToString(), options)
+    return session.run(["scores"], {"y": logits})[0]
+
+
+@pytest.mark.parametrize("runtime", [False, True])
+def test_only_operators_that_every_runtime_has(runtime):
+    model = folded(3, runtime=runtime)
+    check_operators(model)
+    ours = {node.op_type for node in model.graph.node if node.name.startswith("blda/")}
+    assert ours <= ALLOWED
+    constants = {tensor.name for tensor in model.graph.initializer}
+    consumers = {name: node.op_type for node in model.graph.node for name in node.input}
+    for node in model.graph.node:
+        if node.op_type == "ReduceMax":
+            assert node.input[1] in constants
+        if node.op_type == "ArgMax":
+            assert consumers[node.output[0]] == "Cast"
+
+
+def test_everything_added_is_named_ours():
+    bare, model = plain_segmenter(3), folded(3, runtime=True)
+    ours = {"image", "tau", "labels", "scores", "uncorrected_labels"}
+    theirs = {name for node in bare.graph.node for name in (*node.input, *node.output)}
+    theirs |= {f"blda_original/{name}" for name in theirs}
+    values = {name for node in model.graph.node for name in (*node.input, *node.output) if name}
+    assert all(name.startswith("blda/") for name in values - ours - theirs)
+
+
+def test_the_correction_adds_little_to_the_file():
+    plain = fold(plain_segmenter(19), card(19), None).ByteSize()
+    strength = Strength(statistics(19, 1), "")
+    assert (
+        fold(plain_segmenter(19), card(19), strength).ByteSize() - plain < 0.02 * 16_400_000
+    )  # MiT-B0's file
+
+
+# ---- what cannot be folded --------------------------------------------------------------------------------
+
+
+def with_opset(version: int) -> onnx.ModelProto:
+    model = plain_segmenter(3)
+    model.opset_import[0].version = version
+    return model
+
+
+def with_two_outputs() -> onnx.ModelProto:
+    model = plain_segmenter(3)
+    model.graph.output.append(helper.make_tensor_value_info("other", onnx.TensorProto.FLOAT, [1, 3]))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "classes", "stats_classes", "tau", "message"),
+    [
+        (plain_segmenter(3), 4, 4, 0.2, "3 channels, the class list 4"),
+        (plain_segmenter(3), 3, 4, 0.2, "statistics are of 4 classes, the model has 3"),
+        (plain_segmenter(3), 3, 3, 2.5, r"must lie in \[0, 2\]"),
+        (with_opset(17), 3, 3, 0.2, "opset 17, the least that can be folded is 18"),
+        (with_two_outputs(), 3, 3, 0.2, "one output .*y of rank 4, other of rank 2"),
+    ],
+)
+def test_what_cannot_be_folded_is_refused_in_one_sentence(model, classes, stats_classes, tau, message):
+    with pytest.raises(InputError, match=message):
+        fold(model, card(classes), Strength(statistics(stats_classes), "", tau))
+
+
+def test_a_shift_too_wide_for_float32_is_refused_with_the_tau_that_fits():
+    stats = statistics(2, 0)
+    # The positive anchor is far off, the negative one is not: a row's shifts then differ by 200 logits.
+    means = stats.anchors.means + torch.tensor([[200.0], [0.0]])
+    far = Mixture(stats.anchors.weights, means, stats.anchors.variances)
+    strength = Strength(ShiftStatistics(stats.rows, far, stats.seen), "", 1.0, error_bound=0.1)
+    with pytest.raises(
+        InputError, match=r"float32 cannot hold at tau 1; fold a fixed --tau of at most 0\.\d"
+    ):
+        fold(plain_segmenter(2), card(2), strength)
+
+
+def test_altered_metadata_is_refused():
+    model = folded(2)
+    for entry in model.metadata_props:
+        if entry.key == "blda.statistics":
+            entry.value = entry.value[:100]
+    with pytest.raises(InputError, match="altered"):
+        folded_statistics(model)
+    for entry in model.metadata_props:
+        if entry.key == "blda.logits_graph":
+            entry.value = "{}"
+    with pytest.raises(InputError, match="altered"):
+        unfold(model)
+
+
+def test_the_card_says_what_was_folded():
+    info = graph_info(folded(3, tau=0.4, runtime=True, size=(64, 96)), "x")
+    assert info.card == dataclasses.replace(card(3), size=(64, 96))
+    assert info.correction.tau == 0.4 and info.correction.runtime_tau and info.correction.eps == 0.01

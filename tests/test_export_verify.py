@@ -1,0 +1,82 @@
+"""The check must pass what is right and fail what is wrong, in the network, the correction or the labels."""
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from onnx import numpy_helper
+from onnx_segmenters import card, oracle_scores, pictures, plain_segmenter, statistics
+
+from export.curves import shift_curves
+from export.fold import Extras, Strength, fold
+from export.verify import bare_reference, exact_scores, synthetic_frames, verify
+
+
+def folded(tau: float = 0.5, runtime: bool = False, size=None) -> onnx.ModelProto:
+    return fold(
+        plain_segmenter(4), card(4, size), Strength(statistics(4, 1), "random", tau, runtime), Extras()
+    )
+
+
+def check(model: onnx.ModelProto, reference: onnx.ModelProto):
+    frames = list(pictures(2, 70, 90))
+    return verify(model, "file", bare_reference(reference, "file"), "the bare graph", frames, "noise")
+
+
+def altered(model: onnx.ModelProto, name: str, factor: float) -> onnx.ModelProto:
+    """A copy with one initialiser multiplied."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    tensor = next(t for t in copy.graph.initializer if t.name == name)
+    tensor.CopyFrom(numpy_helper.from_array(factor * numpy_helper.to_array(tensor), name))
+    return copy
+
+
+@pytest.mark.parametrize("runtime", [False, True])
+def test_a_right_graph_passes_and_the_result_says_what_was_checked(runtime):
+    model = folded(runtime=runtime)
+    result = check(model, model)
+    assert result.passed
+    assert 0 < result.score_difference <= result.tolerance
+    assert result.agreement == 1.0 and 0 < result.near_ties < 0.9
+    assert result.strengths == ((0.5, 0.0, 2.0) if runtime else (0.5,))
+    assert set(result.class_agreement) <= set(card(4).classes)
+    assert result.record()["passed"] is True
+    assert "passed" in result.report() and "noise" in result.report()
+
+
+@pytest.mark.parametrize("size", [None, (64, 96)])
+def test_without_correction_and_with_fixed_sizes_too(size):
+    model = fold(plain_segmenter(4), card(4, size), None)
+    frames = synthetic_frames(card(4, size))
+    result = verify(model, "file", bare_reference(model, "file"), "the bare graph", frames, "fields")
+    assert result.passed and result.score_difference < 1e-4
+
+
+@pytest.mark.parametrize("name", ["blda/knot_exponentials", "blda/own_steps", "blda/scale", "weight"])
+def test_a_wrong_weight_anywhere_fails(name):
+    factor = np.float32(1.3).item()
+    scaled = altered(folded(), name, factor)
+    scaled = onnx.ModelProto.FromString(scaled.SerializeToString())
+    for tensor in scaled.graph.initializer:
+        if tensor.name == name:
+            tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor).astype(np.float32), name))
+    result = check(scaled, folded())
+    assert not result.passed
+    assert "FAILED" in result.report()
+
+
+def test_labels_that_do_not_follow_from_the_scores_fail():
+    model = folded()
+    argmax = next(node for node in model.graph.node if node.op_type == "ArgMax")
+    argmax.op_type = "ArgMin"
+    result = check(model, folded())
+    assert result.score_difference <= result.tolerance and result.agreement < 0.5 and not result.passed
+
+
+def test_the_reference_is_the_oracle():
+    stats = statistics(3, 4)
+    logits = torch.from_numpy(np.random.default_rng(0).normal(0, 6, (2, 3, 8, 8)))
+    exact = exact_scores(logits, shift_curves(stats), 1.0).permute(0, 2, 3, 1).reshape(-1, 3)
+    expected = oracle_scores(stats, logits.permute(0, 2, 3, 1).reshape(-1, 3).numpy(), 1.0)
+    assert np.abs(exact.numpy() - expected).max() < 2e-3
