@@ -28,7 +28,7 @@ $(VENV)/setup.stamp: pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/dev.stamp: $(VENV)/setup.stamp
-	$(PIP) -e '.[adapt,export,serve,cpu,dev]'
+	$(PIP) -e '.[adapt,export,serve,demo,cpu,dev]'
 	@touch $@
 
 setup: $(VENV)/setup.stamp  ## make the environment .venv with pinned packages
