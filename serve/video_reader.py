@@ -116,7 +116,7 @@ class VideoReader:
             self._begin(seek=False)
 
     def _is_trusted(self) -> bool:
-        """Did decoding begin before the selection? Some files jump beyond it, or give no times after a jump."""
+        """Did decoding begin before the selection? Some files jump beyond it, or lose their times."""
         return self._decoded_from is not None and self._decoded_from <= self._selection.start
 
     def _read_header(self) -> None:

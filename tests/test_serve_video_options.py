@@ -70,8 +70,12 @@ def test_a_part_has_just_the_frames_that_lie_in_it(tmp_path: Path, suffix, start
     start, end = Fraction(start), None if end is None else Fraction(end)
     whole = read(source)
     assert [number for number, _ in whole] == list(range(40))
-    found = read(source, start=start, end=end)
     expected = [(n, t) for n, t in whole if t >= start and (end is None or t < end)]
+    if not expected:  # a raw stream without times plays faster
+        with pytest.raises(InputError, match="no frame in the part asked for"):
+            read(source, start=start, end=end)
+        return
+    found = read(source, start=start, end=end)
     assert [n for n, _ in found] == [n for n, _ in expected]
     for (_, is_at), (_, was_at) in zip(found, expected, strict=True):
         assert abs(is_at - (was_at - start)) <= Fraction(1, 90)  # within a tick of the coarsest time base
