@@ -205,7 +205,9 @@ class Segmenter:
     ) -> dict[str, NDArray[Any]]:
         """Outputs of one frame, put together from tiles; scores are blended wherever the graph has them."""
         assert self._tile is not None
-        height, width = frame_HWC.shape[:2]
+        size, least = frame_HWC.shape[:2], self.card.minimum_size
+        height, width = max(size[0], least), max(size[1], least)
+        frame_HWC = _pad(frame_HWC[None], height, width)[0]
         names = ["labels", *dict.fromkeys([*wanted, *({"scores"} & {*self._extras})])]
         unit, align = self.card.output_stride, lcm(self.card.stride, self.card.output_stride)
         rows_of_scores, columns_of_scores = (-(-side // align) * align // unit for side in (height, width))
@@ -229,10 +231,12 @@ class Segmenter:
         if blend is not None:
             outputs["scores"] = blend.scores()
             outputs["labels"] = self.labels_of_scores(outputs["scores"], height, width)
+        for name in outputs.keys() - {"scores"}:
+            outputs[name] = outputs[name][: size[0], : size[1]]
         return {name: outputs[name] for name in ("labels", *wanted)}
 
     def _check_tile(self, tile: int | Literal["auto"] | None) -> tuple[int, int] | None:
-        size, least = self.card.size, self.card.minimum_size
+        size = self.card.size
         if tile is None:
             return None
         if size is not None:
@@ -247,10 +251,10 @@ class Segmenter:
                 f"{self.runtime.path} takes pictures of any size, so there is no size to tile by; give the "
                 "side of a tile in pixels, such as 1024."
             )
-        if tile < max(least, 2 * lcm(self.card.stride, self.card.output_stride)):
-            raise InputError(
-                f"tile is {tile} pixels, but must be {max(least, 2 * self.card.stride)} or more."
-            )
+        align = lcm(self.card.stride, self.card.output_stride)
+        least = max(self.card.minimum_size, 4 * align) + align  # the last tile may be smaller by `align`
+        if tile < least:
+            raise InputError(f"tile is {tile} pixels, but must be {least} or more.")
         return tile, tile
 
     def _fit(self, images_NHWC: Pixels) -> Pixels:
