@@ -132,7 +132,7 @@ def test_seams_of_a_network_with_context_do_not_show(tmp_path: Path) -> None:
 
 
 def _steps(labels: np.ndarray, whole: np.ndarray) -> float:
-    """Share of pixels at seams (of tiles of 96 in 420 columns) that differ from the left one only in tiles."""
+    """Share of pixels at seams (tiles of 96 in 420 columns) whose label changes there in tiles only."""
     seams = [span.kept[0] for span in spans(420, 96, 4)[1:]]
     return float(
         np.mean(
