@@ -28,6 +28,8 @@ _SWITCHES = (
     "--disable-component-update",
     "--autoplay-policy=no-user-gesture-required",
     "--mute-audio",
+    "--use-fake-device-for-media-stream",  # a camera that shows a test picture
+    "--use-fake-ui-for-media-stream",
     "--hide-scrollbars",
 )
 

@@ -1,5 +1,6 @@
 """`serve demo` in a process of its own, as people start it, for the tests that talk to it."""
 
+import json
 import os
 import signal
 import socket
@@ -9,8 +10,8 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NamedTuple
-from urllib.request import urlopen
+from typing import Any, NamedTuple
+from urllib.request import Request, urlopen
 
 # Records every address that the server's process connects to or looks up.
 PROGRAM = """
@@ -72,6 +73,39 @@ def demo(folder: Path, *arguments: object) -> Iterator[Demo]:
         except subprocess.TimeoutExpired:
             process.kill()
             process.wait()
+
+
+def upload(server: Demo, file: Path) -> str:
+    """Send a file as the page does; returns its path on the server."""
+    head = f'--end\r\nContent-Disposition: form-data; name="files"; filename="{file.name}"\r\n\r\n'
+    body = head.encode() + file.read_bytes() + b"\r\n--end--\r\n"
+    kind = {"Content-Type": "multipart/form-data; boundary=end"}
+    with urlopen(Request(f"{server.url}/gradio_api/upload", body, kind), timeout=60) as answer:
+        return str(json.load(answer)[0])
+
+
+def submit(server: Demo, endpoint: str, *values: object) -> str:
+    """Put a request into the queue; returns its number there."""
+    url = f"{server.url}/gradio_api/call/{endpoint}"
+    kind = {"Content-Type": "application/json"}
+    with urlopen(Request(url, json.dumps({"data": values}).encode(), kind), timeout=60) as answer:
+        return str(json.load(answer)["event_id"])
+
+
+def result(server: Demo, endpoint: str, event: str) -> list[Any]:
+    """Wait for the answer to a request. Raises AssertionError if it was refused."""
+    with urlopen(f"{server.url}/gradio_api/call/{endpoint}/{event}", timeout=600) as stream:
+        kind, data = "", ""
+        for line in stream:
+            name, _, rest = line.decode().strip().partition(": ")
+            kind, data = (rest, data) if name == "event" else (kind, rest if name == "data" else data)
+    assert kind == "complete", f"{kind}: {data}"
+    return list(json.loads(data))
+
+
+def file_data(path: str) -> dict[str, Any]:
+    """How the page names a file on the server."""
+    return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
 def _until_it_answers(url: str, process: subprocess.Popen[str], log: Path) -> None:

@@ -1,0 +1,153 @@
+"""The demo under load: many clients at once, and files that nobody should have to digest.
+
+Fails if an answer is missing, if requests overtake each other, if memory grows, or if the server falls over.
+"""
+
+import argparse
+import statistics
+import struct
+import sys
+import tempfile
+import threading
+import time
+import zlib
+from fractions import Fraction
+from pathlib import Path
+
+import gradio_client
+import numpy as np
+import psutil
+from PIL import Image
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from demo_server import Demo, demo, file_data, result, submit, upload
+from serve_graphs import write_clip, write_graph
+
+CLIENTS, EACH = 10, 5
+SIZE = (720, 1280)
+GROWTH = 50.0  # MiB that the second half of the requests may add
+OVERTAKING = 0.5  # seconds: what counts as arriving at the same time
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--model", type=Path, help="A graph file; without one, a tiny graph of the tests.")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        model = options.model or write_graph(folder / "model.onnx", runtime_tau=True, extras=True)
+        with demo(folder / "server", model) as server:
+            failures = load(server, model.name, folder) + refusals(server, folder)
+            alive = server.process.poll() is None
+    for failure in failures:
+        print(f"FAILED: {failure}")
+    if failures or not alive:
+        sys.exit("the demo does not hold what the README says")
+
+
+def load(server: Demo, model: str, folder: Path) -> list[str]:
+    """CLIENTS clients send EACH pictures, all different, one after the other."""
+    rng = np.random.default_rng(0)
+    pictures = [folder / f"{i}.jpg" for i in range(CLIENTS * EACH)]
+    for path in pictures:
+        Image.fromarray(rng.integers(0, 256, (*SIZE, 3), np.uint8)).save(path, quality=80)
+    process = psutil.Process(server.process.pid)
+    ask(gradio_client.Client(server.url, verbose=False), pictures[0])  # what is loaded lazily is loaded now
+    spans: list[tuple[float, float]] = []
+    errors: list[str] = []
+    memory: list[float] = []
+
+    def visit(number: int) -> None:
+        mine = pictures[number * EACH : (number + 1) * EACH]
+        uploaded = [upload(server, path) for path in mine]  # the order is that of the queue, not of uploads
+        gate.wait()
+        for path, there in zip(mine, uploaded, strict=True):
+            event = submit(server, "segment_image", model, file_data(there), None, 0.5, [])
+            begin = time.perf_counter()
+            try:
+                result(server, "segment_image", event)
+            except (OSError, AssertionError) as error:
+                errors.append(f"{path.name}: {error}")
+            spans.append((begin, time.perf_counter()))
+            memory.append(process.memory_info().rss / 2**20)
+
+    gate = threading.Barrier(CLIENTS)
+    threads = [threading.Thread(target=visit, args=(number,)) for number in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    took = max(end for _, end in spans) - min(begin for begin, _ in spans)
+    waits = sorted(end - begin for begin, end in spans)
+    overtaken = overtakings(spans)
+    half = len(memory) // 2
+    growth = max(memory[half:]) - max(memory[:half])
+    print(
+        f"{len(spans)} pictures of {SIZE[1]}x{SIZE[0]} from {CLIENTS} clients: "
+        f"{len(spans) - len(errors)} answered"
+    )
+    print(
+        f"  {took:.1f} s, {len(spans) / took:.1f} per second; "
+        f"wait {statistics.median(waits):.2f} s (median), {waits[-1]:.2f} s (longest)"
+    )
+    print(f"  overtaken by one that came more than {OVERTAKING} s later: {overtaken}")
+    print(f"  memory {max(memory):.0f} MiB at most, {growth:+.1f} MiB in the second half")
+    checks = {
+        f"{len(errors)} requests were not answered: {errors[:3]}": errors,
+        f"{overtaken} requests were overtaken": overtaken,
+        f"memory grew by {growth:.0f} MiB": growth > GROWTH,
+    }
+    return [sentence for sentence, failed in checks.items() if failed]
+
+
+def overtakings(spans: list[tuple[float, float]]) -> int:
+    """How many requests were answered after one that came clearly later, by as clear a margin."""
+    return sum(any(b > begin + OVERTAKING and e < end - OVERTAKING for b, e in spans) for begin, end in spans)
+
+
+def refusals(server: Demo, folder: Path) -> list[str]:
+    """Each is answered by a message, at once, and the next picture is segmented as ever."""
+    client = gradio_client.Client(server.url, verbose=False)
+    (folder / "renamed.png").write_text("no picture")
+    huge_png(folder / "huge.png", 50_000, 50_000)
+    with (folder / "4 GB.png").open("wb") as file:
+        file.truncate(4 * 2**30)
+    write_clip(folder / "long.mp4", times=range(121), time_base=Fraction(60))
+    failures = []
+    for name in ("renamed.png", "huge.png", "4 GB.png", "long.mp4"):
+        begin = time.perf_counter()
+        try:
+            (watch if name.endswith("mp4") else ask)(client, folder / name)
+        except Exception as error:
+            print(f"{name}: refused after {time.perf_counter() - begin:.2f} s: {error}")
+        else:
+            failures.append(f"{name} was not refused")
+    ask(client, folder / "0.jpg")
+    return failures
+
+
+def ask(client: gradio_client.Client, path: Path) -> None:
+    client.predict(picture=gradio_client.handle_file(path), api_name="/segment_image")
+
+
+def watch(client: gradio_client.Client, path: Path) -> None:
+    client.predict(video=gradio_client.handle_file(path), api_name="/segment_video")
+
+
+def huge_png(path: Path, width: int, height: int) -> None:
+    """A real picture, all black, of a few megabytes."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    packer = zlib.compressobj(1)
+    line = bytes(1 + 3 * width)
+    body = b"".join(packer.compress(line) for _ in range(height)) + packer.flush()
+    header = struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
+    path.write_bytes(
+        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", body) + chunk(b"IEND", b"")
+    )
+
+
+if __name__ == "__main__":
+    main()
