@@ -22,8 +22,8 @@ so the sum over l *and* m is one matrix product, [C, C*M] with the products r[l,
     own   = Conv(ramps, groups=C)               C*M -> C      tau * Delta[c,c]
     S     = steps @ (ramps * e) + start @ e     C*M -> C
 
-Where E falls by many orders of magnitude that sum would cancel. Hats p[l,k] = min(clip(line rising to knot k),
-clip(line falling from it)) then take the place of the ramps: E = sum_k E[c,l,k] * p[l,k], all terms positive.
+Where E falls by many orders of magnitude that sum would cancel. Hats p[l,k] = min(clip(line rising to knot
+k), clip(line falling from it)) then take the ramps' place: E = sum_k E[c,l,k] * p[l,k], all terms positive.
 
 No C*C tensor exists, and exp is taken of C numbers per pixel, not of C*C. Adding a constant to all logits of
 a hypothesis changes nothing, so every row of Delta is centred on 0 first: exponents stay within float32 as
@@ -59,7 +59,7 @@ MAX_EXPONENT = 36.0
 """Largest |exponent| at the knots: e[l] < exp(-87) is lost, which must not matter beside S >= exp(-36)."""
 
 MAX_RAMP_EXPONENT = 8.0
-"""Largest range of tau * Delta[c,l] that is summed from ramps: float32 then keeps E to exp(8) / 2^24 = 0.0002."""
+"""Largest range of tau * Delta[c,l] summed from ramps: float32 then keeps E to exp(8) / 2^24 = 0.0002."""
 
 STATISTICS = KEY + "statistics"
 BARE = KEY + "logits_graph"
@@ -305,7 +305,7 @@ def _exponentials(b: Builder, table: KnotTable, strength: Strength) -> str:
 
 
 def _rises(b: Builder, exponentials: str, C: int, M: int) -> tuple[str, str]:
-    """E[c,l,m] - E[c,l,m-1] as [C, C*M], and E[c,l,0] as [C, C]; constant folding does this when tau is fixed."""
+    """E[c,l,m] - E[c,l,m-1] as [C, C*M], and E[c,l,0] as [C, C]; runtimes fold this when tau is fixed."""
     last = b.integers([2], "knot_axis")
     zero, one = b.integers([0], "first"), b.integers([1], "second")
     after = b.op("Slice", [exponentials, one, b.integers([M + 1], "end"), last], "after")
