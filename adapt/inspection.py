@@ -4,11 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from adapt.bias import bias_without_labels, bias_without_labels_corrected
 from adapt.correction import ShiftTable, shift_table
 from adapt.datasets import LabelledFolder, open_target
+from adapt.device import best_device
 from adapt.errors import InputError
 from adapt.evaluate import Scores, evaluate, predict
 from adapt.images import read_image
@@ -90,11 +90,6 @@ def gather(run_path: Path, target: tuple[Path, ...], source_free: bool) -> list[
     kept = {key: value for key, value in run.tensors.items() if not key.startswith("posthoc.")}
     write_tensors(run_path / "model.safetensors", kept | prefixed("posthoc", statistics.state()))
     return [name for name, seen in zip(run.classes.names, statistics.seen.tolist(), strict=True) if not seen]
-
-
-def best_device() -> torch.device:
-    """A GPU if there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def _has_statistics(run: Run) -> bool:

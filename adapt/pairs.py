@@ -41,7 +41,7 @@ class Pair(NamedTuple):
 
 
 class TrainingPairs(Dataset[Pair]):
-    """Pairs 0 .. length-1.
+    """Endlessly many pairs, numbered from 0.
 
     Args:
         source: labelled pictures.
@@ -50,7 +50,6 @@ class TrainingPairs(Dataset[Pair]):
         crop: (height, width).
         rare_class_temperature: T of rare-class sampling; None draws source images evenly.
         seed: of all draws.
-        length: number of pairs.
     """
 
     def __init__(
@@ -62,22 +61,17 @@ class TrainingPairs(Dataset[Pair]):
         crop: tuple[int, int],
         rare_class_temperature: float | None,
         seed: int,
-        length: int,
     ) -> None:
         self.source = source
         self.target = target
         self.crop = crop
         self.seed = seed
-        self.length = length
         self.class_probability: np.ndarray | None = None
         if rare_class_temperature is not None:
             totals = class_pixels.sum(0)
             self.class_probability = rare_class_probabilities(totals, rare_class_temperature)
             self.min_pixels = RARE_CLASS_PIXELS * crop[0] * crop[1] / 512**2
             self.holders = images_with_class(class_pixels, int(self.min_pixels))
-
-    def __len__(self) -> int:
-        return self.length
 
     def __getitem__(self, index: int) -> Pair:
         generator = np.random.default_rng([self.seed, index])

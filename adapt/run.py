@@ -10,7 +10,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from adapt.build import rebuild
+from adapt.build import Built, rebuild
 from adapt.config import Config, validate
 from adapt.errors import InputError
 from adapt.labels import ClassList
@@ -235,6 +235,24 @@ def creating(path: Path) -> Iterator[Path]:
         temporary.replace(path)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def new_card(built: Built, classes: ClassList, seed: int) -> Card:
+    """The card of an untrained run."""
+    return Card(
+        classes=classes.to_dict(),
+        model=built.recipe,
+        license_note=built.license_note,
+        iterations=0,
+        finished=False,
+        seed=seed,
+        versions=library_versions(),
+    )
+
+
+def write_card(folder: Path, card: Card) -> None:
+    """Write card.json atomically."""
+    write_text(folder / "card.json", json.dumps(asdict(card), indent=2) + "\n")
 
 
 def library_versions() -> dict[str, str]:

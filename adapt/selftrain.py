@@ -17,7 +17,7 @@ from adapt.logit_statistics import Histogram, LogitStatistics, labels_at_stride,
 from adapt.losses import corrected_cross_entropy, density_regression
 from adapt.mixtures import Mixture
 from adapt.pairs import Pair
-from adapt.segmenter import Segmenter, StudentNetwork, TrainingOutput
+from adapt.segmenter import Segmenter, TrainingOutput
 from adapt.teacher import pseudo_label
 
 JITTER_PROBABILITY = 0.8
@@ -40,17 +40,21 @@ class Balance:
         return Histogram(self.total(own.counts), self.total(own.outside))
 
 
+Network = Callable[[Tensor], TrainingOutput]
+"""A `StudentNetwork`, bare or wrapped for data-parallel training."""
+
+
 def source_step(
-    student: StudentNetwork,
+    network: Network,
+    segmenter: Segmenter,
     pair: Pair,
     method: Method,
     balance: Balance | None,
     backward: Callable[[Tensor], None],
 ) -> dict[str, Tensor]:
     """Learn from the source crops. Returns the losses by name; gradients are accumulated by `backward`."""
-    segmenter = student.segmenter
     labels = pair.source_labels.long()
-    output = student(segmenter.normalise(_unit(pair.source_image)))
+    output = network(segmenter.normalise(_unit(pair.source_image)))
     table = None
     if balance is not None:
         balance.statistics.update_source(balance.count(output.logits, labels, segmenter.output_stride))
@@ -64,7 +68,8 @@ def source_step(
 
 
 def target_step(
-    student: StudentNetwork,
+    network: Network,
+    segmenter: Segmenter,
     teacher: Segmenter,
     pair: Pair,
     method: Method,
@@ -73,9 +78,8 @@ def target_step(
     backward: Callable[[Tensor], None],
 ) -> dict[str, Tensor]:
     """Learn from target crops with source classes pasted in, labelled by the teacher (DACS)."""
-    segmenter = student.segmenter
     mixed, confidence = _mix(teacher, pair, method, generator)
-    output = student(segmenter.normalise(mixed.images))
+    output = network(segmenter.normalise(mixed.images))
     table = rows = None
     if balance is not None:
         own = torch.where(mixed.from_target, mixed.labels, IGNORE)

@@ -5,15 +5,28 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from accelerate import PartialState
 
-from adapt.build import Built, build, rebuild
+from adapt.build import Built, build
 from adapt.config import Config
 from adapt.datasets import LabelledFolder, UnlabelledImages, check_images, check_labels, open_target
+from adapt.device import best_device
 from adapt.errors import InputError
 from adapt.images import write_png
 from adapt.labels import ClassList, load_classes, same_classes
 from adapt.pairs import TrainingPairs
-from adapt.run import Run, claim, creating, load_run, replacing, write_text
+from adapt.run import (
+    Run,
+    claim,
+    creating,
+    load_run,
+    new_card,
+    prefixed,
+    replacing,
+    write_card,
+    write_tensors,
+    write_text,
+)
 from adapt.trainer import Domains, Trainer
 
 FRAMES = 4
@@ -26,6 +39,17 @@ def new_trainer(config: Config, out: Path, force: bool) -> Trainer:
     Raises:
         InputError: anything wrong with the settings, the data or the place of the run.
     """
+    # Of several ranks the first one checks and creates; a refusal there ends them all.
+    ranks = PartialState(cpu=best_device().type == "cpu")
+    if ranks.is_main_process:
+        _create(config, out, force)
+    ranks.wait_for_everyone()
+    # A new run is one resumed from iteration 0: there is only one way into training.
+    return resumed_trainer(out)
+
+
+def _create(config: Config, out: Path, force: bool) -> None:
+    """Write a run folder with untrained weights."""
     claim(out, force)
     if config.data.source is None:
         raise InputError("no source was given; name the labelled folder with --source.")
@@ -50,10 +74,8 @@ def new_trainer(config: Config, out: Path, force: bool) -> Trainer:
         if built.factory is not None:
             shutil.copyfile(built.factory, folder / "encoder.py")
         _keep_frames(folder, target, source)
-        domains = _domains(config, source, target, evaluation, class_pixels)
-        Trainer(folder, config, built, classes, domains).save()
-    # A new run is one resumed from iteration 0: there is only one way into training.
-    return resumed_trainer(out)
+        write_tensors(folder / "model.safetensors", prefixed("student", built.segmenter.state_dict()))
+        write_card(folder, new_card(built, classes, config.training.seed))
 
 
 def resumed_trainer(path: Path) -> Trainer:
@@ -67,10 +89,11 @@ def resumed_trainer(path: Path) -> Trainer:
         raise InputError(
             f"{path} is finished ({run.card['iterations']} iterations); there is nothing to resume."
         )
-    segmenter = rebuild(run.card["model"], path)
     factory = path / "encoder.py" if "factory" in run.card["model"]["encoder"] else None
-    trainer = _trainer(run, Built(segmenter, run.card["model"], factory, run.card["license_note"]))
-    trainer.resume()
+    built = Built(run.segmenter(), run.card["model"], factory, run.card["license_note"])
+    trainer = _trainer(run, built)
+    if any((path / "last").glob("*.safetensors")):
+        trainer.resume()
     return trainer
 
 
@@ -135,7 +158,6 @@ def _domains(
         crop=config.data.crop,
         rare_class_temperature=config.method.rare_class_temperature,
         seed=config.training.seed,
-        length=config.training.iterations * config.training.batch,
     )
     return Domains(source, target, evaluation, pairs)
 

@@ -5,14 +5,14 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from accelerate import Accelerator
+from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -22,12 +22,13 @@ from adapt.checkpoint import load_checkpoint, restore, save_checkpoint
 from adapt.config import Config, Training
 from adapt.correction import shift_table
 from adapt.datasets import LabelledFolder, UnlabelledImages
+from adapt.device import best_device
 from adapt.evaluate import evaluate
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics, ShiftStatistics
 from adapt.pairs import Pair, TrainingPairs
 from adapt.posthoc import gather_statistics
-from adapt.run import Card, library_versions, new_statistics, prefixed, write_tensors, write_text
+from adapt.run import new_card, new_statistics, prefixed, write_card, write_tensors, write_text
 from adapt.segmenter import Segmenter, StudentNetwork
 from adapt.selftrain import Balance, source_step, target_step
 from adapt.teacher import follow, teacher_momentum
@@ -68,9 +69,9 @@ class Trainer:
         self.built = built
         self.classes = classes
         self.domains = domains
-        precision = config.training.precision
-        self.accelerator = Accelerator(mixed_precision="no" if precision == "fp32" else precision)
+        self.accelerator = _accelerator(config)
         device = self.accelerator.device
+        torch.manual_seed(config.training.seed)  # of the density head
         self.student = StudentNetwork(built.segmenter).to(device)
         self.optimizer = _optimizer(self.student, config.training)
         self.modules: dict[str, nn.Module] = {"student": self.student}
@@ -94,7 +95,8 @@ class Trainer:
         if checkpoint.scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(checkpoint.scaler)
         self.iteration = checkpoint.iteration
-        _cut_log(self.folder / "metrics.jsonl", self.iteration)
+        if self.accelerator.is_main_process:
+            _cut_log(self.folder / "metrics.jsonl", self.iteration)
 
     def train(self) -> bool:
         """Train to the last iteration; False when interrupted, in which case everything is saved.
@@ -106,7 +108,7 @@ class Trainer:
         self.student.train()
         started, first = time.monotonic(), self.iteration
         with _interruption() as interrupted, self._log() as log:
-            bar = tqdm(total=training.iterations, initial=first, desc="train", unit="it")
+            bar = tqdm(total=training.iterations, initial=first, desc="train", unit="it", disable=self._quiet)
             for pair in self._batches():
                 losses = self._step(pair)
                 self.iteration += 1
@@ -115,22 +117,25 @@ class Trainer:
                     rate = (self.iteration - first) / (time.monotonic() - started)
                     log(losses, rate)
                     bar.set_postfix({name: f"{value:.3g}" for name, value in losses.items()})
-                done = self.iteration == training.iterations
-                if self.iteration % training.save_every == 0 and not done:
+                if self.iteration == training.iterations:
+                    break
+                if self.iteration % training.save_every == 0:
                     self.save()
-                if self.iteration % training.evaluate_every == 0 and not done:
+                if self.iteration % training.evaluate_every == 0:
                     self._evaluate(None)
-                if interrupted():
+                if self._any(interrupted()):
                     break
             bar.close()
+        self.save()
         if self.iteration < training.iterations:
-            self.save()
             return False
         self._finish()
         return True
 
     def save(self, finished: bool = False) -> None:
-        """Write a checkpoint and the loadable run, each file atomically."""
+        """Write a checkpoint and the loadable run, each file atomically (the first rank does)."""
+        if not self.accelerator.is_main_process:
+            return
         scaler = self.accelerator.scaler
         state = scaler.state_dict() if scaler is not None else {}
         save_checkpoint(self.folder / "last", self.iteration, self.modules, self.optimizer, state)
@@ -142,25 +147,18 @@ class Trainer:
         if self.posthoc is not None:
             tensors |= prefixed("posthoc", self.posthoc.state())
         write_tensors(self.folder / "model.safetensors", tensors)
-        card = Card(
-            classes=self.classes.to_dict(),
-            model=self.built.recipe,
-            license_note=self.built.license_note,
-            iterations=self.iteration,
-            finished=finished,
-            seed=self.config.training.seed,
-            versions=library_versions(),
-            evaluation=self.evaluation,
-        )
-        write_text(self.folder / "card.json", json.dumps(asdict(card), indent=2) + "\n")
+        card = new_card(self.built, self.classes, self.config.training.seed)
+        card = replace(card, iterations=self.iteration, finished=finished, evaluation=self.evaluation)
+        write_card(self.folder, card)
 
     def _batches(self) -> Iterator[Pair]:
-        """The remaining batches, on the device."""
-        training, data = self.config.training, self.config.data
-        indices = [
-            range(i * training.batch, (i + 1) * training.batch)
+        """The remaining batches of this rank, on the device. Ranks share out consecutive pairs."""
+        training, data, ranks = self.config.training, self.config.data, self.accelerator
+        starts = (
+            (i * ranks.num_processes + ranks.process_index) * training.batch
             for i in range(self.iteration, training.iterations)
-        ]
+        )
+        indices = [range(start, start + training.batch) for start in starts]
         loader: DataLoader[Pair] = DataLoader(
             self.domains.pairs,
             batch_sampler=indices,  # type: ignore[arg-type]
@@ -175,20 +173,27 @@ class Trainer:
         """One optimiser step. The losses are read back once, before the weights are touched."""
         method, training = self.config.method, self.config.training
         # All randomness of an iteration follows from its number, so a resumed run repeats it exactly.
-        torch.manual_seed(training.seed * 1_000_003 + self.iteration)
-        generator = torch.Generator().manual_seed(training.seed * 1_000_003 + self.iteration)
+        seed = training.seed * 1_000_003 + self.iteration + 7_368_787 * self.accelerator.process_index
+        torch.manual_seed(seed)
+        generator = torch.Generator().manual_seed(seed)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * learning_rate_factor(self.iteration, training)
         balance = None
         if self.statistics is not None:
             balance = Balance(self.statistics, lambda t: self.accelerator.reduce(t, "sum"))
-        backward = self.accelerator.backward
+        backward, segmenter = self.accelerator.backward, self.student.segmenter
         self.optimizer.zero_grad()
         with self.accelerator.autocast():
-            losses = source_step(self.network, pair, method, balance, backward)
+            # Ranks exchange gradients once, with the last backward pass of the step.
+            with self.accelerator.no_sync(self.network) if self.teacher is not None else nullcontext():
+                losses = source_step(self.network, segmenter, pair, method, balance, backward)
             if self.teacher is not None:
-                losses |= target_step(self.network, self.teacher, pair, method, balance, generator, backward)
-        values = dict(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
+                losses |= target_step(
+                    self.network, segmenter, self.teacher, pair, method, balance, generator, backward
+                )
+        # Averaged over ranks, so that all of them stop where one diverges.
+        means = self.accelerator.reduce(torch.stack(list(losses.values())), "mean")
+        values = dict(zip(losses, means.tolist(), strict=True))
         _check_finite(values, self.iteration)
         if training.clip_gradient is not None:
             self.accelerator.clip_grad_norm_(self.network.parameters(), training.clip_gradient)
@@ -199,9 +204,9 @@ class Trainer:
         return values
 
     def _finish(self) -> None:
-        """Statistics of the final weights, final evaluation, final save."""
+        """Statistics of the final weights, final evaluation, final save (the first rank does)."""
         self.student.eval()
-        if self.config.method.balance != "off":
+        if self.accelerator.is_main_process and self.config.method.balance != "off":
             assert self.domains.target is not None
             self.posthoc = gather_statistics(
                 self.student.segmenter,
@@ -212,10 +217,11 @@ class Trainer:
             )
         self._evaluate(self.posthoc)
         self.save(finished=True)
+        self.accelerator.wait_for_everyone()
 
     def _evaluate(self, statistics: ShiftStatistics | None) -> None:
         """Score the student on the labelled target set, where there is one."""
-        if self.domains.evaluation is None:
+        if self.domains.evaluation is None or not self.accelerator.is_main_process:
             return
         table = None if statistics is None else shift_table(statistics)
         taus = (0.0,) if table is None else EVALUATION_TAUS
@@ -230,11 +236,24 @@ class Trainer:
             file=sys.stderr,
         )
 
+    @property
+    def _quiet(self) -> bool:
+        return not self.accelerator.is_main_process
+
+    def _any(self, flag: bool) -> bool:
+        """Whether the flag is set on any rank."""
+        if self.accelerator.num_processes == 1:
+            return flag
+        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device)) > 0)
+
     @contextmanager
     def _log(self) -> Iterator[Any]:
-        """Gives a function that appends to metrics.jsonl and TensorBoard."""
+        """Gives a function that appends to metrics.jsonl and TensorBoard (on the first rank)."""
         from torch.utils.tensorboard import SummaryWriter
 
+        if not self.accelerator.is_main_process:
+            yield lambda losses, rate: None
+            return
         board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.iteration + 1)
         with (self.folder / "metrics.jsonl").open("a") as lines:
 
@@ -247,6 +266,18 @@ class Trainer:
 
             yield log
         board.close()
+
+
+def _accelerator(config: Config) -> Accelerator:
+    """Device, precision and ranks, as `accelerate launch` or torchrun set them up."""
+    precision = config.training.precision
+    # The density head has no gradient unless the density is regressed.
+    unused = config.method.balance != "online" or config.method.density_weight == 0
+    return Accelerator(
+        cpu=best_device().type == "cpu",  # without this, torchrun on CPUs would start strangers, not ranks
+        mixed_precision="no" if precision == "fp32" else precision,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
+    )
 
 
 def _optimizer(student: StudentNetwork, training: Training) -> torch.optim.Optimizer:

@@ -147,11 +147,24 @@ def run_step(
     student = StudentNetwork(small_segmenter())
     teacher = copy.deepcopy(student.segmenter).eval().requires_grad_(False)
     generator = torch.Generator().manual_seed(seed)
-    losses = source_step(student, pair(seed), method, balance, lambda loss: loss.backward())
+    losses = source_step(
+        student, student.segmenter, pair(seed), method, balance, lambda loss: loss.backward()
+    )
     losses |= target_step(
-        student, teacher, pair(seed), method, balance, generator, lambda loss: loss.backward()
+        student,
+        student.segmenter,
+        teacher,
+        pair(seed),
+        method,
+        balance,
+        generator,
+        lambda loss: loss.backward(),
     )
     return losses, student
+
+
+def backward(loss: Tensor) -> None:
+    loss.backward()
 
 
 def new_balance() -> Balance:
@@ -193,9 +206,16 @@ def test_a_fully_confident_target_pixel_still_counts_as_target() -> None:
     teacher = copy.deepcopy(student.segmenter).eval().requires_grad_(False)
     with torch.no_grad():
         teacher.classify.weight.mul_(1e4)  # certain everywhere: all weights are 1
-    source_step(student, pair(), Method(), balance, lambda _: None)
+    source_step(student, student.segmenter, pair(), Method(), balance, lambda _: None)
     losses = target_step(
-        student, teacher, pair(), Method(), balance, torch.Generator().manual_seed(0), lambda _: None
+        student,
+        student.segmenter,
+        teacher,
+        pair(),
+        Method(),
+        balance,
+        torch.Generator().manual_seed(0),
+        lambda _: None,
     )
     assert float(losses["confident"]) > 0.999
     assert balance.statistics.target.seen.any()

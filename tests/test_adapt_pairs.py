@@ -33,7 +33,6 @@ def make_pairs(domains: Path, *, temperature: float | None = 0.01, seed: int = 0
         crop=(32, 40),
         rare_class_temperature=temperature,
         seed=seed,
-        length=64,
     )
 
 
@@ -49,8 +48,12 @@ def test_a_pair_depends_on_seed_and_index_alone(domains: Path) -> None:
 
 def test_workers_do_not_change_the_batches(domains: Path) -> None:
     def batches(workers: int) -> list[torch.Tensor]:
-        loader = DataLoader(make_pairs(domains), batch_size=4, num_workers=workers)
-        return [torch.cat([t.flatten() for t in batch]) for batch in loader][:3]
+        loader = DataLoader(
+            make_pairs(domains),
+            batch_sampler=[range(i, i + 4) for i in (0, 4, 8)],  # type: ignore[arg-type]
+            num_workers=workers,
+        )
+        return [torch.cat([t.flatten() for t in batch]) for batch in loader]
 
     for a, b in zip(batches(0), batches(2), strict=True):
         assert torch.equal(a, b)
@@ -86,7 +89,7 @@ def test_learning_rate_warms_up_and_falls_to_zero() -> None:
     assert factors[0] == pytest.approx(0.1) and factors[9] == pytest.approx(1.0)
     assert max(factors) == pytest.approx(1.0)
     assert factors[100] == 0
-    assert all(a > b for a, b in itertools.pairwise(factors))
+    assert all(a > b for a, b in itertools.pairwise(factors[10:]))
 
 
 # ---- statistics of a finished network --------------------------------------------------------------------
