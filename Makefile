@@ -9,11 +9,11 @@ PIP := $(PY) -m pip install $(PIP_ARGS) -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo seeds camvid bench clean
+.PHONY: help setup lint test demo seeds camvid bench container screenshots clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET"
-	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-10s %s\n", $$1, $$2}'
+	@sed -n 's/^\([a-z]*\):.*##  *\(.*\)/  \1|\2/p' Makefile | awk -F'|' '{printf "%-12s %s\n", $$1, $$2}'
 	@echo "PYTHON=python3.12 chooses the interpreter, PIP_ARGS='...' adds options to every pip install."
 
 # Stamps lie in the environment, so that removing it removes them: done once, and again when pins change.
@@ -39,7 +39,10 @@ lint: $(VENV)/dev.stamp  ## style and types
 	$(PY) -m mypy
 
 test: lint  ## lint, then all tests
-	$(PY) -m pytest -n 2
+	$(PY) -m pytest -n 2 -m "not slow"
+
+container: $(VENV)/dev.stamp  ## try the Dockerfile's install commands, without an engine (downloads hundreds of MB)
+	$(PY) -m pytest -m slow tests/test_container.py
 
 bench: $(VENV)/dev.stamp  ## measure what the README claims; fails if a number is missed
 	@for script in tests/bench/bench_*.py; do echo "== $$script"; $(PY) $$script || exit 1; done
@@ -67,6 +70,9 @@ demo: setup  ## the whole line on synthetic streets: adapt, export, verify, eval
 
 seeds: setup  ## the demo's claims on three seeds (about 25 minutes)
 	$(PY) tests/bench/seeds.py
+
+screenshots: $(VENV)/dev.stamp  ## the README's pictures of the web demo, from what make demo made (needs Chromium)
+	$(PY) tests/bench/screenshots.py demo/run demo/data -o docs
 
 CAMVID ?= ../shared/data/camvid
 ENCODER ?= ../shared/data/encoders/efficientnet_lite0.py:build
