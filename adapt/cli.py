@@ -113,6 +113,23 @@ def bias(run: Path, data: Path | None, tau: float, output: Path | None) -> None:
 
 @main.command()
 @click.argument("run", type=FOLDER)
+@click.option(
+    "--data", type=FOLDER, help="Labelled folder; without it only the label-free estimate is shown."
+)
+def tau(run: Path, data: Path | None) -> None:
+    """Help to choose the strength of the post-hoc correction: a table over a range of it.
+
+    With labels: mIoU, mAcc, std of IoU and the measured sum of |Bias|. Always: the label-free estimate of
+    that sum, from the statistics in the run.
+    """
+    from adapt.inspection import sweep
+    from adapt.run import load_run
+
+    click.echo(sweep(load_run(run), data))
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
 @click.option("--target", type=FOLDER, multiple=True, help="Images or videos; default: the run's own.")
 @click.option("--source-free", is_flag=True, help="Pool the anchors from the target; needs no source data.")
 def statistics(run: Path, target: tuple[Path, ...], source_free: bool) -> None:

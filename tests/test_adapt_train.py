@@ -212,6 +212,19 @@ def test_bias_writes_a_table_and_pictures(domains: Path, finished: Path, tmp_pat
     assert names == {"bias.png", "distributions.png", "examples.png"}
 
 
+def test_tau_sweeps_strengths_with_and_without_labels(domains: Path, finished: Path) -> None:
+    alone = adapt("tau", str(finished))
+    assert alone.exit_code == 0, alone.output
+    assert "estimated |Bias|" in alone.output and "mIoU" not in alone.output.splitlines()[0]
+    labelled = adapt("tau", str(finished), "--data", str(domains / "target_eval"))
+    assert labelled.exit_code == 0, labelled.output
+    scores = adapt("eval", str(finished), "--data", str(domains / "target_eval"), "--tau", "0.5")
+    mean = next(line.split()[1] for line in scores.output.splitlines() if line.startswith("mIoU"))
+    row = next(line for line in labelled.output.splitlines() if line.split()[:1] == ["0.5"])
+    assert row.split()[3] == mean
+    assert "best here" in labelled.output
+
+
 def test_a_target_of_videos(domains: Path, tmp_path: Path) -> None:
     import av
     import numpy as np
