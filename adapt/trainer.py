@@ -22,7 +22,7 @@ from adapt.checkpoint import load_checkpoint, restore, save_checkpoint
 from adapt.config import Config, Training
 from adapt.correction import shift_table
 from adapt.datasets import LabelledFolder, UnlabelledImages
-from adapt.device import best_device
+from adapt.device import best_device, peak_memory
 from adapt.evaluate import evaluate
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics, ShiftStatistics
@@ -126,6 +126,7 @@ class Trainer:
                 if self._any(interrupted()):
                     break
             bar.close()
+        self._say_cost(self.iteration - first, time.monotonic() - started)
         self.save()
         if self.iteration < training.iterations:
             return False
@@ -235,6 +236,12 @@ class Trainer:
             f"sum of |Bias| {best.sum_abs_bias:.3f} (uncorrected)",
             file=sys.stderr,
         )
+
+    def _say_cost(self, iterations: int, seconds: float) -> None:
+        images = 2 * iterations * self.config.training.batch * self.accelerator.num_processes
+        if iterations and not self._quiet:
+            memory = peak_memory() / 2**30
+            print(f"{images / seconds:.1f} images/s, peak memory {memory:.1f} GiB", file=sys.stderr)
 
     @property
     def _quiet(self) -> bool:
