@@ -9,9 +9,9 @@ def best_device() -> torch.device:
 
 
 def peak_memory() -> int:
-    """Most memory that this process held so far, in bytes: of the GPU where there is one, else of the host."""
+    """Most memory that this process held so far, in bytes: of the GPU if there is one, else of the host."""
     if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated()
+        return int(torch.cuda.max_memory_allocated())
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts in KiB
