@@ -20,6 +20,7 @@ from adapt.augment import (
     without_labels,
 )
 from adapt.datasets import LabelledFolder, Sample, UnlabelledImages
+from adapt.labels import IGNORE
 
 RARE_CLASS_PIXELS = 3000
 """At 512x512, how many pixels of the drawn class an image should hold (DAFormer); scaled with the crop."""
@@ -38,6 +39,8 @@ class Pair(NamedTuple):
     """uint8 [H, W] train ids, IGNORE where pixels do not count"""
     target_image: Tensor
     """uint8 [H, W, 3] RGB; a copy of the source image in source-only training"""
+    target_padding: Tensor
+    """bool [H, W], pixels that pad a target picture smaller than the crop"""
 
 
 class TrainingPairs(Dataset[Pair]):
@@ -81,7 +84,7 @@ class TrainingPairs(Dataset[Pair]):
         else:
             image = self.target[int(generator.integers(len(self.target)))]
             target = random_flip(random_crop(without_labels(image), self.crop, generator), generator)
-        arrays = (source.image, source.labels, target.image)
+        arrays = (source.image, source.labels, target.image, target.labels == IGNORE)
         return Pair(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
 
     def _source_crop(self, generator: np.random.Generator) -> Sample:

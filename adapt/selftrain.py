@@ -101,7 +101,7 @@ def target_step(
 def _mix(teacher: Segmenter, pair: Pair, method: Method, generator: torch.Generator) -> tuple[Mixed, Tensor]:
     """Mixed pictures with labels and weights, and the mean share of confident pixels."""
     target = _unit(pair.target_image)
-    pseudo = pseudo_label(teacher, teacher.normalise(target), method.confidence)
+    pseudo = pseudo_label(teacher, teacher.normalise(target), pair.target_padding, method.confidence)
     mixed = class_mix(
         _unit(pair.source_image), pair.source_labels.long(), target, pseudo.labels, pseudo.weights, generator
     )

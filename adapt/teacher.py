@@ -6,6 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from adapt.labels import IGNORE
 from adapt.segmenter import Segmenter
 
 
@@ -13,7 +14,7 @@ class PseudoLabels(NamedTuple):
     """What the teacher says of target pictures."""
 
     labels: Tensor
-    """[N, H, W] int64"""
+    """[N, H, W] int64, IGNORE on padding"""
     weights: Tensor
     """[N, H, W] q, the share of the picture's pixels above the confidence threshold."""
 
@@ -33,12 +34,13 @@ def follow(teacher: Segmenter, student: Segmenter, momentum: float) -> None:
 
 
 @torch.no_grad()
-def pseudo_label(teacher: Segmenter, pixels: Tensor, confidence: float) -> PseudoLabels:
+def pseudo_label(teacher: Segmenter, pixels: Tensor, padding: Tensor, confidence: float) -> PseudoLabels:
     """Label weakly augmented target crops.
 
     Args:
         teacher: in evaluation mode, so without dropout and drop path.
         pixels: normalised, [N, 3, H, W].
+        padding: bool [N, H, W], pixels that are no picture.
         confidence: softmax probability above which a pixel counts as confident.
 
     The weight is taken per picture, so that it does not depend on what else is in the batch.
@@ -46,5 +48,6 @@ def pseudo_label(teacher: Segmenter, pixels: Tensor, confidence: float) -> Pseud
     logits = teacher(pixels).float()
     full = F.interpolate(logits, size=pixels.shape[2:], mode="bilinear", align_corners=False)
     probability, labels = full.softmax(1).max(1)
-    share = (probability > confidence).float().mean((1, 2), keepdim=True)
-    return PseudoLabels(labels, share.expand_as(probability).contiguous())
+    inside = ~padding
+    share = ((probability > confidence) & inside).sum((1, 2), keepdim=True) / inside.sum((1, 2), keepdim=True)
+    return PseudoLabels(torch.where(inside, labels, IGNORE), share.expand_as(probability).contiguous())

@@ -55,7 +55,9 @@ def pair(seed: int = 0, classes: int = 3, batch: int = 2) -> Pair:
     labels = torch.randint(0, classes, (batch, 8, 12), generator=generator, dtype=torch.uint8)
     labels = labels.repeat_interleave(4, 1).repeat_interleave(4, 2)
     labels[0, :3] = IGNORE
-    return Pair(images[0], labels, images[1])
+    padding = torch.zeros(batch, 32, 48, dtype=torch.bool)
+    padding[1, 24:] = True
+    return Pair(images[0], labels, images[1], padding)
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.1, 1.0])
@@ -129,11 +131,14 @@ def test_pseudo_labels_weigh_each_picture_by_its_confident_share() -> None:
     with torch.no_grad():
         segmenter.classify.weight.mul_(3)
     pixels = torch.randn(2, 3, 32, 48)
-    labels, weights = pseudo_label(segmenter, pixels, 0.8)
+    padding = torch.zeros(2, 32, 48, dtype=torch.bool)
+    padding[1, :, 40:] = True
+    labels, weights = pseudo_label(segmenter, pixels, padding, 0.8)
     full = nn.functional.interpolate(segmenter(pixels), size=(32, 48), mode="bilinear").softmax(1)
-    assert torch.equal(labels, full.argmax(1))
+    assert torch.equal(labels[~padding], full.argmax(1)[~padding])
+    assert (labels[padding] == IGNORE).all()
     for n in range(2):
-        share = float((full[n].max(0).values > 0.8).float().mean())
+        share = float((full[n].max(0).values > 0.8)[~padding[n]].float().mean())
         assert 0 < share < 1
         assert weights[n].unique().tolist() == pytest.approx([share])
 
@@ -219,6 +224,23 @@ def test_a_fully_confident_target_pixel_still_counts_as_target() -> None:
     )
     assert float(losses["confident"]) > 0.999
     assert balance.statistics.target.seen.any()
+
+
+def test_padding_of_small_target_pictures_teaches_nothing() -> None:
+    balance, one = new_balance(), pair()
+    run_step(Method(), balance)
+    torch.manual_seed(0)
+    noise = torch.randint(0, 256, one.target_image.shape, dtype=torch.uint8)
+    images = torch.where(one.target_padding.unsqueeze(-1), noise, one.target_image)
+    segmenter = small_segmenter().eval().requires_grad_(False)
+    before, after = (
+        pseudo_label(segmenter, segmenter.normalise(x.permute(0, 3, 1, 2) / 255), one.target_padding, 0.4)
+        for x in (one.target_image, images)
+    )
+    assert torch.equal(before.labels[:, :20], after.labels[:, :20])  # away from the padding's edge
+    assert (before.labels[1, 24:] == IGNORE).all()
+    counted = balance.statistics.counted
+    assert int(counted) < 2 * one.source_labels.numel() / 16 * 3
 
 
 def test_the_same_generator_gives_the_same_step() -> None:

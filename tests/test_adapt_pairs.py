@@ -63,7 +63,16 @@ def test_shapes_and_types(domains: Path) -> None:
     pair = make_pairs(domains)[0]
     assert pair.source_image.shape == pair.target_image.shape == (32, 40, 3)
     assert pair.source_labels.shape == (32, 40)
-    assert {tensor.dtype for tensor in pair} == {torch.uint8}
+    assert {tensor.dtype for tensor in pair[:3]} == {torch.uint8}
+    assert not pair.target_padding.any()
+
+
+def test_small_target_pictures_are_padded_and_marked(domains: Path) -> None:
+    pairs = make_pairs(domains)
+    pairs.crop = (60, 80)  # the pictures are 48 x 64
+    padding = pairs[0].target_padding
+    assert padding[48:].all() and not padding[:48].all()
+    assert int((~padding).sum()) == 48 * 64
 
 
 def test_rare_class_sampling_shows_the_rare_class_more(domains: Path) -> None:
