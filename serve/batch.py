@@ -120,7 +120,7 @@ def run_batch(jobs: Sequence[Job], folder: Path, work: Work) -> list[Outcome]:
                 outcomes[position] = _outcome(job, work, f"{job.target.stem} [{position + 1}/{len(jobs)}]")
                 progress.update()
     finally:
-        _write_report(folder / REPORT, outcomes)
+        write_report(folder / REPORT, outcomes)
     return outcomes
 
 
@@ -134,7 +134,8 @@ def _outcome(job: Job, work: Work, title: str) -> Outcome:
         return Outcome(*names, "failed", error.message)
 
 
-def _write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
+def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write what became of each video as JSON."""
     counts = {status: sum(o.status == status for o in outcomes) for status in get_args(Status)}
     content = {"counts": counts, "files": [dataclasses.asdict(outcome) for outcome in outcomes]}
     with replacing(path) as temporary:

@@ -45,6 +45,14 @@ _CODECS = ("h264", "hevc", "av1")
     help="Average scores over about this time (0.1, say), so that labels flicker less; for models exported "
     "with --scores.",
 )
+@click.option(
+    "--ray",
+    "cluster",
+    is_flag=False,
+    flag_value="auto",
+    metavar="[ADDRESS]",
+    help="Spread the work over a Ray cluster: this machine's, or that at an address; local starts one.",
+)
 @click.option("--shares", is_flag=True, help="Also write each class's share of every frame, as CSV.")
 @common
 def video(
@@ -55,6 +63,7 @@ def video(
     end: Fraction | None,
     every: int,
     max_size: int | None,
+    cluster: str | None,
     tile: Any,
     provider: Any,
     threads: int | None,
@@ -70,6 +79,7 @@ def video(
     Outputs appear when they are complete. Odd sides grow by one pixel, rotated videos are turned upright.
     A camera is recorded up to --end or Ctrl-C. Exit code 0: all done; 1: some failed; 2: nothing done.
     """
+    from serve.batch import REPORT, local_work, plan, run_batch, write_report
     from serve.batch_inputs import find_videos
     from serve.segmenter import Segmenter
     from serve.video_settings import Settings
@@ -77,6 +87,8 @@ def video(
 
     settings = Settings(selection=Selection(start, end, every, max_size), **options)
     single = out.suffix != "" and not out.is_dir() and settings.output != "frames"
+    if single and cluster:
+        raise InputError(f"{out} is one file, but --ray fills a folder; give a folder as the output.")
     if single:
         source = _only_input(inputs, out, settings, force)
         segmenter = Segmenter(model, provider=provider, threads=threads, tile=tile)
@@ -84,7 +96,13 @@ def video(
         return
     sources = find_videos(inputs, sys.stdin)
     segmenter = Segmenter(model, provider=provider, threads=threads, tile=tile)
-    _many(segmenter, sources, out, settings, tile, force)
+    jobs = plan(segmenter, sources, out, settings, tile=tile, force=force)
+    if cluster:
+        outcomes = _on_cluster(jobs, segmenter, settings, cluster, threads, tile)
+        write_report(out / REPORT, outcomes)
+    else:
+        outcomes = run_batch(jobs, out, local_work(segmenter, settings))
+    _summarise(segmenter, outcomes, out / REPORT)
 
 
 def _only_input(inputs: tuple[str, ...], out: Path, settings: Any, force: bool) -> Any:
@@ -123,15 +141,22 @@ def _one(segmenter: Any, source: Any, out: Path, settings: Any) -> None:
     click.echo(f"{report.seconds:.1f} s in all, {report.frames / report.seconds:.1f} frames/s")
 
 
-def _many(segmenter: Any, sources: Any, out: Path, settings: Any, tile: Any, force: bool) -> None:
-    from serve.batch import REPORT, local_work, plan, run_batch, to_table
+def _on_cluster(jobs: Any, segmenter: Any, settings: Any, address: str, threads: Any, tile: Any) -> Any:
+    from serve.batch_sidecar import fingerprint
+    from serve.cluster import Opening, run_on_cluster
 
-    jobs = plan(segmenter, sources, out, settings, tile=tile, force=force)
-    outcomes = run_batch(jobs, out, local_work(segmenter, settings))
+    path = segmenter.runtime.path.resolve()
+    opening = Opening(path, fingerprint(path), segmenter.provider, threads or Opening.threads, tile)
+    return run_on_cluster(jobs, opening, settings, address)
+
+
+def _summarise(segmenter: Any, outcomes: Any, report: Path) -> None:
+    from serve.batch import to_table
+
     click.echo(to_table(outcomes))
     done = [outcome.video for outcome in outcomes if outcome.video]
     counts = [f"{n} {word}" for word in ("done", "skipped", "failed") if (n := _count(outcomes, word))]
-    click.echo(f"{joined(counts)}; report: {out / REPORT}")
+    click.echo(f"{joined(counts)}; report: {report}")
     if frames := sum(each.frames for each in done):
         click.echo(ran(segmenter, sum(each.model_seconds for each in done), frames, "frame"))
     if _count(outcomes, "failed"):

@@ -18,6 +18,7 @@ _MICROSECOND = Fraction(1, 1_000_000)  # libav's unit for a whole container
 _CUT_OFF = 1.0  # seconds that may be missing at the end before a video counts as truncated
 _UNKNOWN_COLORSPACE = 2
 _HD_HEIGHT = 720
+_LEADS = (0, 10, None)  # MPEG transport streams know no key frames and may jump too late by a group
 _EVERYTHING = Selection()
 
 
@@ -73,7 +74,7 @@ class VideoReader:
         self._selection = selection
         self._container = open_container(path)
         try:
-            self._begin(seek=selection.start > 0 and not self.live)
+            self._begin(_LEADS if selection.start > 0 and not self.live else (None,))
         except BaseException:
             self._container.close()
             raise
@@ -96,27 +97,35 @@ class VideoReader:
         self._head.clear()
         yield from self._items
 
-    def _begin(self, seek: bool) -> None:
-        """Decode up to the first frame of the selection, from the key frame before it if that works."""
+    def _begin(self, leads: tuple[int | None, ...]) -> None:
+        """Decode up to the first frame of the selection, from the key frame before it if that works.
+
+        `leads` are the seconds before it to try, in turn; None is from the start of the video.
+        """
+        lead, *later = leads
         self._stream = find_stream(self._container, self.path)
         self._stream.thread_type = "AUTO"
         self._read_header()
-        if seek:
+        if lead is not None:
+            place = max(self._selection.start - lead, Fraction(0))
             with suppress(av.error.FFmpegError):  # then nothing can be read, so it is opened again below
-                self._container.seek(floor((self._start + self._selection.start) / _MICROSECOND))
+                self._container.seek(floor((self._start + place) / _MICROSECOND))
         self._items = self._demux()
         try:
             self._head = self._up_to_first_frame()
         except InputError:
-            if not seek or self._is_trusted():
+            if lead is None or self._is_trusted():
                 raise
-        if seek and not self._is_trusted():
+        if lead is not None and not self._is_trusted():
             self._container.close()
             self._container = open_container(self.path)
-            self._begin(seek=False)
+            self._begin(tuple(later))
 
     def _is_trusted(self) -> bool:
-        """Did decoding begin before the selection? Some files jump beyond it, or lose their times."""
+        """Did decoding begin before the selection, at a key frame?
+
+        Some files jump beyond the place asked for, lose their times, or jump between key frames.
+        """
         return self._decoded_from is not None and self._decoded_from <= self._selection.start
 
     def _read_header(self) -> None:
@@ -141,7 +150,8 @@ class VideoReader:
         self._passed = 0
         """Frames of the selection so far, with those that `every` leaves out."""
         self._decoded_from: Fraction | None = None
-        """Time of the first frame that came out of the decoder, in seconds; None if the file gave none."""
+        """Time of the first frame that came out of the decoder, in seconds; None if that was no key frame or
+        had no time."""
 
     def _up_to_first_frame(self) -> list[Any]:
         head = []
@@ -187,7 +197,7 @@ class VideoReader:
         chosen = self._selection
         for decoded in packet.decode():
             pts = self._time(decoded.pts)
-            if self._previous < 0 and decoded.pts is not None:
+            if self._previous < 0 and decoded.pts is not None and decoded.key_frame:
                 self._decoded_from = pts * self.time_base
             self._previous = pts
             seconds = pts * self.time_base

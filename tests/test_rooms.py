@@ -15,7 +15,7 @@ ROOMS = {"adapt": {"adapt"}, "export": {"adapt", "export", "serve"}, "serve": {"
 EXTRAS = {
     "adapt": ["adapt"],
     "export": ["adapt", "export", "serve", "cpu"],
-    "serve": ["serve", "cpu", "demo"],
+    "serve": ["serve", "cpu", "demo", "cluster"],
 }
 """Which extras of pyproject.toml each room's imports come from, besides the base dependencies."""
 IMPORT_NAMES = {"opencv-python-headless": "cv2", "pyyaml": "yaml", "pillow": "PIL"}
