@@ -144,7 +144,7 @@ def test_two_nodes_one_of_which_dies(graph: Path, tmp_path: Path) -> None:
 
     sources = [write_noise(tmp_path / f"{name}.mp4", 60, seed) for seed, name in enumerate("ab")]
     (tmp_path / "bad.mp4").write_bytes(sources[0].read_bytes()[:500])
-    settings = Settings()
+    settings = Settings(output="labels")
     segmenter = Segmenter(graph, threads=1)
     one = tmp_path / "one"
     run_batch(plan(segmenter, sources, one, settings), one, local_work(segmenter, settings))
