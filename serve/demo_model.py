@@ -3,7 +3,8 @@
 import html
 from typing import Any
 
-from serve.demo_curves import curves_html, own_shifts
+from serve.demo_curves import bias_html, curves_html
+from serve.demo_statistics import estimated_bias, own_shifts, read_statistics
 from serve.segmenter import Segmenter
 
 
@@ -24,8 +25,10 @@ def model_html(segmenter: Segmenter) -> str:
         f'<h3>Classes</h3><ul class="classes">{_classes(segmenter)}</ul>',
         "<h3>Correction</h3>" + _correction(segmenter),
     ]
-    if segmenter.correction is not None:
-        parts.append("<h3>Shift per class</h3>" + curves_html(own_shifts(metadata, card), card))
+    statistics = read_statistics(metadata, len(card.classes))
+    if statistics is not None and statistics.seen.any():
+        parts.append("<h3>Bias per class</h3>" + bias_html(estimated_bias(statistics), card))
+        parts.append("<h3>Shift per class</h3>" + curves_html(own_shifts(statistics), card))
     checked = {name.replace("_", " "): _words(value) for name, value in runtime.info.verification.items()}
     never = '<p class="hint">Never verified; <code>export verify</code> does it.</p>'
     parts.append("<h3>Verification</h3>" + (_table(checked) if checked else never))

@@ -36,6 +36,10 @@ table.legend th i { margin-right: .4em; }
 table.legend td.bar { width: 38%; }
 table.legend td.bar b { display: block; height: .6em; border-radius: 3px; min-width: 2px;
     box-shadow: 0 0 0 1px rgb(128 128 128 / .35); }
+table.legend td.bias { width: 50%; position: relative; }
+table.legend td.bias::before { content: ""; position: absolute; inset: 0 auto 0 50%;
+    border-left: 1px solid var(--body-text-color-subdued); }
+table.legend td.bias b { position: absolute; top: .62em; height: .6em; border-radius: 3px; }
 table.legend tr.off { opacity: .4; }
 table.facts th { width: 11rem; vertical-align: top; }
 .more { color: #0f766e; font-weight: 600; } .less { color: #b45309; font-weight: 600; }

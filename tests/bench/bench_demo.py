@@ -35,6 +35,7 @@ def main() -> None:
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
+        tempfile.tempdir = name  # gradio_client leaves a folder there for every file that it fetched
         model = options.model or write_graph(folder / "model.onnx", runtime_tau=True, extras=True)
         with demo(folder / "server", model) as server:
             failures = load(server, model.name, folder) + refusals(server, folder)
