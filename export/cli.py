@@ -10,6 +10,8 @@ from adapt.errors import Group, InputError
 if TYPE_CHECKING:
     import onnx
 
+    from export.convention import ChannelOrder, Layout
+
 PATH = click.Path(path_type=Path)
 
 
@@ -29,6 +31,22 @@ class Size(click.ParamType):  # type: ignore[type-arg]
                 f"{value!r} is neither dynamic nor a size such as 512x1024 (height x width).", param, ctx
             )
         return int(height), int(width)
+
+
+class Channels(click.ParamType):  # type: ignore[type-arg]
+    """One number, or one each for red, green and blue."""
+
+    name = "R,G,B"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float, float]:
+        try:
+            numbers = [float(word) for word in str(value).split(",")]
+            red, green, blue = numbers * 3 if len(numbers) == 1 else numbers
+        except ValueError:
+            self.fail(f"{value!r} is neither one number nor three, such as 0.485,0.456,0.406.", param, ctx)
+        return red, green, blue
 
 
 @click.group(cls=Group)
@@ -60,6 +78,7 @@ def main() -> None:
 @click.option(
     "--data", type=PATH, help="Folder of pictures to check the file on [default: those in the run]."
 )
+@click.option("--stats", type=PATH, help="Statistics to correct with, from `calibrate` [default: SOURCE's].")
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 def onnx_command(
     source: Path,
@@ -72,11 +91,13 @@ def onnx_command(
     uncorrected_labels: bool,
     error_bound: float,
     data: Path | None,
+    stats: Path | None,
     force: bool,
 ) -> None:
     """Write SOURCE, a run folder or an ONNX file made here before, as one ONNX file.
 
-    The file takes pictures and gives labels. It is checked before it appears at the output's name.
+    With --stats, SOURCE may be any ONNX segmenter. The file takes pictures and gives labels. It is checked
+    before it appears at the output's name.
     """
     if not 0 <= tau <= 2:  # also catches nan
         raise InputError(f"--tau is {tau:g}, but must lie in [0, 2]; 0.2 is a good start.")
@@ -87,13 +108,15 @@ def onnx_command(
     check_outputs([output], force)
 
     from export.build import build, open_source, pictures_for, write_verified
+    from export.calibrated import deployed_size, open_calibrated, with_fixed_batch
     from export.fold import Extras
 
     click.echo(f"reading {source}", err=True)
-    opened = open_source(source)
+    opened = open_source(source) if stats is None else open_calibrated(source, stats)
     strength = opened.strength(tau, runtime_tau, error_bound) if correct else None
     click.echo("folding", err=True)
-    model = build(opened, strength, size, Extras(scores, uncorrected_labels))
+    model = build(opened, strength, deployed_size(opened, size), Extras(scores, uncorrected_labels))
+    model = with_fixed_batch(model, opened)
     frames, words = pictures_for(model, opened, data)
     click.echo(f"checking on {len(frames)} {words}", err=True)
     result = write_verified(model, output, opened, frames, words)
@@ -103,6 +126,69 @@ def onnx_command(
     click.echo(f"  blda serve info {output}")
     click.echo(f"  blda serve image {output} PICTURES -o labels/")
     click.echo(f"  blda serve video {output} VIDEO -o video.mp4")
+
+
+@main.command("calibrate")
+@click.argument("model", type=PATH)
+@click.option("--target", type=PATH, multiple=True, required=True, help="Folder of pictures, or videos.")
+@click.option("--source", type=PATH, help="Labelled folder for the anchors [default: none, source-free].")
+@click.option("-o", "stats", type=PATH, required=True, help="Statistics to write.")
+@click.option("--classes", type=PATH, help="Class file of the model's outputs, in their order.")
+@click.option("--rounds", type=click.IntRange(1, 10), default=1, show_default=True, help="Times to label.")
+@click.option("--frames", type=click.IntRange(1), default=200, show_default=True, help="Frames per video.")
+@click.option("--output", help="Name of the logits in the graph [default: its one float output].")
+@click.option("--layout", type=click.Choice(["NCHW", "NHWC"], case_sensitive=False), help="[default: found]")
+@click.option("--channel-order", type=click.Choice(["RGB", "BGR"], case_sensitive=False))
+@click.option("--size", type=Size(), help="Size that pictures are brought to [default: their own].")
+@click.option("--stride", type=click.IntRange(1), help="Sides must be multiples of it [default: found].")
+@click.option("--mean", type=Channels(), help="What is subtracted from pixels [default: found].")
+@click.option("--std", type=Channels(), help="What pixels are divided by then [default: found].")
+@click.option(
+    "--range",
+    "limit",
+    type=click.Choice(["1", "255"]),
+    default="1",
+    show_default=True,
+    help="Largest pixel value that --mean and --std are of.",
+)
+@click.option("--force", is_flag=True, help="Overwrite the output.")
+def calibrate_command(
+    model: Path,
+    target: tuple[Path, ...],
+    source: Path | None,
+    stats: Path,
+    classes: Path | None,
+    rounds: int,
+    frames: int,
+    output: str | None,
+    layout: "Layout | None",
+    channel_order: "ChannelOrder | None",
+    size: tuple[int, int] | None,
+    stride: int | None,
+    mean: tuple[float, float, float] | None,
+    std: tuple[float, float, float] | None,
+    limit: str,
+    force: bool,
+) -> None:
+    """Gather the statistics that balance MODEL, any ONNX segmenter, on the target.
+
+    Neither labels there nor training are needed. Fold them with `export onnx MODEL --stats FILE`.
+    """
+    if (mean is None) != (std is None):
+        raise InputError("--mean and --std belong together; give both.")
+    from serve.files import check_outputs
+
+    check_outputs([stats], force)
+
+    from export.calibrate_model import Request, calibrate_model
+    from export.convention import Told
+
+    told = Told(layout, channel_order, size, stride, mean, std, int(limit))
+    request = Request(model, target, source, classes, rounds, frames, output, told)
+    click.echo(calibrate_model(request, stats).report())
+    click.echo(f"wrote {stats}")
+    click.echo("next:")
+    click.echo(f"  blda export onnx {model} --with-correction --stats {stats} -o corrected.onnx")
 
 
 @main.command("verify")

@@ -1,0 +1,188 @@
+"""Somebody else's ONNX graph: open it, find its pictures and its logits, cut off what follows them."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+
+import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+from onnx import TensorProto, helper
+
+from adapt.errors import InputError
+
+FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
+PICTURES = (*FLOATS, TensorProto.UINT8)
+_PASSED_ON = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Reshape")
+
+
+def read_graph(path: Path) -> onnx.ModelProto:
+    """Read any ONNX file with the data that lies beside it.
+
+    Raises:
+        InputError: no such file, not ONNX, cut off, or its external data is missing.
+    """
+    if path.is_dir():
+        raise InputError(f"{path} is a folder; give an ONNX file (for a run folder: `adapt statistics`).")
+    if not path.is_file():
+        raise InputError(f"{path} does not exist; give an ONNX file.")
+    try:
+        model: onnx.ModelProto = onnx.load(path, load_external_data=False)
+    except (DecodeError, ValueError) as error:
+        raise InputError(f"{path} is not an ONNX file, or it was cut off.") from error
+    if not model.graph.node:
+        raise InputError(f"{path} is not an ONNX file, or it was cut off: it holds no graph.")
+    try:
+        onnx.load_external_data_for_model(model, str(path.parent))
+    except (OSError, ValueError, onnx.checker.ValidationError) as error:
+        wanted = ", ".join(sorted(_external_files(model)))
+        raise InputError(
+            f"{path} keeps its weights in {wanted}, which can't be read beside it; copy both together."
+        ) from error
+    return model
+
+
+def picture_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
+    """The one input that takes pictures: rank 4, float or uint8.
+
+    Raises:
+        InputError: there is none, or the graph needs more inputs than that.
+    """
+    constants = {t.name for t in model.graph.initializer}
+    inputs = [v for v in model.graph.input if v.name not in constants]
+    fitting = [v for v in inputs if value_type(v) in PICTURES and rank(v) == 4]
+    if len(fitting) != 1 or len(inputs) != 1:
+        raise InputError(
+            f"{path} has the inputs {describe(inputs)}; it must have one, a float or uint8 picture of rank 4."
+        )
+    return fitting[0]
+
+
+def cut_at_logits(model: onnx.ModelProto, output: str | None, path: Path) -> onnx.ModelProto:
+    """A copy whose only output are the logits.
+
+    Args:
+        output: name of any value of the graph; None takes the one float output of rank 4. A softmax at the
+            end is left out: what goes into it are the logits.
+
+    Raises:
+        InputError: no such value, no float output of rank 4, or several.
+    """
+    name = _chosen(model, output, path)
+    makers = {out: node for node in model.graph.node for out in node.output}
+    maker = makers.get(name)
+    while maker is not None and maker.op_type in ("Softmax", "LogSoftmax", "Identity"):
+        name = maker.input[0]
+        maker = makers.get(name)
+    if maker is None:
+        raise InputError(f"{path}: the output {name} is made by no node of the graph; choose with --output.")
+    cut = onnx.ModelProto()
+    cut.CopyFrom(model)
+    kinds = {v.name: value_type(v) for v in (*model.graph.output, *model.graph.value_info)}
+    kind = kinds.get(name, value_type(picture_input(model, path)))
+    del cut.graph.output[:], cut.graph.value_info[:]
+    cut.graph.output.append(helper.make_tensor_value_info(name, kind if kind in FLOATS else FLOATS[0], None))
+    _prune(cut.graph, name)
+    return cut
+
+
+def opset(model: onnx.ModelProto) -> int:
+    """Version of the standard operators."""
+    return next((int(o.version) for o in model.opset_import if o.domain in ("", "ai.onnx")), 0)
+
+
+def value_type(value: onnx.ValueInfoProto) -> int:
+    """Element type, as in onnx.TensorProto."""
+    return int(value.type.tensor_type.elem_type)
+
+
+def rank(value: onnx.ValueInfoProto) -> int | None:
+    """Number of dimensions; None if the file does not say."""
+    kind = value.type.tensor_type
+    return len(kind.shape.dim) if kind.HasField("shape") else None
+
+
+def sizes(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
+    """Sizes of the dimensions; None where they may change from call to call."""
+    return tuple(d.dim_value or None for d in value.type.tensor_type.shape.dim)
+
+
+def describe(values: Iterable[onnx.ValueInfoProto]) -> str:
+    """Names, types and shapes for a person."""
+    return ", ".join(_describe(value) for value in values) or "none"
+
+
+def _describe(value: onnx.ValueInfoProto) -> str:
+    kind = TensorProto.DataType.Name(value_type(value)).lower()
+    if rank(value) is None:
+        return f"{value.name} ({kind})"
+    dims = value.type.tensor_type.shape.dim
+    return f"{value.name} ({kind} [{', '.join(str(d.dim_value or d.dim_param or '?') for d in dims)}])"
+
+
+def _chosen(model: onnx.ModelProto, output: str | None, path: Path) -> str:
+    graph = model.graph
+    if output is not None:
+        if not any(output in node.output for node in graph.node):
+            raise InputError(
+                f"{path} has no value {output!r}; its outputs are {describe(graph.output)}; give one of "
+                "them, or the name of a value inside the graph."
+            )
+        return output
+    fitting = [v for v in graph.output if value_type(v) in FLOATS and rank(v) in (4, None)]
+    if len(fitting) == 1:
+        return str(fitting[0].name)
+    if fitting:
+        raise InputError(
+            f"{path} has several outputs that may be logits: {describe(fitting)}; choose one with --output."
+        )
+    before = _before_argmax(model)
+    hint = f"--output {before} may be them" if before else "name a value inside the graph with --output"
+    raise InputError(
+        f"{path} has no float output of rank 4, only {describe(graph.output)}; the logits are needed: {hint}."
+    )
+
+
+def _before_argmax(model: onnx.ModelProto) -> str | None:
+    """What an output's ArgMax is taken of, if that is how the graph ends."""
+    makers = {out: node for node in model.graph.node for out in node.output}
+    for value in model.graph.output:
+        node = makers.get(value.name)
+        while node is not None and node.op_type in _PASSED_ON:
+            node = makers.get(node.input[0])
+        if node is not None and node.op_type == "ArgMax":
+            return str(node.input[0])
+    return None
+
+
+def _prune(graph: onnx.GraphProto, output: str) -> None:
+    """Remove nodes and constants that `output` does not depend on, in place."""
+    needed, kept = {output}, []
+    for node in reversed(graph.node):  # nodes come in topological order
+        if needed.intersection(node.output):
+            kept.append(onnx.NodeProto.FromString(node.SerializeToString()))
+            needed.update(_reads(node))
+    constants = [
+        onnx.TensorProto.FromString(t.SerializeToString()) for t in graph.initializer if t.name in needed
+    ]
+    del graph.node[:], graph.initializer[:]
+    graph.node.extend(reversed(kept))
+    graph.initializer.extend(constants)
+
+
+def _reads(node: onnx.NodeProto) -> Iterator[str]:
+    """Values a node reads, also those that its subgraphs read from outside."""
+    yield from node.input
+    for attribute in node.attribute:
+        graphs: Sequence[onnx.GraphProto] = [attribute.g, *attribute.graphs]
+        for graph in graphs:
+            for inner in graph.node:
+                yield from _reads(inner)
+            yield from (value.name for value in graph.output)
+
+
+def _external_files(model: onnx.ModelProto) -> set[str]:
+    return {
+        entry.value
+        for tensor in model.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "location"
+    }
