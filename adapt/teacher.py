@@ -1,9 +1,10 @@
 """The EMA teacher and its pseudo-labels (DACS, Tranheden et al. 2021)."""
 
+import copy
 from typing import NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from adapt.labels import IGNORE
@@ -19,6 +20,19 @@ class PseudoLabels(NamedTuple):
     """[N, H, W] q, the share of the picture's pixels above the confidence threshold."""
 
 
+def new_teacher(student: Segmenter) -> Segmenter:
+    """A copy that no gradient reaches, without dropout and drop path.
+
+    Batch normalisation keeps the statistics of the batch at hand: target crops are normalised as what they
+    are, not as the mean of both domains, which is what the running statistics describe.
+    """
+    teacher = copy.deepcopy(student).eval().requires_grad_(False)
+    for module in teacher.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+    return teacher
+
+
 def teacher_momentum(iteration: int, largest: float) -> float:
     """alpha = min(1 - 1 / (t + 1), largest): a plain average at first, an exponential one later."""
     return min(1 - 1 / (iteration + 1), largest)
@@ -26,7 +40,7 @@ def teacher_momentum(iteration: int, largest: float) -> float:
 
 @torch.no_grad()
 def follow(teacher: Segmenter, student: Segmenter, momentum: float) -> None:
-    """teacher <- momentum * teacher + (1 - momentum) * student; batch-norm statistics are copied."""
+    """teacher <- momentum * teacher + (1 - momentum) * student; batch-norm running statistics are copied."""
     for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
         slow.lerp_(fast, 1 - momentum)
     for kept, current in zip(teacher.buffers(), student.buffers(), strict=True):
@@ -38,7 +52,7 @@ def pseudo_label(teacher: Segmenter, pixels: Tensor, padding: Tensor, confidence
     """Label weakly augmented target crops.
 
     Args:
-        teacher: in evaluation mode, so without dropout and drop path.
+        teacher: as `new_teacher` made it.
         pixels: normalised, [N, 3, H, W].
         padding: bool [N, H, W], pixels that are no picture.
         confidence: softmax probability above which a pixel counts as confident.

@@ -31,7 +31,7 @@ from adapt.posthoc import gather_statistics
 from adapt.run import new_card, new_statistics, prefixed, write_card, write_tensors, write_text
 from adapt.segmenter import Segmenter, StudentNetwork
 from adapt.selftrain import Balance, source_step, target_step
-from adapt.teacher import follow, teacher_momentum
+from adapt.teacher import follow, new_teacher, teacher_momentum
 
 EVALUATION_TAUS = (0.0, 0.2, 1.0)
 
@@ -77,7 +77,7 @@ class Trainer:
         self.modules: dict[str, nn.Module] = {"student": self.student}
         self.teacher: Segmenter | None = None
         if config.method.host == "dacs":
-            self.teacher = _teacher(built.segmenter)
+            self.teacher = new_teacher(built.segmenter)
             self.modules["teacher"] = self.teacher
         self.statistics: LogitStatistics | None = None
         if config.method.balance == "online":
@@ -298,13 +298,6 @@ def _optimizer(student: StudentNetwork, training: Training) -> torch.optim.Optim
         {"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay}
         for (rate, decay), parameters in groups.items()
     )
-
-
-def _teacher(segmenter: Segmenter) -> Segmenter:
-    """A copy in evaluation mode that no gradient reaches."""
-    import copy
-
-    return copy.deepcopy(segmenter).eval().requires_grad_(False)
 
 
 def _check_finite(losses: dict[str, float], iteration: int) -> None:

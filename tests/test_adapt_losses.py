@@ -17,7 +17,7 @@ from adapt.losses import corrected_cross_entropy, density_regression
 from adapt.pairs import Pair
 from adapt.segmenter import Segmenter, StudentNetwork
 from adapt.selftrain import Balance, source_step, target_step
-from adapt.teacher import follow, pseudo_label, teacher_momentum
+from adapt.teacher import follow, new_teacher, pseudo_label, teacher_momentum
 
 
 class Pyramid(nn.Module):
@@ -124,6 +124,19 @@ def test_teacher_follows_parameters_and_copies_batch_statistics() -> None:
     follow(teacher, student, 0.9)  # type: ignore[arg-type]
     torch.testing.assert_close(teacher[0].weight, before + 0.1)  # type: ignore[arg-type]
     assert torch.equal(teacher[1].running_mean, student[1].running_mean)  # type: ignore[arg-type]
+
+
+def test_teacher_has_no_dropout_and_normalises_by_the_batch_at_hand() -> None:
+    student = small_segmenter()
+    student.dropout = nn.Dropout2d(0.9)
+    student.decoder = nn.Sequential(Concatenate(), nn.BatchNorm2d(14))
+    teacher = new_teacher(student)
+    pixels = torch.randn(2, 3, 32, 48) * 5 + 3
+    with torch.no_grad():
+        fused = teacher.fused(pixels)
+        assert torch.equal(teacher(pixels), teacher.classify(fused))
+    torch.testing.assert_close(fused.mean((0, 2, 3)), torch.zeros(14), atol=1e-4, rtol=0)
+    assert not any(parameter.requires_grad for parameter in teacher.parameters())
 
 
 def test_pseudo_labels_weigh_each_picture_by_its_confident_share() -> None:
