@@ -31,7 +31,8 @@ table.legend td, table.legend th:nth-child(n+3) { text-align: right; font-varian
     white-space: nowrap; }
 table.legend :is(thead, tbody, tr), table.facts :is(tbody, tr) { border: 0 !important; }
 table.legend thead th, table.facts th { font-weight: 500; color: var(--body-text-color-subdued); }
-table.legend tbody th { font-weight: 500; overflow-wrap: anywhere; }
+table.legend tbody th { font-weight: 500; white-space: nowrap; overflow: hidden; text-overflow: ellipsis;
+    max-width: 40vw; }
 table.legend th i { margin-right: .4em; }
 table.legend td.bar { width: 38%; }
 table.legend td.bar b { display: block; height: .6em; border-radius: 3px; min-width: 2px;
@@ -63,7 +64,9 @@ ul.classes li { margin: 0; }
     #image-row > * > *, #image-row > * { order: 5; }
     #image-row #picture { order: 1; } #image-row #result { order: 2; } #image-row #legend { order: 3; }
     #image-row #downloads { order: 4; flex-direction: row; }
-    table.legend td.bar { width: 22%; } table.facts th { width: 7rem; }
+    table.legend td.bar { width: 16%; }
+    table.legend th, table.legend td { padding: .28rem .3rem; }
+    table.facts th { width: 7rem; }
 }
 """
 
