@@ -31,7 +31,6 @@ SETTINGS = (
     "data.workers=1",
     "model.decoder=segformer",
     "model.width=64",
-    "method.rare_class_temperature=null",  # at this size it crowds the sky out of the crops
     "method.teacher_momentum=0.99",
     "method.statistics_warmup=125",
     "training.batch=4",
