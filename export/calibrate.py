@@ -76,7 +76,7 @@ def calibrate(
     Raises:
         InputError: the target has no usable pixel, or no class has MIN_PIXELS of them.
     """
-    kept = _kept_logits(network, target)
+    kept = kept_logits(network, target)
     pooled = None if source is None else _source_anchors(network, source)
     labels = balanced_labels(kept)
     for left in reversed(range(rounds)):
@@ -104,7 +104,7 @@ def balanced_labels(logits: Tensor, balance: float = BALANCE) -> Tensor:
     return (logits + offset.view(1, -1, 1, 1)).argmax(1)
 
 
-def _kept_logits(network: Network, target: UnlabelledImages) -> Tensor:
+def kept_logits(network: Network, target: UnlabelledImages) -> Tensor:
     """Logits of the target's pixels as one picture [1, C, 1, P]; those that are not finite are left out."""
     most = max(1, KEPT_PIXELS // len(target))
     kept = []
