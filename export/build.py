@@ -41,10 +41,10 @@ class Source:
 
     @property
     def words(self) -> str:
-        """What a check against it compares with."""
+        """What a check against it compares with; the words go into files, so no path of this machine."""
         if self.run is not None:
-            return f"the network of {self.path}, in torch"
-        return f"the bare network in {self.path}, corrected in torch"
+            return f"the network of {self.path.resolve().name}, in torch"
+        return f"the bare network in {self.path.name}, corrected in torch"
 
     def strength(self, tau: float, runtime: bool, error_bound: float) -> Strength:
         """The correction to fold. Raises InputError if the source has no statistics."""
@@ -144,10 +144,10 @@ def pictures_for(model: onnx.ModelProto, source: Source, data: Path | None) -> t
             raise InputError(
                 f"{data} has no pictures ({', '.join(IMAGE_SUFFIXES)}); give a folder with some."
             )
-        words = f"pictures of {data}"
+        words = f"pictures of {data.resolve().name}"
     elif source.run is not None and source.run.frames:
         paths = source.run.frames
-        words = f"target pictures kept in {source.path}"
+        words = f"target pictures kept in {source.path.resolve().name}"
     if paths:
         return frames_from(paths), words
     return synthetic_frames(

@@ -1,6 +1,10 @@
 """Serving: runs deployable graphs on images and videos. Never imports torch, onnx, adapt or export."""
 
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime's wheels report their use to their maker unless told not to before they are imported.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from serve.segmenter import Segmentation, Segmenter

@@ -13,7 +13,6 @@ from serve.errors import InputError
 from serve.runtime import Provider
 
 _SILENT = {
-    "ORT_DISABLE_TELEMETRY": "1",  # ONNX Runtime's wheels report their use, on Linux too
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_OFFLINE": "1",
     "HF_HUB_DISABLE_TELEMETRY": "1",
