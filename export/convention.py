@@ -36,7 +36,7 @@ _LARGEST_UNIT_OFFSET = 2.0
 
 @dataclass(frozen=True)
 class Told:
-    """What the person said; None leaves it to be found out."""
+    """What the person said; None leaves it to be found out. `mean` and `std` come together."""
 
     layout: Layout | None = None
     channel_order: ChannelOrder | None = None
@@ -111,8 +111,6 @@ def _normalisation(
     model: onnx.ModelProto, picture: onnx.ValueInfoProto, told: Told, beside: dict[str, Any], path: Path
 ) -> tuple[Triple, Triple, str]:
     """Mean and standard deviation on [0, 1], and how they are known."""
-    if (told.mean is None) != (told.std is None):
-        raise InputError("--mean and --std belong together; give both.")
     if told.mean is not None and told.std is not None:
         return _on_unit(told.mean, told.std, told.range, "normalisation as given")
     if beside.get("do_normalize") and "image_mean" in beside:
