@@ -1,11 +1,12 @@
 """`blda export …`: options in, one call, errors for people. Heavy imports wait until a command runs."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from adapt.errors import Group, InputError
+from export.cli_deploy import show, tensorrt, triton
 
 if TYPE_CHECKING:
     import onnx
@@ -78,6 +79,12 @@ def main() -> None:
 @click.option(
     "--data", type=PATH, help="Folder of pictures to check the file on [default: those in the run]."
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    help="What the network computes in; the correction stays fp32 [default: as SOURCE, a run being fp32].",
+)
+@click.option("--calibrate", type=PATH, help="Folder of target pictures, to find the ranges of int8 with.")
 @click.option("--stats", type=PATH, help="Statistics to correct with, from `calibrate` [default: SOURCE's].")
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 def onnx_command(
@@ -91,6 +98,8 @@ def onnx_command(
     uncorrected_labels: bool,
     error_bound: float,
     data: Path | None,
+    precision: 'Literal["fp32", "fp16", "int8"] | None',
+    calibrate: Path | None,
     stats: Path | None,
     force: bool,
 ) -> None:
@@ -103,6 +112,8 @@ def onnx_command(
         raise InputError(f"--tau is {tau:g}, but must lie in [0, 2]; 0.2 is a good start.")
     if not correct and (runtime_tau or uncorrected_labels):
         raise InputError("--runtime-tau and --uncorrected-labels need the correction; drop them or fold it.")
+    if (precision == "int8") != (calibrate is not None):
+        raise InputError("--precision int8 and --calibrate DIR belong together; give both or neither.")
     from serve.files import check_outputs
 
     check_outputs([output], force)
@@ -110,17 +121,22 @@ def onnx_command(
     from export.build import build, open_source, pictures_for, write_verified
     from export.calibrated import deployed_size, open_calibrated, with_fixed_batch
     from export.fold import Extras
+    from export.reduced import calibration_pictures, in_precision
 
+    measured = [] if calibrate is None else calibration_pictures(calibrate)
     click.echo(f"reading {source}", err=True)
     opened = open_source(source) if stats is None else open_calibrated(source, stats)
     strength = opened.strength(tau, runtime_tau, error_bound) if correct else None
     click.echo("folding", err=True)
-    model = build(opened, strength, deployed_size(opened, size), Extras(scores, uncorrected_labels))
-    model = with_fixed_batch(model, opened)
+    extras = Extras(scores, uncorrected_labels)
+    model = build(opened, strength, deployed_size(opened, size), extras)
     frames, words = pictures_for(model, opened, data)
+    model, checked, agreed = in_precision(model, opened, strength, extras, precision, frames, words, measured)
+    model = with_fixed_batch(model, opened)
     click.echo(f"checking on {len(frames)} {words}", err=True)
-    result = write_verified(model, output, opened, frames, words)
+    result = write_verified(model, output, checked, frames, words)
     _report(model, output)
+    click.echo(f"  precision: {agreed}")
     click.echo(result.report())
     click.echo("next:")
     click.echo(f"  blda serve info {output}")
@@ -187,6 +203,10 @@ def calibrate_command(
     click.echo(f"wrote {stats}")
     click.echo("next:")
     click.echo(f"  blda export onnx {model} --with-correction --stats {stats} -o corrected.onnx")
+
+
+for command in (tensorrt, triton, show):
+    main.add_command(command)
 
 
 @main.command("verify")

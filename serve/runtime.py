@@ -69,11 +69,11 @@ class Runtime:
 
 
 def open_runtime(path: str | Path, provider: Provider = "auto", threads: int | None = None) -> Runtime:
-    """Open the graph file at `path`.
+    """Open the graph file at `path`, or the TensorRT engine if its name ends in .engine.
 
     Args:
-        provider: what to run on. `auto` takes the best one that works; a named one is used or refused,
-            never replaced silently.
+        provider: what to run a graph on. `auto` takes the best one that works; a named one is used or
+            refused, never replaced silently.
         threads: CPU threads inside one run; None leaves the choice to ONNX Runtime (one per core).
 
     Raises:
@@ -81,6 +81,10 @@ def open_runtime(path: str | Path, provider: Provider = "auto", threads: int | N
             schema, or a provider that does not work here.
     """
     path = Path(path)
+    if path.suffix == ".engine":
+        from serve.engine import open_engine  # it builds on this module
+
+        return open_engine(path)
     if not path.is_file():
         raise InputError(f"{path} is not a file; give a model made by `blda export onnx`.")
     ort = _onnxruntime()

@@ -1,0 +1,194 @@
+"""What is inside a deployable graph: operators, precision, speed, and the shifts really folded into it."""
+
+import statistics as averages
+import time
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+
+from adapt.errors import InputError
+from adapt.logit_statistics import ShiftStatistics
+from adapt.mixtures import pdf
+from export.curves import Array, Curves, shift_curves
+from export.fold import folded_statistics, graph_info
+from export.nodes import PREFIX
+from export.precision import precision_of
+from serve.card import Card
+from serve.info import to_text
+from serve.runtime import Runtime, open_runtime
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LATENCY_SIZE = (512, 1024)
+RUNS = 5
+
+
+class FoldedShift(NamedTuple):
+    """Delta as the graph's own constants have it."""
+
+    knots: Array
+    """[C, M + 1] positions on logit l's axis, in logits."""
+    shift: Array
+    """[C, C, M + 1] Delta[c, l] at channel l's knots, in logits, up to a constant per row c, which no score
+    depends on."""
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Measured time of one picture."""
+
+    seconds: float
+    """Median of RUNS runs after a first one."""
+    size: tuple[int, int]
+    """Height and width."""
+    provider: str
+
+
+def folded_shift(model: onnx.ModelProto) -> FoldedShift | None:
+    """Read Delta back from the constants of a folded graph; None if none is folded (or tau is 0).
+
+    Raises:
+        InputError: the constants were altered.
+    """
+    constants = {t.name.removeprefix(PREFIX): t for t in model.graph.initializer if t.name.startswith(PREFIX)}
+    correction = graph_info(model, "the graph").correction
+    if correction is None or (correction.tau == 0 and not correction.runtime_tau):
+        return None
+    try:
+        if correction.runtime_tau:
+            shift = numpy_helper.to_array(constants["knot_shift"]).astype(np.float64)
+        else:
+            exponentials = numpy_helper.to_array(constants["knot_exponentials"]).astype(np.float64)
+            shift = np.log(exponentials) / correction.tau
+        lines = "rising" if "rising_slope" in constants else "ramps"
+        slope, offset = (
+            numpy_helper.to_array(constants[f"{lines}_{part}"]).astype(np.float64).reshape(len(shift), -1)
+            for part in ("slope", "offset")
+        )
+        if lines == "rising":  # the first hat has no rising side
+            slope, offset = slope[:, 1:], offset[:, 1:]
+        knots = np.concatenate([-offset[:, :1] / slope[:, :1], (1 - offset) / slope], 1)
+        return FoldedShift(knots, shift.reshape(*knots.shape[:1], *knots.shape))
+    except (KeyError, ValueError) as error:
+        raise InputError(
+            f"the graph says that a correction is folded in, but its constants were altered ({error}); "
+            "export it again."
+        ) from error
+
+
+def describe(path: Path, model: onnx.ModelProto, size: tuple[int, int] | None = None) -> str:
+    """The card, the inside and the measured latency of a graph file, for a person.
+
+    Args:
+        size: height and width to measure at; None takes the graph's own, or LATENCY_SIZE.
+    """
+    runtime = open_runtime(path)
+    latency = measure(runtime, size)
+    kinds = Counter(node.op_type for node in model.graph.node)
+    added = sum(node.name.startswith(PREFIX) for node in model.graph.node)
+    rows = [
+        ("precision", precision_of(model).words()),
+        ("opset", str(next(o.version for o in model.opset_import if o.domain == ""))),
+        ("operators", ", ".join(f"{kind} {count}" for kind, count in kinds.most_common())),
+        ("", f"{len(model.graph.node)} in all, of which {added} are ends and correction"),
+        (
+            "latency",
+            f"{latency.seconds * 1e3:.1f} ms for {latency.size[0]}x{latency.size[1]} on this machine's "
+            f"{latency.provider}, median of {RUNS} runs",
+        ),
+    ]
+    return "\n".join([to_text(runtime), *(f"  {label:<11}{text}" for label, text in rows)])
+
+
+def measure(runtime: Runtime, size: tuple[int, int] | None = None) -> Latency:
+    """Time one picture on this machine.
+
+    Raises:
+        InputError: a size that the graph does not take.
+    """
+    card = runtime.info.card
+    height, width = size or card.size or LATENCY_SIZE
+    if (height, width) != (card.size or (height, width)) or min(height, width) < card.minimum_size:
+        taken = f"sides of {card.minimum_size} pixels and more"
+        if card.size is not None:
+            taken = f"{card.size[0]}x{card.size[1]} only"
+        raise InputError(f"--size is {height}x{width}, but {runtime.path} takes {taken}.")
+    feed = {"image": np.random.default_rng(0).integers(0, 256, (1, height, width, 3), dtype=np.uint8)}
+    seconds = []
+    for _ in range(RUNS + 1):
+        start = time.perf_counter()
+        runtime.run(["labels"], feed)
+        seconds.append(time.perf_counter() - start)
+    return Latency(averages.median(seconds[1:]), (height, width), runtime.provider)
+
+
+def draw(model: onnx.ModelProto, source: str, output: Path) -> None:
+    """Draw the folded shifts, one panel per logit channel; `source` names the file in messages.
+
+    Raises:
+        InputError: nothing is folded, or it was altered.
+    """
+    folded, statistics = folded_shift(model), folded_statistics(model)
+    if folded is None or statistics is None:
+        raise InputError(f"{source} has no correction folded in, so there is nothing to draw; leave -o out.")
+    from matplotlib.figure import Figure
+
+    card = graph_info(model, source).card
+    curves = shift_curves(statistics)
+    centres = _centres(folded, curves)
+    C = len(card.classes)
+    columns = int(np.ceil(np.sqrt(C)))
+    rows = -(-C // columns)
+    figure = Figure(figsize=(3.2 * columns, 2.6 * rows), layout="constrained")
+    for l in range(C):
+        axes = figure.add_subplot(rows, columns, l + 1)
+        _panel(axes, l, card, folded, curves[l], centres, statistics)
+    figure.supxlabel("logit of the channel")
+    figure.supylabel("shift Delta, in logits")
+    figure.suptitle(
+        "What the file adds to a logit, by the class that a pixel is judged for: lines exact, dots folded; "
+        "shaded: the class's own logits"
+    )
+    figure.savefig(output, dpi=110)
+
+
+def _panel(
+    axes: "Axes",
+    l: int,
+    card: Card,
+    folded: FoldedShift,
+    curves: Curves,
+    centres: Array,
+    statistics: ShiftStatistics,
+) -> None:
+    """Delta[:, l] against the logit, and the distribution of the class's own logits."""
+    knots = folded.knots[l]
+    inside = knots[knots <= curves.z.max() + 1]  # channels with spare knots have them beyond
+    z = np.linspace(inside[0] - 1, inside[-1] + 1, 400)
+    exact = curves.at(z)
+    for c in range(len(card.classes)):
+        color = np.array(card.palette[c]) / 255
+        own = c == l
+        axes.plot(z, exact[c], color=color, linewidth=2.2 if own else 0.7, zorder=3 if own else 2)
+        dots = folded.shift[c, l, : len(inside)] + centres[c]
+        axes.plot(inside, dots, ".", color=color, markersize=6 if own else 2.5, zorder=3 if own else 2)
+    density = pdf(statistics.to(torch.float64).rows.select((l, l)), torch.from_numpy(z))
+    shade = axes.twinx()
+    shade.fill_between(z, density.numpy(), color=np.array(card.palette[l]) / 255, alpha=0.25, linewidth=0)
+    shade.set_ylim(0, 3 * float(density.max()) or 1)
+    shade.set_yticks([])
+    axes.set_title(card.classes[l], fontsize=9)
+
+
+def _centres(folded: FoldedShift, curves: list[Curves]) -> Array:
+    """[C] the constant that each row was shifted by when it was folded."""
+    channels = zip(curves, folded.knots, folded.shift.swapaxes(0, 1), strict=True)
+    apart = [curve.at(knots) - shift for curve, knots, shift in channels]
+    return np.asarray(np.median(np.concatenate(apart, axis=1), axis=1))
