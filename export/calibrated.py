@@ -114,7 +114,7 @@ def deployed_size(source: Source, size: tuple[int, int] | None) -> tuple[int, in
 
 
 def with_fixed_batch(model: onnx.ModelProto, source: Source) -> onnx.ModelProto:
-    """Declare, in place, that a graph takes as many pictures at once as the foreign one inside it."""
+    """Declare, in place, that a graph takes one picture at once if the foreign one inside it does."""
     batch = source.network.intake.batch if isinstance(source, CalibratedSource) and source.network else None
     for value in (*model.graph.input, *model.graph.output) if batch else ():
         if value.type.tensor_type.shape.dim:  # not the input tau

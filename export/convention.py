@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from adapt.errors import InputError
-from export.foreign_graph import picture_input, sizes, value_type
+from export.foreign_graph import describe, picture_input, sizes, value_type
 
 Layout = Literal["NCHW", "NHWC"]
 ChannelOrder = Literal["RGB", "BGR"]
@@ -61,7 +61,7 @@ class Intake:
     size: tuple[int, int] | None
     """(height, width) that pictures are brought to; None keeps their own."""
     batch: int | None
-    """Pictures per run; None for any number."""
+    """Pictures per run: 1, or None for any number."""
     found: tuple[str, ...]
     """How it is known, in words."""
 
@@ -75,9 +75,11 @@ def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
     picture = picture_input(model, path)
     dims = sizes(picture)
     layout = told.layout or _layout(dims, path)
-    channels = dims[1] if layout == "NCHW" else dims[3]
-    if channels not in (3, None):
-        raise InputError(f"{path} takes pictures of {channels} channels as {layout}; it must be 3.")
+    channels, other = (dims[1], dims[3]) if layout == "NCHW" else (dims[3], dims[1])
+    if channels != 3 and (channels is not None or other == 3):
+        raise InputError(f"{path} has no 3 channels as {layout}: its input is {describe([picture])}.")
+    if dims[0] not in (1, None):
+        raise InputError(f"{path} takes {dims[0]} pictures at once only; export it for 1, or for any number.")
     fixed = fixed_size(picture, layout)
     if fixed and told.size and fixed != told.size:
         raise InputError(

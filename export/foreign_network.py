@@ -72,7 +72,7 @@ class Network:
         return found if outlet.layout == "NCHW" else np.ascontiguousarray(found.transpose(0, 3, 1, 2))
 
     def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
-        return _run(self._session, self._input, self.intake.batch, pixels, self.path)
+        return _run(self._session, self._input, pixels, self.path)
 
 
 def open_network(path: Path, told: Told, output: str | None) -> Network:
@@ -117,7 +117,7 @@ def _outlet(model: onnx.ModelProto, taken: Intake, told: Told, path: Path) -> Ou
     for stride, (height, width) in trials:
         shape = (1, 3, height, width) if taken.layout == "NCHW" else (1, height, width, 3)
         try:
-            values = _run(session, picture, taken.batch, np.zeros(shape, np.float32), path)
+            values = _run(session, picture, np.zeros(shape, np.float32), path)
             return _read_outlet(values, stride, (height, width), model.graph.output[0].name, path)
         except InputError as error:
             problem = error
@@ -171,7 +171,7 @@ def _session(model: onnx.ModelProto, path: Path) -> Any:
 
 
 def _run(
-    session: Any, picture: onnx.ValueInfoProto, batch: int | None, pixels: NDArray[np.float32], path: Path
+    session: Any, picture: onnx.ValueInfoProto, pixels: NDArray[np.float32], path: Path
 ) -> NDArray[np.float32]:
     """Output of the graph for one picture [1, ...], in the layout and scale of its input."""
     if value_type(picture) == FLOATS[1]:
@@ -181,10 +181,10 @@ def _run(
     else:
         feed = np.rint(pixels).astype(np.uint8)
     try:
-        values = session.run(None, {picture.name: np.repeat(feed, batch or 1, 0)})[0]
+        values = session.run(None, {picture.name: feed})[0]
     except Exception as error:  # as above
         raise InputError(
             f"{path} fails on pictures of shape {list(feed.shape)} ({first_line(error)}); "
             "give the --size it takes, or the --stride of which sides must be multiples."
         ) from error
-    return np.asarray(values[:1], np.float32)
+    return np.asarray(values, np.float32)

@@ -1,0 +1,427 @@
+"""Anybody's segmenter: whatever it takes and gives, its statistics are the same, and they make it better."""
+
+import json
+from pathlib import Path
+
+import cv2
+import foreign_segmenters as foreign
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner, Result
+from foreign_segmenters import MEAN, STD, write_pictures, write_segmenter
+from onnx import TensorProto, helper
+
+from adapt.datasets import LabelledFolder
+from adapt.evaluate import Scores, confusion_matrix
+from adapt.labels import load_classes
+from adapt.logit_statistics import fit_shift_statistics, logit_histogram
+from export.calibrate import EM_STEPS, MIN_PIXELS, balanced_labels
+from export.cli import main
+from export.fold import graph_info
+from export.statistics_file import read_statistics
+from serve import Segmenter
+
+NORMALISED = ("--mean", ",".join(map(str, MEAN)), "--std", ",".join(map(str, STD)))
+
+
+def call(*arguments: object) -> Result:
+    return CliRunner().invoke(main, [str(a) for a in arguments])
+
+
+def calibrated(model: Path, target: Path, *options: object) -> Path:
+    """Calibrate beside the model; returns the statistics."""
+    out = model.with_suffix(".safetensors")
+    result = call("calibrate", model, "--target", target, *options, "-o", out, "--force")
+    assert result.exit_code == 0, result.output
+    assert f"--stats {out} -o corrected.onnx" in result.output
+    return out
+
+
+def folded(model: Path, stats: Path, *options: object) -> Path:
+    out = model.with_name(f"{model.stem}-corrected.onnx")
+    result = call("onnx", model, "--with-correction", "--stats", stats, "-o", out, "--force", *options)
+    assert result.exit_code == 0, result.output
+    assert "passed: against" in result.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def target(tmp_path_factory) -> Path:
+    return write_pictures(tmp_path_factory.mktemp("target"))
+
+
+@pytest.fixture(scope="module")
+def plain(target, tmp_path_factory) -> tuple[Path, Path, Path]:
+    """The classifier, its statistics, and the two folded with a run-time tau; beside it lies fixed.onnx."""
+    model = write_segmenter(tmp_path_factory.mktemp("plain") / "model.onnx")
+    stats = calibrated(model, target, *NORMALISED, "--classes", target / "classes.yaml")
+    folded(model, stats).rename(model.with_name("fixed.onnx"))
+    return model, stats, folded(model, stats, "--runtime-tau", "--uncorrected-labels", "--data", target)
+
+
+def images_of(folder: Path) -> list[np.ndarray]:
+    paths = sorted((folder / "images").iterdir())
+    return [np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]) for path in paths]
+
+
+def scores(file: Path, folder: Path, tau: float | None) -> Scores:
+    data = LabelledFolder(folder, load_classes(folder / "classes.yaml"))
+    model = Segmenter(file)
+    pairs = (data[i] for i in range(len(data)))
+    return Scores.from_confusion(
+        sum(confusion_matrix(s.labels, model(s.image, tau).labels, 4) for s in pairs)
+    )
+
+
+def oracle_logits(image: np.ndarray) -> np.ndarray:
+    """The classifier by its definition, float64 [C, h, w]."""
+    height, width = image.shape[:2]
+    side = foreign.SIDE
+    colour = image.reshape(height // side, side, width // side, side, 3).mean((1, 3)) / 255
+    centre = (foreign.COLOURS / 255 - MEAN) / STD
+    x = (colour - MEAN) / STD
+    return (2 * x @ centre.T - (centre**2).sum(1) + foreign.FAVOUR).transpose(2, 0, 1)
+
+
+def test_statistics_are_those_of_the_models_own_balanced_labels(plain, target):
+    logits = np.concatenate([oracle_logits(image).reshape(4, -1) for image in images_of(target)], 1)
+    share = np.bincount(logits.argmax(0), minlength=4) / logits.shape[1]
+    labels = (logits - 0.1 * np.log(share)[:, None]).argmax(0)
+    pixels = torch.tensor(logits, dtype=torch.float32)[None, :, None]
+    rows = logit_histogram(pixels, torch.tensor(labels)[None, None])
+    expected = fit_shift_statistics(rows, rows.anchors(), min_pixels=MIN_PIXELS, steps=EM_STEPS)
+    found, record = read_statistics(plain[1])
+    for name, value in expected.state().items():
+        torch.testing.assert_close(found.state()[name], value, rtol=1e-3, atol=1e-3)
+    assert record.pixels == tuple(np.bincount(labels, minlength=4))
+    assert record.classes == foreign.NAMES
+    assert record.palette == tuple(map(tuple, foreign.COLOURS.tolist()))
+
+
+def test_calibrating_without_labels_balances_a_biased_model(plain, tmp_path):
+    """On pictures that it was not calibrated on."""
+    others = write_pictures(tmp_path / "others", seed=1)
+    off, on = scores(plain[2], others, 0.0), scores(plain[2], others, None)
+    assert on.mean_iou > off.mean_iou + 0.01
+    assert on.mean_accuracy > off.mean_accuracy + 0.01
+    assert on.sum_abs_bias < off.sum_abs_bias - 0.05
+
+
+def test_without_strength_the_file_says_what_the_model_says(plain, target):
+    session = onnxruntime.InferenceSession(plain[0], providers=["CPUExecutionProvider"])
+    deployed = Segmenter(plain[2])
+    for image in images_of(target)[:2]:
+        pixels = ((image / 255 - MEAN) / STD).astype(np.float32).transpose(2, 0, 1)[None]
+        logits = torch.from_numpy(session.run(None, {"picture": pixels})[0])
+        full = torch.nn.functional.interpolate(logits, scale_factor=4.0, mode="bilinear")
+        np.testing.assert_array_equal(deployed(image, 0.0).labels, full.argmax(1)[0])
+
+
+SHAPES = {
+    "BGR": ({"order": "BGR"}, (*NORMALISED, "--channel-order", "bgr")),
+    "NHWC in": ({"layout": "NHWC"}, NORMALISED),
+    "NHWC in and out, BGR": (
+        {"layout": "NHWC", "out_layout": "NHWC", "order": "BGR"},
+        (*NORMALISED, "--channel-order", "BGR"),
+    ),
+    "normalises pixels up to 1": ({"inside": 1}, ()),
+    "normalises pixels up to 255": ({"inside": 255}, ()),
+    "the same, said": ({"inside": 255}, ("--mean", 0, "--std", 1, "--range", 255)),
+    "uint8": ({"inside": 255, "dtype": TensorProto.UINT8, "layout": "NHWC"}, ()),
+    "softmax at the end": ({"tail": "Softmax"}, NORMALISED),
+    "labels at the end": ({"tail": "ArgMax"}, (*NORMALISED, "--output", "value0")),
+    "two outputs": ({"tail": "two"}, (*NORMALISED, "--output", "value0")),
+    "opset 13": ({"opset": 13}, NORMALISED),
+    "one size, one picture": ({"size": (64, 96), "batch": 1}, NORMALISED),
+}
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_the_same_model_in_another_shape_gives_the_same_file(plain, target, tmp_path, shape):
+    settings, options = SHAPES[shape]
+    model = write_segmenter(tmp_path / "model.onnx", **settings)
+    stats = calibrated(model, target, *options)
+    for name, value in read_statistics(plain[1])[0].state().items():
+        torch.testing.assert_close(read_statistics(stats)[0].state()[name], value, rtol=1e-3, atol=2e-3)
+    ours, theirs = Segmenter(folded(model, stats)), Segmenter(plain[0].with_name("fixed.onnx"))
+    images = np.stack(images_of(target))[:3]
+    assert np.mean(ours(images).labels == theirs(images).labels) > 0.9995
+
+
+def test_a_model_that_upsamples_itself_is_corrected_at_its_own_stride(target, tmp_path):
+    model = write_segmenter(tmp_path / "model.onnx", upsample=True, opset=13)
+    stats = calibrated(model, target, *NORMALISED, "--classes", target / "classes.yaml")
+    assert read_statistics(stats)[1].outlet.output_stride == 1
+    file = folded(model, stats, "--runtime-tau")
+    assert graph_info(onnx.load(file), "").card.output_stride == 1
+    off, on = scores(file, target, 0.0), scores(file, target, None)
+    assert on.mean_iou > off.mean_iou and on.sum_abs_bias < off.sum_abs_bias
+
+
+def test_odd_pictures_and_a_size_of_ones_own(tmp_path):
+    """Sizes that are no multiple of the stride: padded, and what is padded is not counted."""
+    odd = write_pictures(tmp_path / "odd", count=2, size=(80, 112))
+    model = write_segmenter(tmp_path / "model.onnx")
+    stats = calibrated(model, odd, *NORMALISED)
+    assert sum(read_statistics(stats)[1].pixels) == 2 * 20 * 28
+    smaller = calibrated(model, odd, *NORMALISED, "--size", "70x100", "--stride", 4)
+    assert (
+        sum(read_statistics(smaller)[1].pixels) == 2 * 17 * 25
+    )  # the centres of the last row lie on the padding
+    assert graph_info(onnx.load(folded(model, smaller)), "").card.size == (70, 100)
+
+
+def test_a_labelled_source_gives_the_anchors(plain, target, tmp_path):
+    source = write_pictures(tmp_path / "source", seed=2)
+    stats = calibrated(plain[0], target, *NORMALISED, "--source", source)
+    data = LabelledFolder(source, load_classes(source / "classes.yaml"))
+    logits = [torch.tensor(oracle_logits(data[i].image), dtype=torch.float32) for i in range(len(data))]
+    labels = [torch.from_numpy(data[i].labels[2::4, 2::4].copy()) for i in range(len(data))]
+    pooled = logit_histogram(torch.stack(logits), torch.stack(labels))
+    expected = fit_shift_statistics(pooled, pooled.anchors(), steps=EM_STEPS).anchors
+    found, record = read_statistics(stats)
+    for ours, theirs in zip(found.anchors, expected, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
+    assert "6 labelled ones of source" in record.source
+    torch.testing.assert_close(found.rows.means, read_statistics(plain[1])[0].rows.means)
+
+
+def test_further_rounds_label_with_the_corrected_model(plain, target, tmp_path):
+    model = write_segmenter(tmp_path / "model.onnx")
+    before, after = (
+        read_statistics(plain[1])[1],
+        read_statistics(calibrated(model, target, *NORMALISED, "--rounds", 3))[1],
+    )
+    assert after.pixels[3] > before.pixels[3] and after.pixels[1] < before.pixels[1]
+    assert "in 3 rounds" in after.source
+
+
+def test_a_video_is_a_target(plain, tmp_path):
+    import av
+
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=5)
+        stream.width, stream.height = 96, 64
+        for image in images_of(write_pictures(tmp_path / "frames", count=10)):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+        container.mux(stream.encode())
+    model = write_segmenter(tmp_path / "model.onnx")
+    record = read_statistics(calibrated(model, tmp_path / "clip.mp4", *NORMALISED, "--frames", 4))[1]
+    assert record.source.startswith("4 pictures of clip.mp4") and sum(record.pixels) == 4 * 16 * 24
+
+
+def test_a_file_of_ours_is_calibrated_for_another_place(plain, tmp_path):
+    """It needs no options, and its own statistics are replaced."""
+    elsewhere = write_pictures(tmp_path / "elsewhere", seed=3)
+    ours = tmp_path / "ours.onnx"
+    ours.write_bytes(plain[2].read_bytes())
+    stats = calibrated(ours, elsewhere)
+    file = folded(ours, stats)
+    assert "pictures of elsewhere" in graph_info(onnx.load(file), "").correction.statistics
+    assert graph_info(onnx.load(file), "").card.classes == foreign.NAMES
+    result = call("calibrate", ours, "--target", elsewhere, *NORMALISED, "-o", tmp_path / "x.safetensors")
+    assert result.exit_code == 2 and "says itself what it takes" in result.output
+
+
+@pytest.mark.filterwarnings("ignore")  # the exporter tells how old it is, at length
+def test_a_model_of_transformers_exported_by_plain_torch(target, tmp_path):
+    from transformers import SegformerConfig, SegformerForSemanticSegmentation
+
+    torch.manual_seed(0)
+    config = SegformerConfig(
+        num_labels=5,
+        hidden_sizes=[8, 8, 8, 8],
+        depths=[1, 1, 1, 1],
+        num_attention_heads=[1, 1, 1, 1],
+        decoder_hidden_size=16,
+    )
+    network = SegformerForSemanticSegmentation(config).eval()
+    network.decode_head.classifier.weight.data *= 30  # a random network hardly tells one pixel from another
+
+    class Logits(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.network = network
+
+        def forward(self, pixels: torch.Tensor) -> torch.Tensor:
+            return self.network(pixels).logits
+
+    axes = {"pixels": {0: "n", 2: "h", 3: "w"}, "logits": {0: "n", 2: "a", 3: "b"}}
+    model = tmp_path / "segformer.onnx"
+    torch.onnx.export(
+        Logits().eval(),
+        (torch.zeros(2, 3, 64, 96),),
+        model,
+        dynamo=False,  # the exporter that made most of the files there are
+        opset_version=17,
+        input_names=["pixels"],
+        output_names=["logits"],
+        dynamic_axes=axes,
+    )
+    (tmp_path / "config.json").write_text(json.dumps({"id2label": {str(c): f"thing {c}" for c in range(5)}}))
+    preprocessing = {"do_normalize": True, "image_mean": list(MEAN), "image_std": list(STD)}
+    (tmp_path / "preprocessor_config.json").write_text(json.dumps(preprocessing))
+    stats = calibrated(model, target)
+    card = graph_info(onnx.load(folded(model, stats, "--tau", 1)), "").card
+    assert card.classes[4] == "thing 4" and len(set(card.palette)) == 5
+    assert (card.mean, card.std, card.stride, card.output_stride) == (MEAN, STD, 32, 4)
+
+
+def test_balanced_labels_favour_the_rare_and_invent_nothing():
+    rng = torch.Generator().manual_seed(0)
+    logits = torch.randn(1, 4, 1, 5000, generator=rng) + torch.tensor([2.0, 0.0, 0.0, -50.0]).view(1, 4, 1, 1)
+    plain, balanced = logits.argmax(1), balanced_labels(logits)
+    assert (balanced == 0).sum() < (plain == 0).sum()
+    assert (balanced == 3).sum() == 0
+    assert torch.equal(balanced_labels(logits, 0.0), plain)
+    order = torch.tensor([2, 0, 3, 1])
+    assert torch.equal(order[balanced_labels(logits[:, order])], balanced)
+
+
+def test_classes_with_too_few_pixels_stay_uncorrected(tmp_path):
+    few = write_pictures(tmp_path / "few", count=1, size=(64, 128))
+    model = write_segmenter(tmp_path / "model.onnx")
+    out = tmp_path / "stats.safetensors"
+    result = call("calibrate", model, "--target", few, *NORMALISED, "-o", out)
+    assert result.exit_code == 0, result.output
+    assert f"uncorrected, with fewer than {MIN_PIXELS} pixels: class3" in result.output
+    assert graph_info(onnx.load(folded(model, out)), "").correction.uncorrected == ("class3",)
+
+
+# ---- bad input ------------------------------------------------------------------------------------------
+
+
+def refused(model: Path, target: Path, *options: object) -> str:
+    """The one sentence; nothing may be left behind."""
+    out = model.parent / "stats.safetensors"
+    result = call("calibrate", model, "--target", target, *options, "-o", out)
+    assert result.exit_code == 2, result.output
+    assert not list(model.parent.glob("*stats*"))
+    return result.output.split("Error: ")[-1]
+
+
+def test_what_is_no_usable_graph_is_named(target, tmp_path):
+    (tmp_path / "text.onnx").write_text("not a graph")
+    (tmp_path / "empty.onnx").write_bytes(b"")
+    whole = write_segmenter(tmp_path / "whole.onnx").read_bytes()
+    (tmp_path / "cut.onnx").write_bytes(whole[:-100])
+    assert "is not an ONNX file" in refused(tmp_path / "text.onnx", target)
+    assert "is not an ONNX file" in refused(tmp_path / "empty.onnx", target)
+    assert "cut off" in refused(tmp_path / "cut.onnx", target)
+    assert "does not exist" in refused(tmp_path / "nowhere.onnx", target)
+    assert "adapt statistics" in refused(target, target)
+
+
+def test_missing_external_data_is_named(target, tmp_path):
+    model = onnx.load(write_segmenter(tmp_path / "model.onnx"))
+    onnx.save(
+        model, tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
+    )
+    calibrated(tmp_path / "model.onnx", target, *NORMALISED).unlink()  # whole, it works
+    (tmp_path / "weights.bin").unlink()
+    assert "weights in weights.bin, which can't be read" in refused(
+        tmp_path / "model.onnx", target, *NORMALISED
+    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "options", "message"),
+    [
+        ({}, (), "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
+        ({}, ("--mean", 0.5), "belong together"),
+        ({}, ("--range", 255), "belong together"),
+        ({}, ("--mean", "0.5,0.5", "--std", 1), "neither one number nor three"),
+        ({}, ("--mean", 0.5, "--std", 0), "is above 0"),
+        ({"tail": "ArgMax"}, NORMALISED, "--output value0 may be them"),
+        ({"tail": "two"}, NORMALISED, "several outputs that may be logits: value0"),
+        ({}, (*NORMALISED, "--output", "nothing"), "has no value 'nothing'"),
+        ({"size": (64, 96)}, (*NORMALISED, "--size", "32x32"), "takes only 64x96"),
+        ({}, (*NORMALISED, "--layout", "NHWC"), "has no 3 channels as NHWC: its input is picture"),
+        ({"size": (64, 96), "batch": 2}, NORMALISED, "takes 2 pictures at once only"),
+        ({}, (*NORMALISED, "--source", "{target}/images"), "give --classes FILE"),
+        ({}, (*NORMALISED, "--classes", "{five}"), "has 5 classes, but"),
+        ({}, (*NORMALISED, "--classes", "nowhere.yaml"), "no class file"),
+    ],
+)
+def test_bad_options_are_one_sentence(target, tmp_path, settings, options, message):
+    model = write_segmenter(tmp_path / "model.onnx", **settings)
+    five = tmp_path / "five.yaml"
+    five.write_text(
+        "classes:\n" + "".join(f"  - {{id: {c}, name: c{c}, color: [{c}, 0, 0]}}\n" for c in range(5))
+    )
+    source = write_pictures(tmp_path / "no_classes", count=1)
+    (source / "classes.yaml").unlink()
+    words = [str(o).replace("{target}/images", str(source)).replace("{five}", str(five)) for o in options]
+    assert message in refused(model, target, *words)
+
+
+def test_a_target_without_a_usable_pixel_is_refused(target, tmp_path):
+    model = write_segmenter(tmp_path / "model.onnx")
+    broken = onnx.load(model)
+    bias = next(t for t in broken.graph.initializer if t.dims == [4])
+    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(4, np.nan, np.float32), bias.name))
+    onnx.save(broken, model)
+    assert "no usable pixel" in refused(model, target, *NORMALISED)
+    (tmp_path / "none").mkdir()
+    assert "holds no images" in refused(model, tmp_path / "none", *NORMALISED)
+    tiny = tmp_path / "tiny"
+    tiny.mkdir()
+    cv2.imwrite(str(tiny / "a.png"), np.zeros((16, 16, 3), np.uint8))
+    healthy = write_segmenter(tmp_path / "healthy.onnx")
+    assert f"no class {MIN_PIXELS} logit pixels" in refused(healthy, tiny, *NORMALISED)
+
+
+def test_probabilities_that_hide_their_softmax_are_refused(target, tmp_path):
+    model = onnx.load(write_segmenter(tmp_path / "model.onnx", tail="Softmax"))
+    node = helper.make_node("Mul", [model.graph.output[0].name, "one"], ["scaled"])
+    model.graph.node.append(node)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), "one"))
+    model.graph.output[0].name = "scaled"
+    onnx.save(model, tmp_path / "model.onnx")
+    assert "holds probabilities" in refused(tmp_path / "model.onnx", target, *NORMALISED)
+
+
+def test_what_does_not_fit_together_is_not_folded(plain, target, tmp_path):
+    model, stats, _ = plain
+    out = tmp_path / "out.onnx"
+
+    def sentence(*words: object) -> str:
+        result = call("onnx", *words, "-o", out)
+        assert result.exit_code == 2 and not out.exists(), result.output
+        return result.output
+
+    more = onnx.load(write_segmenter(tmp_path / "more.onnx"))
+    doubled = helper.make_node("Concat", ["value0", "value0"], ["value1"], axis=1)
+    more.graph.node.append(doubled)
+    more.graph.output[0].name = "value1"
+    more.graph.node[0].output[0] = "value0"
+    onnx.save(more, tmp_path / "more.onnx")
+    eight = calibrated(tmp_path / "more.onnx", target, *NORMALISED)
+    assert "statistics of 8 classes (of more.onnx)" in sentence(plain[2], "--stats", eight)
+    old = write_segmenter(tmp_path / "old.onnx", opset=9)
+    assert "opset 9, the least that can be used is 11" in sentence(
+        old, "--stats", calibrated(old, target, *NORMALISED)
+    )
+    cut = tmp_path / "cut.safetensors"
+    cut.write_bytes(stats.read_bytes()[:-10])
+    assert "not a whole safetensors file" in sentence(model, "--stats", cut)
+    altered = tmp_path / "altered.safetensors"
+    altered.write_bytes(stats.read_bytes().replace(b"intake", b"intakf"))
+    assert "was altered" in sentence(model, "--stats", altered)
+    newer = tmp_path / "newer.safetensors"
+    newer.write_bytes(stats.read_bytes().replace(b'format\\": 1', b'format\\": 9'))
+    assert "format 9" in sentence(model, "--stats", newer)
+    assert "does not exist" in sentence(model, "--stats", tmp_path / "nowhere")
+    fixed = write_segmenter(tmp_path / "fixed.onnx", size=(64, 96))
+    stats = calibrated(fixed, target, *NORMALISED)
+    assert "takes only 64x96" in sentence(fixed, "--stats", stats, "--size", "128x128")
+
+
+def test_an_existing_file_is_kept_unless_forced(plain, target, tmp_path):
+    out = tmp_path / "stats.safetensors"
+    out.write_text("precious")
+    result = call("calibrate", plain[0], "--target", target, *NORMALISED, "-o", out)
+    assert result.exit_code == 2 and "--force" in result.output and out.read_text() == "precious"
