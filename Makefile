@@ -51,7 +51,7 @@ clean:  ## remove what the targets made, except the environment
 	rm -rf demo seeds camvid bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find adapt export serve tests -name __pycache__ -prune -exec rm -rf {} +
 
-demo: setup  ## the whole line on synthetic streets: adapt, export, verify, evaluate, segment a clip (about 8 minutes)
+demo: setup  ## the whole line on synthetic streets: adapt, export, verify, evaluate, segment a clip (about 5 minutes)
 	$(PY) -m adapt sample-data demo/data --force
 	$(PY) -m adapt train --preset demo --source demo/data/source --target demo/data/target -o demo/run --force
 	$(PY) -m export onnx demo/run --with-correction --uncorrected-labels -o demo/model.onnx --force
@@ -68,7 +68,7 @@ demo: setup  ## the whole line on synthetic streets: adapt, export, verify, eval
 	  report/ 'bias, logit distributions, before and after' \
 	  scores.json 'the table above'
 
-seeds: setup  ## the demo's claims on three seeds (about 25 minutes)
+seeds: setup  ## the demo's claims on three seeds (about 15 minutes)
 	$(PY) tests/bench/seeds.py
 
 screenshots: $(VENV)/dev.stamp  ## the README's pictures of the web demo, from what make demo made (needs Chromium)

@@ -29,7 +29,7 @@ from adapt.mixtures import Mixture
 from adapt.segmenter import labels_from_scores
 from export.fold import Extras, Strength, fold, folded_statistics, graph_info, unfold
 from export.graph import check_operators
-from export.tables import KnotTable
+from export.tables import DEFAULT_BOUND, KnotTable
 
 ALLOWED = {
     *("Cast", "Transpose", "Mul", "Add", "Sub", "Div", "Pad", "Shape", "Slice", "Concat", "ReduceMax", "Exp"),
@@ -63,7 +63,7 @@ def as_rows(maps: np.ndarray) -> np.ndarray:
 def test_scores_and_labels_agree_with_the_oracle(classes):
     model = folded(classes)
     bound = graph_info(model, "").correction.error_bound
-    assert bound <= 0.02
+    assert bound <= DEFAULT_BOUND
     image = pictures(1, 65, 97)
     out = run(model, image)
     logits = bare_logits(classes, image)
