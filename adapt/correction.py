@@ -32,7 +32,7 @@ def exact_shift(statistics: ShiftStatistics, z: Tensor) -> Tensor:
     statistics = statistics.to(z.dtype)
     lower, upper = support(statistics)
     z = torch.maximum(torch.minimum(z, upper.unsqueeze(-1)), lower.unsqueeze(-1))
-    return _shift_inside(statistics, z, refine=8)
+    return _shift_inside(statistics, z, refine=16)
 
 
 class ShiftTable(NamedTuple):
