@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 TESTS = Path(__file__).parent
 sys.path.insert(0, str(TESTS))
@@ -19,6 +20,11 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     )  # read when torch and onnxruntime are first imported, here or in a child
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the network is not a test
 os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+# The same examples every time, so that a change and not the dice turns a test red.
+settings.register_profile("same", derandomize=True)
+settings.load_profile("same")
 
 
 @pytest.fixture(scope="session")

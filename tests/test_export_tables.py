@@ -4,7 +4,7 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 from onnx_segmenters import statistics
 
@@ -40,7 +40,11 @@ def everywhere(table: KnotTable, l: int, rng: np.random.Generator, count: int) -
 @given(seed=st.integers(0, 10_000), classes=st.sampled_from([2, 3]), tau=st.sampled_from([0.05, 0.2, 1.0]))
 def test_the_proven_error_holds_at_any_logit(seed, classes, tau):
     stats = statistics(classes, seed)
-    table = knot_table(stats, Strengths(tau, tau), 0.02 / tau)
+    try:
+        table = knot_table(stats, Strengths(tau, tau), 0.02 / tau)
+    except InputError as refusal:  # so steep that it is refused in words, which is no wrong table
+        assert "more than 512 knots" in refusal.message
+        reject()
     assert table.error_per_tau * tau <= 0.02
     rng = np.random.default_rng(seed)
     for l in range(classes):
