@@ -99,7 +99,7 @@ def open_source(path: Path) -> Source:
 
 
 def read_model(path: Path) -> onnx.ModelProto:
-    """Read a graph of ours. Raises InputError if it is missing, not ONNX or without our metadata."""
+    """Read a graph of ours. Raises InputError if it is missing, not ONNX, not ours or altered."""
     if not path.is_file():
         raise InputError(
             f"{path} does not exist; give a run folder or an ONNX file made by `blda export onnx`."
@@ -109,6 +109,12 @@ def read_model(path: Path) -> onnx.ModelProto:
     except (DecodeError, ValueError) as error:
         raise InputError(f"{path} is not an ONNX file, or it was cut off; export it again.") from error
     graph_info(model, str(path))
+    ends = ({v.name for v in values} for values in (model.graph.input, model.graph.output))
+    if not all(name in names for name, names in zip(("image", "labels"), ends, strict=True)):
+        raise InputError(
+            f"{path} has blda metadata but not the input `image` and the output `labels`; it was altered "
+            "after the export, so export it again."
+        )
     return model
 
 

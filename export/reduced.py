@@ -17,7 +17,7 @@ import onnxruntime
 from adapt.errors import InputError
 from adapt.images import IMAGE_SUFFIXES, resize_image
 from export.build import Source
-from export.fold import Extras, Strength, fold, graph_info, unfold
+from export.fold import Extras, Strength, fold, folded_statistics, graph_info, unfold
 from export.precision import Image, Precision, Reduced, depthwise, ends, precision_of, quantise, to_half
 from serve.card import PREFIX
 
@@ -35,7 +35,7 @@ class Gate(NamedTuple):
     per_class: float
 
 
-GATES: dict[Reduced, Gate] = {"fp16": Gate(0.995, 0.98), "int8": Gate(0.95, 0.80)}
+GATES: dict[str, Gate] = {"fp16": Gate(0.995, 0.98), "int8": Gate(0.95, 0.80)}
 
 
 @dataclass(frozen=True)
@@ -128,7 +128,27 @@ def in_precision(
         )
     if precision == "fp32" and found.name != "fp32":
         raise InputError(f"--precision fp32 cannot be had from {source.path}, which is {found.words()}.")
+    _record(model, found, None)
     return model, source, found.words()
+
+
+def against_float(
+    model: onnx.ModelProto, source: Source, frames: Sequence[Image], pictures: str
+) -> Agreement | None:
+    """How a reduced graph's labels agree with those of the source's float32 network, corrected alike.
+
+    None if either is not what this compares: a float32 graph, or a source that is reduced itself.
+    """
+    statistics, info = folded_statistics(model), graph_info(model, "the graph")
+    bare = source.logits_graph()
+    if precision_of(model).name == "fp32" or precision_of(bare).name != "fp32":
+        return None
+    strength = None
+    if statistics is not None and info.correction is not None:
+        strength = Strength(
+            statistics, info.correction.statistics, info.correction.tau, info.correction.runtime_tau
+        )
+    return agreement(fold(bare, info.card, strength), model, frames, pictures)
 
 
 def agreement(
@@ -167,9 +187,11 @@ def calibration_pictures(folder: Path) -> list[Path]:
     return [paths[position] for position in chosen]
 
 
-def _record(model: onnx.ModelProto, precision: Precision, result: Agreement) -> None:
+def _record(model: onnx.ModelProto, precision: Precision, result: Agreement | None) -> None:
     """Store both in a graph's metadata, in place."""
-    record = {"name": precision.name, **asdict(precision), "agreement": asdict(result)}
+    record = {"name": precision.name, **asdict(precision), "agreement": result and asdict(result)}
+    for entry in [p for p in model.metadata_props if p.key == METADATA]:
+        model.metadata_props.remove(entry)
     model.metadata_props.add(key=METADATA, value=json.dumps(record))
 
 

@@ -172,6 +172,20 @@ def test_bad_options_are_named(tmp_path, options, message):
     assert code == 2 and message in said and not (tmp_path / "out.onnx").exists()
 
 
+def test_verify_compares_a_reduced_file_with_a_float_one_by_its_gates(tmp_path):
+    wide, half, data = tmp_path / "wide.onnx", tmp_path / "half.onnx", tmp_path / "pictures"
+    write_pictures(data, smooth_pictures(3))
+    onnx.save(fold(small_network(), card(3), STRENGTH), wide)
+    onnx.save(fold(to_half(small_network()), card(3), STRENGTH), half)
+    onnx.save(fold(to_half(small_network(seed=1)), card(3), STRENGTH), tmp_path / "other.onnx")
+    code, said = call("verify", half, "--against", wide, "--data", data)
+    assert code == 0 and "labels equal to float32" in said and "passed" in said, said
+    code, said = call("verify", tmp_path / "other.onnx", "--against", wide, "--data", data)
+    assert code == 1 and "labels equal to float32" in said, said
+    code, said = call("verify", half, "--data", data)
+    assert code == 0 and "labels equal" not in said, said
+
+
 def test_calibration_pictures_are_spread_evenly(tmp_path):
     for index in range(200):
         (tmp_path / f"{index:03}.png").touch()

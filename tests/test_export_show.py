@@ -109,6 +109,17 @@ def test_latency_is_measured_at_the_size_of_the_graph(tmp_path, monkeypatch):
         measure(open_runtime(file), (64, 64))
 
 
+@pytest.mark.parametrize("command", [("show",), ("tensorrt", "-o", "x.engine"), ("triton", "-o", "x")])
+def test_a_file_that_claims_to_be_ours_but_was_altered_is_refused(tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    model = folded()
+    model.graph.output[0].name = "logits"
+    onnx.save(model, tmp_path / "model.onnx")
+    code, said = call(command[0], tmp_path / "model.onnx", *command[1:])
+    assert code == 2 and "it was altered after the export" in said
+    assert [path.name for path in tmp_path.iterdir()] == ["model.onnx"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
