@@ -61,9 +61,10 @@ class Network:
         """
         taken, outlet = self.intake, self.outlet
         height, width = images.shape[1:3]
-        pixels = (images / 255 - np.array(taken.mean)) / np.array(taken.std)
+        mean, std = np.array(taken.mean), np.array(taken.std)
+        pixels = images * (1 / (255 * std)).astype(np.float32) - (mean / std).astype(np.float32)
         pads = ((0, 0), (0, -height % outlet.stride), (0, -width % outlet.stride), (0, 0))
-        pixels = np.pad(pixels, pads).astype(np.float32)
+        pixels = np.pad(pixels, pads)
         if taken.channel_order == "BGR":
             pixels = pixels[..., ::-1]
         if taken.layout == "NCHW":
