@@ -36,7 +36,7 @@ from export.foreign_network import Image, Network
 from export.tables import DEFAULT_TAU
 
 BALANCE = 0.1
-"""How strongly labels are balanced by the shares of the plain ones. In trials 0.2 was slightly better at tau 0.2
+"""How strongly labels are balanced by the plain ones' shares. In trials 0.2 was a little better at tau 0.2
 and lost most of the gain in mean accuracy at tau 1."""
 KEPT_PIXELS = 400_000
 """Most logit pixels kept of the target, on an even grid in every picture: what a mixture can use, and bounds
