@@ -29,6 +29,7 @@ $(VENV)/setup.stamp: pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(VENV)/setup.stamp
 	$(PIP) -e '.[adapt,export,serve,demo,cpu,dev]'
+	$(PIP) --no-deps --force-reinstall -e .  # Ray's wheel brings a command `serve` too; ours is the one to stay
 	@touch $@
 
 setup: $(VENV)/setup.stamp  ## make the environment .venv with pinned packages
