@@ -72,7 +72,7 @@ def main() -> None:
 @click.option(
     "--error-bound",
     type=click.FloatRange(0.001, 1.0),
-    default=0.05,
+    default=0.08,
     show_default=True,
     help="Proven limit of what folding may change a score by; larger is faster.",
 )

@@ -34,7 +34,7 @@ from adapt.errors import InputError
 from adapt.logit_statistics import ShiftStatistics
 from export.curves import Array, Curves, shift_curves
 
-DEFAULT_BOUND = 0.05
+DEFAULT_BOUND = 0.08
 """Proven |score error| in logits that knots are placed for; what is measured is about half of it."""
 DEFAULT_TAU = 0.2
 MAX_TAU = 2.0

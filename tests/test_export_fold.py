@@ -68,7 +68,7 @@ def test_scores_and_labels_agree_with_the_oracle(classes):
     out = run(model, image)
     logits = bare_logits(classes, image)
     exact = oracle_scores(statistics(classes), as_rows(logits), 0.2)
-    assert np.abs(as_rows(out["scores"]) - exact).max() <= bound + 1e-4
+    assert np.abs(as_rows(out["scores"]) - exact).max() <= 0.05  # about half of what is proven
     maps = torch.from_numpy(exact.reshape(1, *logits.shape[2:], classes)).permute(0, 3, 1, 2)
     expected = labels_from_scores(maps, 4, 65, 97).numpy()
     full = torch.nn.functional.interpolate(maps, scale_factor=4.0, mode="bilinear")[:, :, :65, :97]
