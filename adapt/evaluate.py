@@ -8,17 +8,16 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from adapt.bias import bias_with_labels
 from adapt.correction import ShiftTable, posthoc_scores
 from adapt.errors import InputError
 from adapt.labels import IGNORE
+from adapt.segmenter import Segmenter, labels_from_scores
 
 if TYPE_CHECKING:
     from adapt.datasets import Sample
-    from adapt.segmenter import Segmenter
 
 
 class LabelledPictures(Protocol):
@@ -180,9 +179,8 @@ def _labels(
     else:
         table = ShiftTable(*(part.to(logits.device) for part in table))
         scores = posthoc_scores(logits, table, tau)
-    scores = F.interpolate(scores.float(), scale_factor=output_stride, mode="bilinear", align_corners=False)
     height, width = size
-    return scores[0, :, :height, :width].argmax(0).to(torch.uint8).cpu().numpy()
+    return labels_from_scores(scores.float(), output_stride, height, width)[0].cpu().numpy()
 
 
 def format_scores(classes: Sequence[str], columns: Mapping[str, Scores]) -> str:

@@ -19,7 +19,7 @@ def adapt(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
 
 
-def refused(result: Result, *words: str) -> None:
+def expect_refusal(result: Result, *words: str) -> None:
     """Exit code 2, one line of error, no traceback, and what it must say."""
     assert result.exit_code == 2, (result.exit_code, result.output, result.exception)
     message = result.output[result.output.index("Error:") :].strip()
@@ -54,23 +54,23 @@ def train(domains: Path, tmp_path: Path, *more: str) -> Result:
 
 def test_missing_source(domains: Path, tmp_path: Path) -> None:
     shutil.rmtree(domains / "source")
-    refused(train(domains, tmp_path), "source")
+    expect_refusal(train(domains, tmp_path), "source")
 
 
 def test_empty_target(domains: Path, tmp_path: Path) -> None:
     shutil.rmtree(domains / "target" / "images")
     (domains / "target" / "images").mkdir()
-    refused(train(domains, tmp_path), "target")
+    expect_refusal(train(domains, tmp_path), "target")
 
 
 def test_no_class_file(domains: Path, tmp_path: Path) -> None:
     (domains / "classes.yaml").unlink()
-    refused(train(domains, tmp_path), "classes.yaml", "--classes")
+    expect_refusal(train(domains, tmp_path), "classes.yaml", "--classes")
 
 
 def test_image_without_label(domains: Path, tmp_path: Path) -> None:
     (domains / "source" / "labels" / "1.png").unlink()
-    refused(train(domains, tmp_path), "1")
+    expect_refusal(train(domains, tmp_path), "1")
 
 
 def test_unknown_label_value(domains: Path, tmp_path: Path) -> None:
@@ -78,63 +78,63 @@ def test_unknown_label_value(domains: Path, tmp_path: Path) -> None:
     import numpy as np
 
     cv2.imwrite(str(domains / "source" / "labels" / "1.png"), np.full((48, 64), 77, np.uint8))
-    refused(train(domains, tmp_path), "1.png", "77")
+    expect_refusal(train(domains, tmp_path), "1.png", "77")
 
 
 def test_broken_target_picture(domains: Path, tmp_path: Path) -> None:
     (domains / "target" / "images" / "0.png").write_bytes(b"not a picture")
-    refused(train(domains, tmp_path), "0.png")
+    expect_refusal(train(domains, tmp_path), "0.png")
 
 
 def test_unknown_setting(domains: Path, tmp_path: Path) -> None:
-    refused(train(domains, tmp_path, "method.temperature=3"), "method.temperature")
+    expect_refusal(train(domains, tmp_path, "method.temperature=3"), "method.temperature")
 
 
 def test_setting_out_of_range(domains: Path, tmp_path: Path) -> None:
-    refused(train(domains, tmp_path, "method.tau=3"), "method.tau", "3")
+    expect_refusal(train(domains, tmp_path, "method.tau=3"), "method.tau", "3")
 
 
 def test_malformed_assignment(domains: Path, tmp_path: Path) -> None:
-    refused(train(domains, tmp_path, "method.tau"), "section.key=value")
+    expect_refusal(train(domains, tmp_path, "method.tau"), "section.key=value")
 
 
 def test_run_that_exists(domains: Path, run: Path) -> None:
     before = (run / "card.json").read_text()
-    refused(adapt(*tiny.train_arguments(domains, run)), "exists already", "--force")
+    expect_refusal(adapt(*tiny.train_arguments(domains, run)), "exists already", "--force")
     assert (run / "card.json").read_text() == before
 
 
 def test_force_does_not_delete_what_is_no_run(domains: Path, tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.tex").write_text("years of work")
-    refused(adapt(*tiny.train_arguments(domains, tmp_path / "run"), "--force"), "not a run folder")
+    expect_refusal(adapt(*tiny.train_arguments(domains, tmp_path / "run"), "--force"), "not a run folder")
     assert (tmp_path / "run" / "thesis.tex").read_text() == "years of work"
 
 
 def test_resume_of_a_finished_run(run: Path) -> None:
-    refused(adapt("train", "--resume", str(run)), "finished")
+    expect_refusal(adapt("train", "--resume", str(run)), "finished")
 
 
 def test_resume_takes_no_settings(run: Path) -> None:
-    refused(adapt("train", "--resume", str(run), "--set", "method.tau=1"), "--resume")
+    expect_refusal(adapt("train", "--resume", str(run), "--set", "method.tau=1"), "--resume")
 
 
 def test_no_output() -> None:
-    refused(adapt("train", "--source", "x"), "-o")
+    expect_refusal(adapt("train", "--source", "x"), "-o")
 
 
 @pytest.mark.parametrize("missing", ["card.json", "config.yaml", "model.safetensors"])
 def test_incomplete_run(run: Path, tmp_path: Path, missing: str) -> None:
     shutil.copytree(run, tmp_path / "run")
     (tmp_path / "run" / missing).unlink()
-    refused(adapt("eval", str(tmp_path / "run"), "--data", "x"), missing)
+    expect_refusal(adapt("eval", str(tmp_path / "run"), "--data", "x"), missing)
 
 
 def test_run_from_a_newer_version(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run, tmp_path / "run")
     card = json.loads((run / "card.json").read_text()) | {"format": 99}
     (tmp_path / "run" / "card.json").write_text(json.dumps(card))
-    refused(adapt("eval", str(tmp_path / "run"), "--data", "x"), "99", "upgrade")
+    expect_refusal(adapt("eval", str(tmp_path / "run"), "--data", "x"), "99", "upgrade")
 
 
 @pytest.mark.parametrize("name", ["card.json", "model.safetensors"])
@@ -143,18 +143,18 @@ def test_run_with_a_file_cut_off(run: Path, tmp_path: Path, name: str) -> None:
     content = (run / name).read_bytes()
     (tmp_path / "run" / name).write_bytes(content[: len(content) // 2])
     data = run.parent / "data" / "target_eval"
-    refused(adapt("eval", str(tmp_path / "run"), "--data", str(data)), name)
+    expect_refusal(adapt("eval", str(tmp_path / "run"), "--data", str(data)), name)
 
 
 def test_not_a_run(tmp_path: Path) -> None:
-    refused(adapt("eval", str(tmp_path / "nothing"), "--data", "x"), "does not exist")
-    refused(adapt("eval", str(tmp_path), "--data", "x"), "card.json")
+    expect_refusal(adapt("eval", str(tmp_path / "nothing"), "--data", "x"), "does not exist")
+    expect_refusal(adapt("eval", str(tmp_path), "--data", "x"), "card.json")
 
 
 def test_evaluation_with_another_class_list(run: Path, domains: Path) -> None:
     text = (domains / "classes.yaml").read_text().replace("box", "tree")
     (domains / "classes.yaml").write_text(text)
-    refused(adapt("eval", str(run), "--data", str(domains / "target_eval")), "box", "tree")
+    expect_refusal(adapt("eval", str(run), "--data", str(domains / "target_eval")), "box", "tree")
 
 
 def test_strength_out_of_range(run: Path) -> None:
@@ -165,8 +165,8 @@ def test_strength_out_of_range(run: Path) -> None:
 
 def test_sample_data_over_something(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
-    refused(adapt("sample-data", str(tmp_path)), "--force")
-    refused(adapt("sample-data", str(tmp_path), "--force"), "not replaced")
+    expect_refusal(adapt("sample-data", str(tmp_path)), "--force")
+    expect_refusal(adapt("sample-data", str(tmp_path), "--force"), "not replaced")
     assert (tmp_path / "thesis.tex").exists()
 
 
@@ -180,7 +180,7 @@ def test_full_disk_during_a_save(run: Path, monkeypatch: pytest.MonkeyPatch) -> 
         raise OSError(errno.ENOSPC, "No space left on device", str(self))
 
     monkeypatch.setattr(Path, "write_bytes", full)
-    refused(adapt("statistics", str(run), "--source-free"), "No space left on device")
+    expect_refusal(adapt("statistics", str(run), "--source-free"), "No space left on device")
     assert (run / "model.safetensors").read_bytes() == before
     assert not list(run.glob(".*"))
 
