@@ -143,7 +143,10 @@ def test_a_list_of_256_classes_is_refused():
 
 def test_lists_are_the_same_when_their_names_agree_in_order():
     other_values = ClassList(THREE.names, (0, 1, 2), ((1, 1, 1), (2, 2, 2), (3, 3, 3)))
-    same_classes(THREE, other_values, "the source", "the run")
+    same_classes(THREE, other_values, "the source", "the run")  # does not raise
+    renamed = ClassList((*THREE.names[:2], "another"), THREE.ids, THREE.palette)
+    with pytest.raises(InputError):
+        same_classes(THREE, renamed, "the source", "the run")
 
 
 def test_the_first_differences_are_listed():

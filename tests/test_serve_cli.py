@@ -44,7 +44,7 @@ def _files(folder: Path) -> set[str]:
     return {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
 
 
-def _refused(result: Result, *words: str) -> None:
+def expect_refusal(result: Result, *words: str) -> None:
     """One sentence and exit code 2."""
     assert result.exit_code == 2, result.output
     assert "Traceback" not in result.output
@@ -95,7 +95,7 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_others_are_done(
 def test_a_single_bad_picture(graph: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no picture")
     result = serve("image", graph, tmp_path / "bad.png", "-o", tmp_path / "out")
-    _refused(result, "bad.png is not a picture")
+    expect_refusal(result, "bad.png is not a picture")
     assert not (tmp_path / "out").exists()
 
 
@@ -103,7 +103,7 @@ def test_image_overwrites_only_with_force(graph: Path, pictures: Path, tmp_path:
     out = tmp_path / "out"
     (out / "labels").mkdir(parents=True)
     (out / "labels/b.png").write_text("mine")
-    _refused(serve("image", graph, pictures, "-o", out), "labels/b.png exists", "--force")
+    expect_refusal(serve("image", graph, pictures, "-o", out), "labels/b.png exists", "--force")
     assert _files(out) == {"labels/b.png"} and (out / "labels/b.png").read_text() == "mine"
     assert serve("image", graph, pictures, "-o", out, "--force").exit_code == 0
     assert Image.open(out / "labels/b.png").size == (81, 100)
@@ -111,14 +111,14 @@ def test_image_overwrites_only_with_force(graph: Path, pictures: Path, tmp_path:
 
 def test_image_into_a_file_is_refused(graph: Path, pictures: Path, tmp_path: Path) -> None:
     (tmp_path / "out").write_text("mine")
-    _refused(serve("image", graph, pictures, "-o", tmp_path / "out"), "is a file")
+    expect_refusal(serve("image", graph, pictures, "-o", tmp_path / "out"), "is a file")
 
 
 def test_empty_and_missing_inputs(graph: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for given in (tmp_path / "empty", tmp_path / "missing.png", tmp_path / "*.jpg"):
-        _refused(serve("image", graph, given, "-o", tmp_path / "out"), str(given), "holds no picture")
-    _refused(serve("video", graph, tmp_path / "missing.mp4", "-o", tmp_path / "o.mp4"), "is not a file")
+        expect_refusal(serve("image", graph, given, "-o", tmp_path / "out"), str(given), "holds no picture")
+    expect_refusal(serve("video", graph, tmp_path / "missing.mp4", "-o", tmp_path / "o.mp4"), "is not a file")
 
 
 @pytest.mark.parametrize("command", ["image", "video"])
@@ -128,8 +128,8 @@ def test_tau_is_checked_before_any_work(graph: Path, tmp_path: Path, command: st
     source = tmp_path / "a.png" if command == "image" else write_clip(tmp_path / "a.mkv")
     target = tmp_path / ("out" if command == "image" else "out.mp4")
     for tau in (-0.1, 2.5, "nan"):
-        _refused(serve(command, sliding, source, "-o", target, "--tau", tau), "between 0 and 2")
-    _refused(serve(command, graph, source, "-o", target, "--tau", 0.5), "folded in", "--runtime-tau")
+        expect_refusal(serve(command, sliding, source, "-o", target, "--tau", tau), "between 0 and 2")
+    expect_refusal(serve(command, graph, source, "-o", target, "--tau", 0.5), "folded in", "--runtime-tau")
     assert not target.exists()
     assert serve(command, sliding, source, "-o", target, "--tau", 2).exit_code == 0
 
@@ -149,10 +149,12 @@ def test_files_that_are_no_graph(tmp_path: Path, command: str) -> None:
     Image.fromarray(halves()).save(tmp_path / "a.png")
     source = tmp_path / "a.png" if command == "image" else write_clip(tmp_path / "a.mkv")
     rest = [] if command == "info" else [source, "-o", tmp_path / "out.mp4"]
-    _refused(serve(command, tmp_path / "text.onnx", *rest), "text.onnx", "can't be opened as an ONNX graph")
-    _refused(serve(command, tmp_path / "missing.onnx", *rest), "missing.onnx is not a file")
+    expect_refusal(
+        serve(command, tmp_path / "text.onnx", *rest), "text.onnx", "can't be opened as an ONNX graph"
+    )
+    expect_refusal(serve(command, tmp_path / "missing.onnx", *rest), "missing.onnx is not a file")
     stranger = write_graph(tmp_path / "stranger.onnx", metadata={})
-    _refused(serve(command, stranger, *rest), "no blda metadata")
+    expect_refusal(serve(command, stranger, *rest), "no blda metadata")
     assert not (tmp_path / "out.mp4").exists()
 
 
@@ -171,10 +173,10 @@ def test_video_writes_an_mp4_and_says_so(graph: Path, tmp_path: Path) -> None:
 def test_video_outputs_that_are_refused(graph: Path, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mp4")
     before = source.read_bytes()
-    _refused(serve("video", graph, source, "-o", tmp_path / "out.avi"), "does not end in .mp4")
-    _refused(serve("video", graph, source, "-o", source, "--force"), "is the input itself")
+    expect_refusal(serve("video", graph, source, "-o", tmp_path / "out.avi"), "does not end in .mp4")
+    expect_refusal(serve("video", graph, source, "-o", source, "--force"), "is the input itself")
     (tmp_path / "out.mp4").write_text("mine")
-    _refused(serve("video", graph, source, "-o", tmp_path / "out.mp4"), "out.mp4 exists", "--force")
+    expect_refusal(serve("video", graph, source, "-o", tmp_path / "out.mp4"), "out.mp4 exists", "--force")
     assert (tmp_path / "out.mp4").read_text() == "mine" and source.read_bytes() == before
     assert serve("video", graph, source, "-o", tmp_path / "out.mp4", "--force").exit_code == 0
     assert _files(tmp_path) == {"in.mp4", "out.mp4"}
@@ -183,16 +185,18 @@ def test_video_outputs_that_are_refused(graph: Path, tmp_path: Path) -> None:
 def test_outputs_where_nothing_can_be_written(graph: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     Image.fromarray(halves()).save(tmp_path / "a.png")
-    _refused(serve("image", graph, tmp_path / "a.png", "-o", tmp_path / "file" / "out"), "file is a file")
+    expect_refusal(
+        serve("image", graph, tmp_path / "a.png", "-o", tmp_path / "file" / "out"), "file is a file"
+    )
     source = write_clip(tmp_path / "in.mp4")
-    _refused(serve("video", graph, source, "-o", tmp_path / "file" / "out.mp4"), "file is a file")
+    expect_refusal(serve("video", graph, source, "-o", tmp_path / "file" / "out.mp4"), "file is a file")
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() == 0, reason="root may write anywhere")
 def test_a_folder_without_permission(graph: Path, tmp_path: Path) -> None:
     Image.fromarray(halves()).save(tmp_path / "a.png")
     (tmp_path / "closed").mkdir(mode=0o555)
-    _refused(
+    expect_refusal(
         serve("image", graph, tmp_path / "a.png", "-o", tmp_path / "closed" / "out"), "can't be written to"
     )
 
@@ -200,7 +204,7 @@ def test_a_folder_without_permission(graph: Path, tmp_path: Path) -> None:
 def test_truncated_video(graph: Path, tmp_path: Path) -> None:
     source = write_clip(tmp_path / "in.mp4", times=range(40))
     source.write_bytes(source.read_bytes()[:-300])
-    _refused(serve("video", graph, source, "-o", tmp_path / "out.mp4"), "in.mp4 is truncated")
+    expect_refusal(serve("video", graph, source, "-o", tmp_path / "out.mp4"), "in.mp4 is truncated")
     assert _files(tmp_path) == {"in.mp4"}
 
 
