@@ -29,6 +29,8 @@ class Data(Settings):
     """Unlabelled: one folder of images, or video files."""
     classes: Path | None = None
     """YAML class file; by default classes.yaml in the source folder or beside it."""
+    label_map: Path | None = None
+    """YAML file that maps the values in the source's label files to classes."""
     evaluate: Path | None = None
     """Labelled folder of the target domain, for evaluation during training only."""
     size: Size | None = None
