@@ -8,17 +8,10 @@ from typing import Any
 from torch import nn
 
 from adapt.config import Model
+from adapt.decoders import DaformerDecoder, SegformerDecoder
+from adapt.encoders import BackboneEncoder, SegformerEncoder, check_strides
 from adapt.errors import InputError
-from adapt.segmenter import (
-    IMAGENET_MEAN,
-    IMAGENET_STD,
-    BackboneEncoder,
-    DaformerDecoder,
-    SegformerDecoder,
-    SegformerEncoder,
-    Segmenter,
-    check_strides,
-)
+from adapt.segmenter import IMAGENET_MEAN, IMAGENET_STD, Segmenter
 
 DECODERS = {"segformer": SegformerDecoder, "daformer": DaformerDecoder}
 

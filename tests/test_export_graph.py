@@ -8,14 +8,10 @@ import torch
 from onnx import TensorProto, helper
 from transformers import ResNetBackbone, ResNetConfig, SegformerConfig, SegformerModel
 
+from adapt.decoders import DaformerDecoder, SegformerDecoder
+from adapt.encoders import BackboneEncoder, SegformerEncoder
 from adapt.errors import InputError
-from adapt.segmenter import (
-    BackboneEncoder,
-    DaformerDecoder,
-    SegformerDecoder,
-    SegformerEncoder,
-    Segmenter,
-)
+from adapt.segmenter import Segmenter
 from export.graph import check_operators, logits_graph
 
 

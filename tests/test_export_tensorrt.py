@@ -21,8 +21,10 @@ from small_network import small_network, smooth_pictures, write_pictures
 from transformers import SegformerConfig, SegformerModel
 
 import serve.engine
+from adapt.decoders import DaformerDecoder, SegformerDecoder
+from adapt.encoders import SegformerEncoder
 from adapt.errors import InputError
-from adapt.segmenter import DaformerDecoder, SegformerDecoder, SegformerEncoder, Segmenter
+from adapt.segmenter import Segmenter
 from export.cli import main
 from export.fold import Extras, Strength, fold, graph_info
 from export.graph import logits_graph

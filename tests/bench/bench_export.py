@@ -27,8 +27,10 @@ import onnx_segmenters
 from transformers import SegformerConfig, SegformerModel
 
 from adapt.correction import exact_shift
+from adapt.decoders import SegformerDecoder
+from adapt.encoders import SegformerEncoder
 from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics, logit_histogram
-from adapt.segmenter import SegformerDecoder, SegformerEncoder, Segmenter
+from adapt.segmenter import Segmenter
 from export.fold import Extras, Strength, fold, graph_info
 from export.graph import logits_graph
 from serve.card import Card

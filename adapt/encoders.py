@@ -1,0 +1,69 @@
+"""Encoders: pixels -> feature pyramid.
+
+SegFormer's MiT and every backbone of `transformers`; a function of one's own may return another.
+"""
+
+from itertools import pairwise
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor, nn
+
+from adapt.errors import InputError
+
+
+class Encoder(Protocol):
+    """What a decoder needs to know. `__call__`: pixels [N, 3, H, W] -> features, finest first."""
+
+    channels: tuple[int, ...]
+    strides: tuple[int, ...]
+
+    def __call__(self, pixels: Tensor) -> list[Tensor]: ...
+
+
+class SegformerEncoder(nn.Module):
+    """MiT, the encoder of SegFormer (Xie et al. 2021), random or pretrained."""
+
+    def __init__(self, model: nn.Module) -> None:
+        super().__init__()
+        self.model = model
+        config: Any = model.config
+        self.channels = tuple(config.hidden_sizes)
+        strides = torch.tensor(config.strides).cumprod(0)
+        self.strides = tuple(int(s) for s in strides)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        return list(self.model(pixels, output_hidden_states=True).hidden_states)
+
+
+class BackboneEncoder(nn.Module):
+    """Any `transformers` backbone: ResNet, ConvNeXt V2, Swin, PVT v2 and others."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        self.channels = tuple(model.channels)
+        with torch.no_grad():
+            training = model.training
+            maps = model.eval()(torch.zeros(1, 3, 128, 128)).feature_maps
+            model.train(training)
+        self.strides = tuple(128 // m.shape[-1] for m in maps)
+
+    def forward(self, pixels: Tensor) -> list[Tensor]:
+        return list(self.model(pixels).feature_maps)
+
+
+def check_strides(encoder: nn.Module) -> None:
+    """Refuse pyramids that the decoders cannot put together.
+
+    Raises:
+        InputError: no `channels` and `strides`, or strides that do not divide each other.
+    """
+    channels, strides = getattr(encoder, "channels", None), getattr(encoder, "strides", None)
+    if not channels or not strides or len(channels) != len(strides):
+        raise InputError(
+            f"the encoder {type(encoder).__name__} lacks `channels` and `strides` of equal length; "
+            "give both as tuples, finest level first."
+        )
+    if any(coarse % fine for fine, coarse in pairwise(strides)):
+        raise InputError(f"the encoder's strides {tuple(strides)} do not divide each other, finest first.")
