@@ -1,8 +1,8 @@
 """Prediction and its quality: labels of a picture, confusion matrix, IoU, accuracy and bias per class."""
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
@@ -15,6 +15,7 @@ from adapt.correction import ShiftTable, posthoc_scores
 from adapt.errors import InputError
 from adapt.labels import IGNORE
 from adapt.segmenter import Segmenter, labels_from_scores
+from adapt.window import Window, sliding_logits
 
 if TYPE_CHECKING:
     from adapt.datasets import Sample
@@ -47,6 +48,8 @@ class Scores:
     """Standard deviation of the IoU over the classes: the less, the more even."""
     sum_abs_bias: float
     pixel_accuracy: float
+    confusion: np.ndarray
+    """[C, C] pixel counts that all of this comes from, row = ground truth, column = prediction."""
 
     @staticmethod
     def from_confusion(confusion: np.ndarray) -> "Scores":
@@ -75,15 +78,18 @@ class Scores:
             std_iou=float(np.nanstd(iou)),
             sum_abs_bias=float(np.abs(bias).sum()),
             pixel_accuracy=float(hits.sum() / truth.sum()),
+            confusion=confusion,
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain numbers for JSON; NaN, which JSON has not, becomes None."""
+        """Plain numbers for JSON, without the confusion matrix; NaN, which JSON has not, becomes None."""
+        named = {field.name: getattr(self, field.name) for field in fields(self)}
+        del named["confusion"]
         return {
             name: [None if math.isnan(v) else float(v) for v in value]
             if isinstance(value, np.ndarray)
             else value
-            for name, value in asdict(self).items()
+            for name, value in named.items()
         }
 
 
@@ -107,9 +113,12 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int
     return np.bincount(truth * num_classes + guess, minlength=num_classes**2).reshape(num_classes, -1)
 
 
-@torch.no_grad()
 def predict(
-    segmenter: "Segmenter", image: np.ndarray, table: ShiftTable | None = None, tau: float = 0.0
+    segmenter: Segmenter,
+    image: np.ndarray,
+    table: ShiftTable | None = None,
+    tau: float = 0.0,
+    window: Window | None = None,
 ) -> np.ndarray:
     """Labels uint8 [H, W] of one picture.
 
@@ -118,23 +127,45 @@ def predict(
         image: uint8 [H, W, 3] RGB, any size.
         table: shifts of the domain the picture comes from; may be left out when tau is 0.
         tau: strength of the post-hoc correction; 0 is the plain argmax.
+        window: cut the picture up; None looks at it whole.
     """
-    device = next(segmenter.parameters()).device
-    logits = segmenter.logits(torch.from_numpy(image).to(device).unsqueeze(0))
-    return _labels(logits, segmenter.output_stride, image.shape[:2], table, tau)
+    logits = picture_logits(segmenter, image, window)
+    return labels_of_logits(logits, segmenter.output_stride, image.shape[:2], table, tau)
 
 
-@torch.no_grad()
 def evaluate(
-    segmenter: "Segmenter",
+    segmenter: Segmenter,
     dataset: LabelledPictures,
     num_classes: int,
     table: ShiftTable | None = None,
     taus: Sequence[float] = (0.0,),
     device: torch.device | str = "cpu",
+    window: Window | None = None,
     progress: bool = True,
 ) -> dict[float, Scores]:
-    """Scores for every strength in `taus`; the network sees each picture once.
+    """Scores over a whole data set for every strength in `taus`; arguments as of `confusions`.
+
+    Raises:
+        InputError: no pixel has ground truth.
+    """
+    totals = {tau: np.zeros((num_classes, num_classes), np.int64) for tau in taus}
+    for counted in confusions(segmenter, dataset, num_classes, table, taus, device, window, progress):
+        for tau, confusion in counted.items():
+            totals[tau] += confusion
+    return {tau: Scores.from_confusion(total) for tau, total in totals.items()}
+
+
+def confusions(
+    segmenter: Segmenter,
+    dataset: LabelledPictures,
+    num_classes: int,
+    table: ShiftTable | None = None,
+    taus: Sequence[float] = (0.0,),
+    device: torch.device | str = "cpu",
+    window: Window | None = None,
+    progress: bool = True,
+) -> Iterator[dict[float, np.ndarray]]:
+    """Confusion matrices [C, C] of every picture in turn, by strength; the network sees each picture once.
 
     Args:
         segmenter: the network; evaluated on `device` in evaluation mode, its former mode is restored.
@@ -144,27 +175,36 @@ def evaluate(
             `taus` are 0.
         taus: strengths of the post-hoc correction.
         device: where to run.
+        window: cut the pictures up; None looks at them whole.
         progress: whether to show a bar on stderr.
-
-    Raises:
-        InputError: no pixel has ground truth.
     """
-    confusions = {tau: np.zeros((num_classes, num_classes), np.int64) for tau in taus}
     was_training = segmenter.training
     segmenter.eval().to(device)
     try:
         for index in tqdm(range(len(dataset)), desc="evaluate", unit="image", disable=not progress):
             image, truth = dataset[index]
-            logits = segmenter.logits(torch.from_numpy(image).to(device).unsqueeze(0))
-            for tau, confusion in confusions.items():
-                labels = _labels(logits, segmenter.output_stride, truth.shape, table, tau)
-                confusion += confusion_matrix(truth, labels, num_classes)
+            logits = picture_logits(segmenter, image, window)
+            yield {
+                tau: confusion_matrix(
+                    truth,
+                    labels_of_logits(logits, segmenter.output_stride, truth.shape, table, tau),
+                    num_classes,
+                )
+                for tau in taus
+            }
     finally:
         segmenter.train(was_training)
-    return {tau: Scores.from_confusion(confusion) for tau, confusion in confusions.items()}
 
 
-def _labels(
+@torch.no_grad()
+def picture_logits(segmenter: Segmenter, image: np.ndarray, window: Window | None = None) -> Tensor:
+    """Logits [1, C, h, w] of a picture, uint8 [H, W, 3] RGB, at the decoder's stride, padding included."""
+    pixels = torch.from_numpy(image).to(next(segmenter.parameters()).device).unsqueeze(0)
+    return segmenter.logits(pixels) if window is None else sliding_logits(segmenter, pixels, window)
+
+
+@torch.no_grad()
+def labels_of_logits(
     logits: Tensor, output_stride: int, size: tuple[int, ...], table: ShiftTable | None, tau: float
 ) -> np.ndarray:
     """Logits [1, C, h, w] of a padded picture to labels uint8 [H, W], in the order the exported graph has.
