@@ -11,6 +11,20 @@ FOLDER = click.Path(path_type=Path)
 Strength = click.FloatRange(0, 2)
 
 
+class Size(click.ParamType):  # type: ignore[type-arg]
+    """HEIGHTxWIDTH in pixels."""
+
+    name = "HxW"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[int, int]:
+        height, _, width = str(value).partition("x")
+        if not (height.isdigit() and width.isdigit() and int(height) > 0 and int(width) > 0):
+            self.fail(f"{value!r} is not a size such as 512x1024 (height x width).", param, ctx)
+        return int(height), int(width)
+
+
 @click.group(cls=Group)
 def main() -> None:
     """Adapt a segmenter to a target domain without labels there."""
@@ -73,26 +87,47 @@ def train(resume: Path | None, output: Path | None, force: bool, **options: Any)
 @click.option("--data", type=FOLDER, required=True, help="Labelled folder.")
 @click.option("--tau", "taus", type=Strength, multiple=True, help="Strength of the correction (repeat).")
 @click.option("--teacher", is_flag=True, help="Evaluate the EMA teacher instead of the student.")
+@click.option("--window", type=Size(), help="Cut pictures into windows of this size and average the logits.")
+@click.option(
+    "--overlap",
+    type=click.FloatRange(0, 0.95),
+    help="Share of its side that a window has in common with the next [default: 0.5].",
+)
 @click.option("--json", "json_path", type=FOLDER, help="Also write the scores to this file.")
-def evaluate(run: Path, data: Path, taus: tuple[float, ...], teacher: bool, json_path: Path | None) -> None:
-    """Score a run on labelled data: IoU, accuracy and bias, uncorrected and corrected."""
-    import json
+@click.option("--confusion", type=FOLDER, help="Also draw the confusion matrices into this PNG.")
+@click.option("--force", is_flag=True, help="Overwrite the files to write.")
+def evaluate(
+    run: Path,
+    data: Path,
+    taus: tuple[float, ...],
+    teacher: bool,
+    window: tuple[int, int] | None,
+    overlap: float | None,
+    json_path: Path | None,
+    confusion: Path | None,
+    force: bool,
+) -> None:
+    """Score a run on labelled data: IoU, accuracy and bias, uncorrected and corrected.
 
-    from adapt.evaluate import format_scores
+    An exported file is scored with `blda export eval`, as it is shipped.
+    """
+    if run.suffix == ".onnx":
+        raise InputError(f"{run} is no run folder; score an exported file with `blda export eval {run}`.")
+    if overlap is not None and window is None:
+        raise InputError("--overlap is that of windows; give --window HEIGHTxWIDTH too.")
+    from adapt.outputs import check_outputs
+
+    check_outputs([path for path in (json_path, confusion) if path is not None], force)
+
     from adapt.inspection import score
-    from adapt.run import load_run, write_text
+    from adapt.run import load_run
+    from adapt.scorecard import Scorecard
+    from adapt.window import Window
 
     opened = load_run(run)
-    scores = score(opened, data, taus, "teacher" if teacher else "student")
-    columns = {"uncorrected" if tau == 0 else f"tau {tau:g}": value for tau, value in scores.items()}
-    click.echo(format_scores(opened.classes.names, columns))
-    if json_path is not None:
-        record = {
-            "classes": list(opened.classes.names),
-            "tau": {f"{tau:g}": value.to_dict() for tau, value in scores.items()},
-        }
-        write_text(json_path, json.dumps(record, indent=2) + "\n")
-        click.echo(f"wrote {json_path}")
+    cut = None if window is None else Window(window, 0.5 if overlap is None else overlap)
+    scores = score(opened, data, taus, "teacher" if teacher else "student", cut)
+    Scorecard(opened.classes.names, scores).publish(json_path, confusion)
 
 
 @main.command()

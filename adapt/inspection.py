@@ -17,13 +17,16 @@ from adapt.report import Example, draw_bias, draw_distributions, draw_examples
 from adapt.run import Run, load_run, part, prefixed, write_tensors
 from adapt.segmenter import Segmenter
 from adapt.start import open_labelled
+from adapt.window import Window
 
 DEFAULT_TAUS = (0.0, 0.2, 1.0)
 EXAMPLES = 3
 SWEEP = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
-def score(run: Run, data: Path, taus: tuple[float, ...], which: str) -> dict[float, Scores]:
+def score(
+    run: Run, data: Path, taus: tuple[float, ...], which: str, window: Window | None = None
+) -> dict[float, Scores]:
     """Scores of a run on a labelled folder for several strengths of the post-hoc correction.
 
     Args:
@@ -31,12 +34,14 @@ def score(run: Run, data: Path, taus: tuple[float, ...], which: str) -> dict[flo
         data: labelled folder.
         taus: strengths; empty takes 0, 0.2 and 1, or 0 alone if the run has no statistics.
         which: "student" or "teacher".
+        window: cut the pictures up; None looks at them whole.
     """
     if not taus:
         taus = DEFAULT_TAUS if _has_statistics(run) else (0.0,)
     table = shift_table(run.shift_statistics()) if any(taus) else None
     dataset = open_labelled(data, run.classes, run.config.data.size)
-    return evaluate(run.segmenter(which), dataset, len(run.classes), table, taus, best_device())
+    segmenter = run.segmenter(which)
+    return evaluate(segmenter, dataset, len(run.classes), table, taus, best_device(), window)
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,13 @@ a temporary name first. Existing files are replaced: asking belongs to the comma
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from adapt.figures import hide_spines, new_figure, save_figure
 from adapt.labels import IGNORE, ClassList
 from adapt.logit_statistics import Histogram, ShiftStatistics, bin_centres
 from adapt.mixtures import pdf, quantile
@@ -24,7 +25,6 @@ if TYPE_CHECKING:
 BARS = ("#9a9a9a", "#e69f00", "#0072b2", "#009e73", "#cc79a7")
 POSITIVE, NEGATIVE = "#0072b2", "#d55e00"
 POINTS = 400
-DPI = 150
 
 
 class Densities(NamedTuple):
@@ -123,7 +123,7 @@ def draw_bias(classes: ClassList, columns: Mapping[str, np.ndarray], path: Path)
         path: where the PNG goes.
     """
     height = 0.8 / len(columns)
-    figure = _figure(7.5, 1.3 + len(classes) * (0.16 + 0.13 * len(columns)))
+    figure = new_figure(7.5, 1.3 + len(classes) * (0.16 + 0.13 * len(columns)))
     axes = figure.subplots()
     where = np.arange(len(classes))
     for index, (title, bias) in enumerate(columns.items()):
@@ -139,9 +139,9 @@ def draw_bias(classes: ClassList, columns: Mapping[str, np.ndarray], path: Path)
     axes.grid(axis="x", color="#dddddd", linewidth=0.6, zorder=0)
     axes.tick_params(axis="x", labelsize=8)
     axes.tick_params(length=0)
-    _hide_spines(axes)
+    hide_spines(axes)
     figure.legend(loc="outside upper left", frameon=False, fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_distributions(
@@ -159,7 +159,7 @@ def draw_distributions(
     counted = None if histogram is None else class_counts(histogram, statistics.seen)
     wide = min(4, len(classes))
     tall = -(-len(classes) // wide)
-    figure = _figure(2.5 * wide + 0.2, 1.45 * tall + 0.9)
+    figure = new_figure(2.5 * wide + 0.2, 1.45 * tall + 0.9)
     panels = figure.subplots(tall, wide, sharex=True, squeeze=False).flatten()
     for c, axes in enumerate(panels):
         if c < len(classes):
@@ -171,7 +171,7 @@ def draw_distributions(
     lines, titles = panels[0].get_legend_handles_labels()
     figure.legend(lines, titles, loc="outside upper left", ncols=2, frameon=False, fontsize=9)
     figure.supxlabel("logit", fontsize=9)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_class(axes: "Axes", c: int, name: str, densities: Densities, counted: Counted | None) -> None:
@@ -195,7 +195,7 @@ def _draw_class(axes: "Axes", c: int, name: str, densities: Densities, counted: 
     axes.set_ylim(bottom=0)
     axes.set_yticks([])
     axes.tick_params(labelsize=7, length=2)
-    _hide_spines(axes, "left")
+    hide_spines(axes, "top", "right", "left")
 
 
 def draw_examples(
@@ -217,7 +217,7 @@ def draw_examples(
     ratios = [example.image.shape[0] / example.image.shape[1] for example in examples]
     legend = 0.1 + 0.24 * -(-len(shown) // per_line)
     height = 2.9 * sum(ratios) + 0.04 * len(ratios) + 0.25 + legend
-    figure = _figure(2.9 * len(titles), height, gap=0.02)
+    figure = new_figure(2.9 * len(titles), height, gap=0.02)
     grid = figure.subplots(len(examples), len(titles), squeeze=False, height_ratios=ratios)
     for row, example in zip(grid, examples, strict=True):
         labels = (example.uncorrected, example.corrected, example.truth)
@@ -229,7 +229,7 @@ def draw_examples(
     for axes, title in zip(grid[0], titles, strict=True):
         axes.set_title(title, fontsize=9, pad=4)
     _legend(figure, [(classes.names[c], classes.palette[c]) for c in shown], per_line)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _legend(figure: "Figure", entries: Sequence[tuple[str, tuple[int, int, int]]], per_line: int) -> None:
@@ -249,27 +249,3 @@ def _legend(figure: "Figure", entries: Sequence[tuple[str, tuple[int, int, int]]
         handleheight=1,
         columnspacing=1.2,
     )
-
-
-def _figure(width: float, height: float, gap: float = 0.05) -> "Figure":
-    """A figure of its own, in inches: no pyplot, so no global state, no window, no backend to choose."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
-
-    layout = ConstrainedLayoutEngine(w_pad=gap, h_pad=gap, wspace=0, hspace=0)
-    return Figure(figsize=(width, height), dpi=DPI, layout=layout)
-
-
-def _hide_spines(axes: "Axes", *more: str) -> None:
-    for side in ("top", "right", "left" if more else "top"):
-        axes.spines[side].set_visible(False)
-
-
-def _save(figure: "Figure", path: Path) -> None:
-    partial = path.with_name(f".{path.name}.part")
-    options: dict[str, Any] = {"format": "png", "facecolor": "white"}
-    try:
-        figure.savefig(partial, **options)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

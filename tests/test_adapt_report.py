@@ -8,7 +8,7 @@ import oracle
 import pytest
 import torch
 
-from adapt import report
+from adapt import figures, report
 from adapt.labels import CAMVID11, IGNORE, ClassList
 from adapt.logit_statistics import ShiftStatistics, logit_histogram
 from adapt.mixtures import Mixture
@@ -129,7 +129,7 @@ def test_before_and_after_picture(example, tmp_path, with_truth):
     height, width, _ = open_png(tmp_path / "examples.png").shape
     assert width > height
     columns = 4 if with_truth else 3
-    assert width == pytest.approx(columns * 2.9 * report.DPI, abs=2)
+    assert width == pytest.approx(columns * 2.9 * figures.DPI, abs=2)
 
 
 def test_a_failed_picture_leaves_the_old_one(example, tmp_path, monkeypatch):

@@ -110,7 +110,17 @@ def evaluated(name: str, run: Path, camvid: Path) -> list[str]:
     """Rows of the table for one run."""
     scores = run / "scores.json"
     taus = [word for tau in TAUS for word in ("--tau", tau)]
-    call("adapt", "eval", str(run), "--data", str(camvid / "dusk_eval"), *taus, "--json", str(scores))
+    call(
+        "adapt",
+        "eval",
+        str(run),
+        "--data",
+        str(camvid / "dusk_eval"),
+        *taus,
+        "--json",
+        str(scores),
+        "--force",
+    )
     rows = []
     for tau, score in json.loads(scores.read_text())["tau"].items():
         rows.append(

@@ -55,7 +55,7 @@ def run(name: str, seed: int, data: Path, out: Path) -> dict[str, dict[str, floa
         call("train", "--resume", str(folder))
     path = folder / "scores.json"
     taus = ("--tau", "0", "--tau", TAU, "--tau", "1")
-    call("eval", str(folder), "--data", str(data / "target_eval"), *taus, "--json", str(path))
+    call("eval", str(folder), "--data", str(data / "target_eval"), *taus, "--json", str(path), "--force")
     scores: dict[str, dict[str, float]] = json.loads(path.read_text())["tau"]
     for tau, score in scores.items():
         cells = (100 * score["mean_iou"], 100 * score["mean_accuracy"], 100 * score["std_iou"])
