@@ -8,12 +8,18 @@ from typing import Any
 from torch import nn
 
 from adapt.config import Model
-from adapt.decoders import DaformerDecoder, SegformerDecoder
+from adapt.decoders import DaformerDecoder, DeeplabV2Decoder, PlainPyramidDecoder, SegformerDecoder
 from adapt.encoders import BackboneEncoder, SegformerEncoder, check_strides
 from adapt.errors import InputError
+from adapt.hrda import HrdaSegmenter
 from adapt.segmenter import IMAGENET_MEAN, IMAGENET_STD, Segmenter
 
-DECODERS = {"segformer": SegformerDecoder, "daformer": DaformerDecoder}
+DECODERS = {
+    "segformer": SegformerDecoder,
+    "daformer": DaformerDecoder,
+    "deeplabv2": DeeplabV2Decoder,
+    "plain-pyramid": PlainPyramidDecoder,
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +46,7 @@ def build(model: Model, num_classes: int) -> Built:
         "decoder": model.decoder,
         "width": model.width,
         "dropout": model.dropout,
+        "multi_resolution": model.multi_resolution,
         "num_classes": num_classes,
         "mean": list(getattr(encoder, "mean", IMAGENET_MEAN)),
         "std": list(getattr(encoder, "std", IMAGENET_STD)),
@@ -58,20 +65,40 @@ def rebuild(recipe: dict[str, Any], folder: Path) -> Segmenter:
     if "factory" in recipe["encoder"]:
         encoder = _from_factory(str(folder / recipe["encoder"]["file"]), recipe["encoder"]["factory"])
     else:
-        encoder = _from_config(recipe["encoder"])
+        encoder = _from_config(recipe["encoder"], recipe.get("dilated", False))
     return _assemble(encoder, recipe)
 
 
 def _assemble(encoder: nn.Module, recipe: dict[str, Any]) -> Segmenter:
     check_strides(encoder)
     channels, strides = tuple(encoder.channels), tuple(encoder.strides)  # type: ignore[arg-type]
-    decoder = DECODERS[recipe["decoder"]](channels, strides, recipe["width"])
+    _check_fit(recipe["decoder"], strides)
+    width = recipe["width"]
     red, green, blue = recipe["mean"]
     mean = (red, green, blue)
     red, green, blue = recipe["std"]
-    return Segmenter(
-        encoder, decoder, recipe["width"], recipe["num_classes"], mean, (red, green, blue), recipe["dropout"]
-    )
+    rest = (width, recipe["num_classes"], mean, (red, green, blue), recipe["dropout"])
+    decoder = DECODERS[recipe["decoder"]](channels, strides, width)
+    if not recipe.get("multi_resolution", False):
+        return Segmenter(encoder, decoder, *rest)
+    # The scale attention always has the light decoder on the same pyramid (HRDA, section 3.2).
+    attention = SegformerDecoder(channels, strides, width)
+    return HrdaSegmenter(encoder, decoder, attention, *rest)
+
+
+def _check_fit(decoder: str, strides: tuple[int, ...]) -> None:
+    """Refuse decoders that the encoder's levels do not suit."""
+    plain = len(strides) > 1 and len(set(strides)) == 1
+    if plain and decoder not in ("plain-pyramid", "deeplabv2"):
+        raise InputError(
+            f"all levels of this encoder have stride {strides[0]}, of which the {decoder} decoder makes no "
+            "pyramid; set model.decoder=plain-pyramid."
+        )
+    if decoder == "plain-pyramid" and not plain:
+        raise InputError(
+            f"the plain-pyramid decoder is for encoders whose levels have equal strides, this one's are "
+            f"{strides}; set model.decoder=daformer."
+        )
 
 
 def _new_encoder(model: Model) -> tuple[nn.Module, dict[str, Any], str]:
@@ -84,14 +111,14 @@ def _new_encoder(model: Model) -> tuple[nn.Module, dict[str, Any], str]:
         note = f"encoder from {Path(file).name}: its weights' licence applies"
         return own, {"encoder": {"factory": function, "file": "encoder.py"}}, note
     if encoder.config is not None:
-        built = _from_config(encoder.config)
+        built = _from_config(encoder.config, model.dilated)
         note = "encoder trained from random weights: no third-party weights inside"
     else:
         assert encoder.pretrained is not None
-        built = _from_pretrained(encoder.pretrained)
+        built = _from_pretrained(encoder.pretrained, model.dilated)
         note = _license_note(encoder.pretrained)
     config: Any = built.model.config
-    return built, {"encoder": config.to_dict()}, note
+    return built, {"encoder": config.to_dict(), "dilated": model.dilated}, note
 
 
 def _from_factory(file: str, function: str) -> nn.Module:
@@ -111,7 +138,7 @@ def _from_factory(file: str, function: str) -> nn.Module:
     return encoder
 
 
-def _from_config(settings: dict[str, Any]) -> SegformerEncoder | BackboneEncoder:
+def _from_config(settings: dict[str, Any], dilated: bool) -> SegformerEncoder | BackboneEncoder:
     from transformers import AutoBackbone, AutoConfig, SegformerModel
 
     fields = dict(settings)
@@ -120,7 +147,7 @@ def _from_config(settings: dict[str, Any]) -> SegformerEncoder | BackboneEncoder
         config = AutoConfig.for_model(kind, **fields)
         if kind == "segformer":
             return SegformerEncoder(SegformerModel(config))
-        return BackboneEncoder(AutoBackbone.from_config(_pyramid(config, fields)))
+        return BackboneEncoder(AutoBackbone.from_config(_pyramid(config, fields)), dilated)
     except (ValueError, TypeError, AttributeError) as error:
         raise InputError(
             f"encoder.config with model_type {kind!r} is not one that transformers can build as a backbone: "
@@ -128,14 +155,18 @@ def _from_config(settings: dict[str, Any]) -> SegformerEncoder | BackboneEncoder
         ) from error
 
 
-def _from_pretrained(name: str) -> SegformerEncoder | BackboneEncoder:
+def _from_pretrained(name: str, dilated: bool) -> SegformerEncoder | BackboneEncoder:
     from transformers import AutoBackbone, AutoConfig, SegformerModel
 
     try:
         config = AutoConfig.from_pretrained(name)
         if config.model_type == "segformer":
-            return SegformerEncoder(SegformerModel.from_pretrained(name))
-        return BackboneEncoder(AutoBackbone.from_pretrained(name, config=_pyramid(config, {})))
+            model, report = SegformerModel.from_pretrained(name, **_REPORT)
+            _check_loaded(name, report)
+            return SegformerEncoder(model)
+        model, report = AutoBackbone.from_pretrained(name, config=_pyramid(config, {}), **_REPORT)
+        _check_loaded(name, report)
+        return BackboneEncoder(model, dilated)
     except (OSError, ValueError) as error:
         raise InputError(
             f"the pretrained encoder {name!r} could not be loaded: give a hub name (with network) or a "
@@ -143,12 +174,40 @@ def _from_pretrained(name: str) -> SegformerEncoder | BackboneEncoder:
         ) from error
 
 
+_REPORT: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+"""Asks `transformers` to say what did not fit; by itself it fills gaps with random weights."""
+_LISTED = 5
+
+
+def _check_loaded(name: str, report: dict[str, Any]) -> None:
+    """Refuse a pretrained file that leaves random weights in the encoder.
+
+    Raises:
+        InputError: lists tensors that are missing or of another shape.
+    """
+    wrong = [f"{key} is missing" for key in sorted(report["missing_keys"]) if not key.startswith("layernorm")]
+    wrong += [
+        f"{key} is {tuple(found)} in the file and {tuple(wanted)} in its configuration"
+        for key, found, wanted in sorted(report["mismatched_keys"])
+    ]
+    if wrong:
+        more = f" and {len(wrong) - _LISTED} more" if len(wrong) > _LISTED else ""
+        raise InputError(
+            f"the weights of {name!r} do not fit its config.json: {'; '.join(wrong[:_LISTED])}{more}; give a "
+            "file and a config.json that belong together."
+        )
+
+
 def _pyramid(config: Any, given: dict[str, Any]) -> Any:
     """Ask a backbone for all its stages, where the settings do not say which."""
     if isinstance(getattr(config, "hidden_sizes", None), tuple):
         config.hidden_sizes = list(config.hidden_sizes)  # ConvNeXt V2's default cannot build itself
     if not any(given.get(key) for key in ("out_features", "out_indices")):
-        config.out_indices = list(range(1, len(config.stage_names)))
+        depth = len(config.stage_names) - 1
+        # All stages of a pyramid; of a plain ViT, which has as many as layers, four evenly spaced ones.
+        config.out_indices = (
+            [-(-depth * part // 4) for part in range(1, 5)] if depth > 5 else list(range(1, depth + 1))
+        )
     return config
 
 

@@ -10,6 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from adapt.errors import InputError
+from adapt.presets import PRESETS
 
 Size = tuple[int, int]
 
@@ -35,6 +36,8 @@ class Data(Settings):
     """Labelled folder of the target domain, for evaluation during training only."""
     size: Size | None = None
     """(height, width) to which every picture is resized first; None keeps the sizes found."""
+    source_size: Size | None = None
+    """The same for source pictures, where it differs."""
     crop: Size = (512, 512)
     """(height, width) of training crops."""
     frames: int = Field(200, ge=1)
@@ -64,22 +67,46 @@ class Model(Settings):
     """Network."""
 
     encoder: Encoder = Encoder(config={"model_type": "segformer"})
-    decoder: Literal["segformer", "daformer"] = "daformer"
+    decoder: Literal["segformer", "daformer", "deeplabv2", "plain-pyramid"] = "daformer"
+    """plain-pyramid is for plain ViTs (DINOv2, DINOv3), deeplabv2 for a dilated ResNet."""
+    dilated: bool = False
+    """A ResNet keeps stride 8 by dilating its last two stages."""
+    multi_resolution: bool = False
+    """HRDA: context at half resolution and detail at full, fused by a learned attention."""
     width: int = Field(256, ge=1)
     """Channels of the decoder."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Probability before the classifier."""
 
 
-class Method(Settings):
-    """Self-training and balancing (METHOD: Li et al. 2025; DACS: Tranheden et al. 2021)."""
+THINGS = (
+    *("traffic light", "traffic sign", "person", "rider", "car", "truck", "bus", "train"),
+    *("motorcycle", "bicycle", "sign", "signsymbol", "pedestrian", "bicyclist", "cyclist", "bike", "van"),
+)
+"""Names of classes of countable things: those of Cityscapes, and what other data sets call them."""
 
-    host: Literal["source", "dacs"] = "dacs"
-    """source: train on the labelled source only. dacs: self-train on the target as well."""
+HOSTS: dict[str, dict[str, Any]] = {
+    "source": {},
+    "dacs": {"rare_class_temperature": None},
+    "daformer": {"feature_distance": 0.005, "ignored_rows": (15 / 512, 120 / 512)},
+    "mic": {"feature_distance": 0.005, "ignored_rows": (15 / 512, 120 / 512), "masked_consistency": 1.0},
+}
+"""What each host sets unless the settings say otherwise; every one works with every `balance`."""
+
+
+class Method(Settings):
+    """Self-training and balancing (Li et al. 2025). Defaults of some settings depend on the host."""
+
+    host: Literal["source", "dacs", "daformer", "mic"] = "dacs"
+    """source: the labelled source only (of a labelled target, this is the upper bound). dacs: self-train on
+    the target as well (Tranheden et al. 2021). daformer: with rare-class sampling, feature distance and
+    ignored rows (Hoyer et al. 2022). mic: masked consistency on top (Hoyer et al. 2023)."""
     balance: Literal["off", "posthoc", "online"] = "online"
     """off: no statistics. posthoc: statistics after training. online: corrected losses as well."""
     tau: float = Field(0.1, ge=0, le=2)
     """Strength of the online correction."""
+    correct_mixed: bool = True
+    """Whether the online correction is for mixed and masked pictures too, not for the source alone."""
     density_weight: float = Field(0.2, ge=0)
     """lambda, weight of the density regression."""
     components: int = Field(5, ge=1)
@@ -102,6 +129,26 @@ class Method(Settings):
     """Rare-class sampling of source images; None samples them evenly."""
     jitter: float = Field(0.2, ge=0, le=0.5)
     """Strength of colour jitter on mixed images."""
+    feature_distance: float = Field(0.0, ge=0)
+    """Weight of the distance to the frozen pretrained encoder on things in source images (DAFormer)."""
+    thing_classes: tuple[str, ...] = THINGS
+    """Names of classes that count as things; those that the data lacks are passed over."""
+    ignored_rows: tuple[float, float] = (0.0, 0.0)
+    """Shares of a target crop's height at its top and bottom that get no weight (DAFormer)."""
+    masked_consistency: float = Field(0.0, ge=0)
+    """Weight of the loss on target images of which parts are masked (MIC)."""
+    mask_patch: int = Field(64, ge=1)
+    """Side of the masked squares in pixels."""
+    mask_ratio: float = Field(0.7, gt=0, lt=1)
+    """Share of them that is masked."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _host(cls, values: Any) -> Any:
+        """Fill in what the host sets."""
+        if not isinstance(values, dict):
+            return values
+        return HOSTS.get(str(values.get("host", "dacs")), {}) | values
 
     @field_validator("balance", mode="before")
     @classmethod
@@ -115,7 +162,9 @@ class Training(Settings):
 
     iterations: int = Field(40_000, ge=1)
     batch: int = Field(2, ge=1)
-    """Source crops and target crops per iteration, each."""
+    """Source crops and target crops in memory at a time, each."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients make one iteration."""
     encoder_lr: float = Field(6e-5, gt=0)
     decoder_lr: float = Field(6e-4, gt=0)
     weight_decay: float = Field(0.01, ge=0)
@@ -125,6 +174,10 @@ class Training(Settings):
     """Largest norm of the gradient; None leaves it."""
     precision: Literal["fp32", "bf16", "fp16"] = "fp32"
     """bf16 and fp16 are mixed precision: weights stay in fp32."""
+    recompute_activations: bool = False
+    """Recompute the encoder's activations in the backward pass: less memory, about a third more time."""
+    compile: bool = False
+    """Compile the network with torch.compile: faster on GPUs, after minutes at the start."""
     seed: int = 0
     save_every: int = Field(1000, ge=1)
     """Iterations between checkpoints."""
@@ -144,43 +197,6 @@ class Config(Settings):
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
-
-
-def tiny(crop: Size, iterations: int) -> dict[str, Any]:
-    """A ResNet small enough to train from scratch on two CPU cores within minutes."""
-    return {
-        "data": {"crop": crop, "workers": 1},
-        "model": {
-            "encoder": {
-                "config": {
-                    "model_type": "resnet",
-                    "embedding_size": 32,
-                    "hidden_sizes": [32, 64, 96, 128],
-                    "depths": [1, 1, 1, 1],
-                    "layer_type": "basic",
-                }
-            },
-            "decoder": "segformer",
-            "width": 64,
-        },
-        "method": {"statistics_warmup": max(1, iterations // 4), "teacher_momentum": 0.99},
-        "training": {
-            "iterations": iterations,
-            "batch": 4,
-            "encoder_lr": 4e-3,
-            "decoder_lr": 4e-3,
-            "warmup": max(1, iterations // 20),
-            "save_every": max(1, iterations // 2),
-            "evaluate_every": iterations,
-        },
-    }
-
-
-PRESETS: dict[str, dict[str, Any]] = {
-    "mit-b0": {"model": {"encoder": {"config": {"model_type": "segformer"}}}},
-    "demo": tiny((128, 128), 600),
-}
-"""Named starting points; `adapt train --preset NAME`."""
 
 
 def load_config(
@@ -203,19 +219,25 @@ def load_config(
     merged: dict[str, Any] = {}
     if preset is not None:
         if preset not in PRESETS:
-            raise InputError(f"there is no preset {preset!r}; choose from {', '.join(PRESETS)}.")
-        merged = _merge(merged, PRESETS[preset])
+            raise InputError(f"there is no preset {preset!r}; `adapt presets` lists them.")
+        merged = _merge(merged, PRESETS[preset].settings)
     if path is not None:
         merged = _merge(merged, _read_yaml(path))
     merged = _merge(merged, overrides or {})
     for assignment in assignments:
-        key, separator, text = assignment.partition("=")
-        if not separator:
-            raise InputError(f"--set takes section.key=value, got {assignment!r}.")
-        value: Any = _parse(text, f"--set {assignment}")
-        for part in reversed(key.strip().split(".")):
-            value = {part: value}
-        merged = _merge(merged, value)
+        merged = _merge(merged, _assigned(assignment))
+    return validate(merged, "the settings")
+
+
+def with_assignments(config: Config, assignments: tuple[str, ...]) -> Config:
+    """The same settings with some of them changed by "section.key=value" texts.
+
+    Raises:
+        InputError: as `load_config`.
+    """
+    merged = config.model_dump(exclude_unset=False)
+    for assignment in assignments:
+        merged = _merge(merged, _assigned(assignment))
     return validate(merged, "the settings")
 
 
@@ -232,6 +254,18 @@ def validate(settings: dict[str, Any], what: str) -> Config:
         key = ".".join(str(part) for part in first["loc"])
         given = f", got {first['input']!r}" if first["type"] not in ("missing", "extra_forbidden") else ""
         raise InputError(f"{what}: {key}: {first['msg']}{given}.") from error
+
+
+def _assigned(assignment: str) -> dict[str, Any]:
+    """ "section.key=value" as nested settings."""
+    key, separator, text = assignment.partition("=")
+    if not separator:
+        raise InputError(f"--set takes section.key=value, got {assignment!r}.")
+    value: Any = _parse(text, f"--set {assignment}")
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
 
 
 def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:

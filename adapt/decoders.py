@@ -77,3 +77,61 @@ class DaformerDecoder(nn.Module):
         embedded = self.embed(features)
         fused: Tensor = self.fuse(torch.cat([branch(embedded) for branch in self.branches], 1))
         return fused
+
+
+class DeeplabV2Decoder(nn.Module):
+    """ASPP of DeepLabV2 (Chen et al. 2017): dilated convolutions of the encoder's last level, summed.
+
+    The classifier behind it is linear as well, so the two together are DeepLabV2's one, as long as `width` is
+    not below the number of classes.
+    """
+
+    def __init__(
+        self,
+        channels: tuple[int, ...],
+        strides: tuple[int, ...],
+        width: int,
+        dilations: tuple[int, ...] = (6, 12, 18, 24),
+    ) -> None:
+        super().__init__()
+        self.output_stride = strides[-1]
+        self.branches = nn.ModuleList(
+            nn.Conv2d(channels[-1], width, 3, padding=dilation, dilation=dilation) for dilation in dilations
+        )
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        return torch.stack([branch(features[-1]) for branch in self.branches]).sum(0)
+
+
+class PlainPyramidDecoder(nn.Module):
+    """Pyramid out of the equal levels of a plain ViT, then SegFormer's fusion.
+
+    Early levels are refined by strided transposed convolutions, as in ViTDet's simple pyramid (Li et al.
+    2022): 4-fold, 2-fold, and not at all for the rest. Patches of a size that 4 does not divide (DINOv2's 14)
+    are refined 2-fold at most.
+    """
+
+    def __init__(self, channels: tuple[int, ...], strides: tuple[int, ...], width: int) -> None:
+        super().__init__()
+        patch = strides[0]
+        finest = 4 if patch % 4 == 0 else 2
+        factors = [max(1, finest >> level) for level in range(len(channels))]
+        self.output_stride = patch // finest
+        self.refine = nn.ModuleList(_refine(c, width, f) for c, f in zip(channels, factors, strict=True))
+        levels = tuple(self.output_stride * finest // factor for factor in factors)
+        self.fuse = SegformerDecoder((width,) * len(channels), levels, width)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        refined = [refine(feature) for refine, feature in zip(self.refine, features, strict=True)]
+        fused: Tensor = self.fuse(refined)
+        return fused
+
+
+def _refine(channels: int, width: int, factor: int) -> nn.Sequential:
+    """[N, channels, h, w] -> [N, width, h * factor, w * factor], factor a power of two."""
+    layers: list[nn.Module] = [ConvNormReLU(channels, width)]
+    while factor > 1:
+        up = nn.ConvTranspose2d(width, width, 2, stride=2, bias=False)
+        layers += [up, nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+        factor //= 2
+    return nn.Sequential(*layers)

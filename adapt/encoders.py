@@ -37,10 +37,17 @@ class SegformerEncoder(nn.Module):
 
 
 class BackboneEncoder(nn.Module):
-    """Any `transformers` backbone: ResNet, ConvNeXt V2, Swin, PVT v2 and others."""
+    """Any `transformers` backbone: ResNet, ConvNeXt V2, Swin, PVT v2, DINOv2, DINOv3 and others.
 
-    def __init__(self, model: Any) -> None:
+    Args:
+        model: the backbone.
+        dilated: whether a ResNet keeps stride 8 by dilating its last two stages.
+    """
+
+    def __init__(self, model: Any, dilated: bool = False) -> None:
         super().__init__()
+        if dilated:
+            dilate_resnet(model)
         self.model = model
         self.channels = tuple(model.channels)
         with torch.no_grad():
@@ -51,6 +58,43 @@ class BackboneEncoder(nn.Module):
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         return list(self.model(pixels).feature_maps)
+
+
+def dilate_resnet(model: Any) -> None:
+    """Make a ResNet's last two stages dilated by 2 and 4 instead of strided (DeepLab, Chen et al. 2017).
+
+    Weights stay as they are; strides become 4, 8, 8, 8.
+
+    Raises:
+        InputError: another kind of backbone.
+    """
+    if model.config.model_type != "resnet":
+        raise InputError(
+            f"model.dilated is for ResNet encoders, this one is {model.config.model_type!r}; "
+            "leave model.dilated false."
+        )
+    for stage, dilation in zip(model.encoder.stages[-2:], (2, 4), strict=True):
+        for module in stage.modules():
+            if isinstance(module, nn.Conv2d):
+                module.stride = (1, 1)
+                if module.kernel_size == (3, 3):
+                    module.dilation = module.padding = (dilation, dilation)
+
+
+def save_memory(encoder: nn.Module) -> None:
+    """Recompute the encoder's activations in the backward pass instead of keeping them.
+
+    Raises:
+        InputError: the encoder cannot.
+    """
+    model: Any = getattr(encoder, "model", None)
+    if not getattr(model, "supports_gradient_checkpointing", False):
+        raise InputError(
+            f"training.recompute_activations needs a transformer encoder that supports it, and "
+            f"{type(model or encoder).__name__} does not; set it to false, or lower training.batch and raise "
+            "training.accumulate."
+        )
+    model.gradient_checkpointing_enable({"use_reentrant": False})
 
 
 def check_strides(encoder: nn.Module) -> None:

@@ -29,6 +29,8 @@ from adapt.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule
 from adapt.segmenter import Segmenter
 
 FORMAT = 1
+PRETRAINED = "pretrained.safetensors"
+"""The encoder before training, where a loss compares with it."""
 
 
 @dataclass(frozen=True)

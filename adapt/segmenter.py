@@ -10,6 +10,27 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
+class Detail(NamedTuple):
+    """Prediction for a part of the picture alone (HRDA, Hoyer et al. 2022)."""
+
+    logits: Tensor
+    """[N, C, h', w'] at the decoder's stride."""
+    box: tuple[int, int, int, int]
+    """Top, left, height, width of the part in pixels; multiples of the decoder's stride."""
+
+
+class Maps(NamedTuple):
+    """What one pass through a segmenter makes."""
+
+    logits: Tensor
+    """[N, C, h, w] at the decoder's stride"""
+    fused: Tensor
+    """[N, width, h, w], the decoder's features"""
+    coarsest: Tensor
+    """[N, channels, H / s, W / s], the encoder's last level"""
+    detail: Detail | None = None
+
+
 class Segmenter(nn.Module):
     """Semantic segmentation network.
 
@@ -41,19 +62,21 @@ class Segmenter(nn.Module):
         self.num_classes = num_classes
         self.mean = mean
         self.std = std
-        self.output_stride: int = encoder.strides[0]  # type: ignore[assignment, index]
+        # A decoder that refines beyond the encoder's finest level says so.
+        finest: int = encoder.strides[0]  # type: ignore[assignment, index]
+        self.output_stride: int = getattr(decoder, "output_stride", finest)
         self.stride: int = max(encoder.strides)  # type: ignore[arg-type]
         """Height and width must be multiples of this; `logits` and the exported graph pad by themselves."""
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [N, 3, H, W], H and W multiples of `stride` -> logits [N, C, h, w]."""
-        logits: Tensor = self.classify(self.dropout(self.fused(pixels)))
-        return logits
+        return self.maps(pixels).logits
 
-    def fused(self, pixels: Tensor) -> Tensor:
-        """The decoder's fused features [N, width, h, w]."""
-        features: Tensor = self.decoder(self.encoder(pixels))
-        return features
+    def maps(self, pixels: Tensor) -> Maps:
+        """As `forward`, with what training looks at on the way."""
+        pyramid = self.encoder(pixels)
+        fused = self.decoder(pyramid)
+        return Maps(self.classify(self.dropout(fused)), fused, pyramid[-1])
 
     def normalise(self, images: Tensor) -> Tensor:
         """Images [N, 3, H, W] on [0, 1] -> pixels as `forward` takes them."""
@@ -78,12 +101,15 @@ class Segmenter(nn.Module):
 
 
 class TrainingOutput(NamedTuple):
-    """What the training step sees, at the decoder's stride."""
+    """What the training step sees, in float32."""
 
     logits: Tensor
-    """[N, C, h, w]"""
+    """[N, C, h, w] at the decoder's stride"""
     density: Tensor
-    """[N, h, w] prediction of d = F[y, y](f[y]) (Li et al. 2025, section 3.4)."""
+    """[N, h, w] prediction of d = F[y, y](f[y]) (Li et al. 2025, section 3.4)"""
+    coarsest: Tensor
+    """[N, channels, H / s, W / s], the encoder's last level"""
+    detail: Detail | None
 
 
 class StudentNetwork(nn.Module):
@@ -96,9 +122,10 @@ class StudentNetwork(nn.Module):
 
     def forward(self, pixels: Tensor) -> TrainingOutput:
         """Normalised pixels [N, 3, H, W] -> logits and predicted density."""
-        fused = self.segmenter.fused(pixels)
-        logits = self.segmenter.classify(self.segmenter.dropout(fused))
-        return TrainingOutput(logits.float(), self.density(fused).squeeze(1).float())
+        maps = self.segmenter.maps(pixels)
+        detail = maps.detail and maps.detail._replace(logits=maps.detail.logits.float())
+        density = self.density(maps.fused).squeeze(1)
+        return TrainingOutput(maps.logits.float(), density.float(), maps.coarsest.float(), detail)
 
 
 def labels_from_scores(scores: Tensor, stride: int, height: int, width: int) -> Tensor:

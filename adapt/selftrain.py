@@ -1,10 +1,13 @@
-"""One training step: supervised on the source, self-trained on the target, balanced in both (METHOD 4 to 6).
+"""One training step as a chain of terms: each runs forward, and backward, before the next one starts.
 
-The source part runs backward before the mixed part runs forward, so only one graph is in memory at a time.
+So only one graph is in memory at a time. A host is a choice of terms and of their settings (`terms_of`):
+the source alone; with mixed pictures, labelled by the teacher (DACS, DAFormer); with masked ones (MIC).
+Balancing (METHOD 4 to 6; Li et al. 2025, sections 3.3 and 3.4) enters where each term takes its loss.
 """
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -12,16 +15,20 @@ from torch import Tensor
 from adapt.augment import Mixed, class_mix, colour_jitter, gaussian_blur
 from adapt.config import Method
 from adapt.correction import ShiftTable, cumulative_density, shift_table, stack_tables
+from adapt.feature_distance import FeatureDistance
 from adapt.labels import IGNORE
 from adapt.logit_statistics import Histogram, LogitStatistics, labels_at_stride, logit_histogram
 from adapt.losses import corrected_cross_entropy, density_regression
+from adapt.masked import random_mask
 from adapt.mixtures import Mixture
 from adapt.pairs import Pair
 from adapt.segmenter import Segmenter, TrainingOutput
-from adapt.teacher import pseudo_label
+from adapt.teacher import PseudoLabels, pseudo_label
 
 JITTER_PROBABILITY = 0.8
 TABLE_POINTS = 128
+DETAIL_WEIGHT = 0.1
+"""Weight of the loss on the detail alone, where the network has two scales (HRDA's lambda_d)."""
 
 
 @dataclass
@@ -33,6 +40,7 @@ class Balance:
     """Sums a tensor over the ranks of data-parallel training."""
     source_table: ShiftTable | None = None
     """This step's shifts of the source, which the mixed pictures need again."""
+    target_table: ShiftTable | None = None
 
     def count(self, logits: Tensor, labels: Tensor, stride: int) -> Histogram:
         """Histogram of this step's logits over all ranks; labels [N, H, W] at full size."""
@@ -44,70 +52,149 @@ Network = Callable[[Tensor], TrainingOutput]
 """A `StudentNetwork`, bare or wrapped for data-parallel training."""
 
 
-def source_step(
-    network: Network,
-    segmenter: Segmenter,
-    pair: Pair,
-    method: Method,
-    balance: Balance | None,
-    backward: Callable[[Tensor], None],
-) -> dict[str, Tensor]:
-    """Learn from the source crops. Returns the losses by name; gradients are accumulated by `backward`."""
-    labels = pair.source_labels.long()
-    output = network(segmenter.normalise(_unit(pair.source_image)))
-    table = None
+@dataclass
+class Step:
+    """What the terms of one step work on."""
+
+    network: Network
+    segmenter: Segmenter
+    """The network's, for its normalisation and stride."""
+    pair: Pair
+    method: Method
+    backward: Callable[[Tensor], None]
+    generator: torch.Generator
+    balance: Balance | None = None
+    teacher: Segmenter | None = None
+    feature_distance: FeatureDistance | None = None
+    mixed: Mixed | None = None
+    """The mixed pictures, once there are some."""
+
+    @cached_property
+    def pseudo(self) -> PseudoLabels:
+        """What the teacher says of the target crops, without weight on rows that are to be ignored."""
+        assert self.teacher is not None, "the source alone needs no teacher"
+        pixels = self.teacher.normalise(_unit(self.pair.target_image))
+        pseudo = pseudo_label(self.teacher, pixels, self.pair.target_padding, self.method.confidence)
+        height = pixels.shape[2]
+        top, bottom = (round(share * height) for share in self.method.ignored_rows)
+        weights = pseudo.weights.clone()
+        weights[:, :top] = 0
+        weights[:, height - bottom :] = 0
+        return pseudo._replace(weights=weights)
+
+
+Term = Callable[[Step], dict[str, Tensor]]
+"""Adds to the gradients; returns its losses by name."""
+
+
+def terms_of(method: Method) -> tuple[Term, ...]:
+    """The terms of a step, in the order in which they run."""
+    if method.host == "source":
+        return (source_term,)
+    if method.masked_consistency == 0:
+        return source_term, mixed_term
+    return source_term, mixed_term, masked_term
+
+
+def source_term(step: Step) -> dict[str, Tensor]:
+    """Learn from the source crops."""
+    method, balance, segmenter = step.method, step.balance, step.segmenter
+    labels = step.pair.source_labels.long()
+    pixels = segmenter.normalise(_unit(step.pair.source_image))
+    output = step.network(pixels)
     if balance is not None:
         balance.statistics.update_source(balance.count(output.logits, labels, segmenter.output_stride))
-        table = shift_table(balance.statistics.shift_statistics("source"), TABLE_POINTS)
-        balance.source_table = table
-    losses = {"source": corrected_cross_entropy(output.logits, labels, table=table, tau=method.tau)}
+        balance.source_table = shift_table(balance.statistics.shift_statistics("source"), TABLE_POINTS)
+    table = None if balance is None else balance.source_table
+    losses = {"source": _cross_entropy(step, output, labels, table)}
     if balance is not None and method.density_weight > 0:
         density = _density_loss(output, labels, torch.ones_like(labels).float(), balance, segmenter)
         losses["source_density"] = method.density_weight * density
-    return _run_backward(losses, backward)
+    if step.feature_distance is not None:
+        distance = step.feature_distance(output.coarsest, pixels, labels)
+        losses["feature_distance"] = method.feature_distance * distance
+    return _run_backward(losses, step)
 
 
-def target_step(
-    network: Network,
-    segmenter: Segmenter,
-    teacher: Segmenter,
-    pair: Pair,
-    method: Method,
-    balance: Balance | None,
-    generator: torch.Generator,
-    backward: Callable[[Tensor], None],
-) -> dict[str, Tensor]:
+def mixed_term(step: Step) -> dict[str, Tensor]:
     """Learn from target crops with source classes pasted in, labelled by the teacher (DACS)."""
-    mixed, confidence = _mix(teacher, pair, method, generator)
-    output = network(segmenter.normalise(mixed.images))
+    method, balance, segmenter = step.method, step.balance, step.segmenter
+    mixed = step.mixed = _mix(step)
+    output = step.network(segmenter.normalise(mixed.images))
     table = rows = None
     if balance is not None:
         own = torch.where(mixed.from_target, mixed.labels, IGNORE)
         balance.statistics.update_target(balance.count(output.logits, own, segmenter.output_stride))
-        assert balance.source_table is not None, "source_step comes first"
-        target_table = shift_table(balance.statistics.shift_statistics("target"), TABLE_POINTS)
-        table = stack_tables(balance.source_table, target_table)
+    if balance is not None and method.correct_mixed:
+        assert balance.source_table is not None, "source_term comes first"
+        balance.target_table = shift_table(balance.statistics.shift_statistics("target"), TABLE_POINTS)
+        table = stack_tables(balance.source_table, balance.target_table)
         rows = _rows(mixed.labels, mixed.from_target, segmenter.num_classes)
-    loss = corrected_cross_entropy(
-        output.logits, mixed.labels, table=table, tau=method.tau, rows=rows, weights=mixed.weights
-    )
-    losses = {"mixed": loss}
+    losses = {"mixed": _cross_entropy(step, output, mixed.labels, table, rows, mixed.weights)}
     if balance is not None and method.density_weight > 0:
         density = _density_loss(output, mixed.labels, mixed.weights, balance, segmenter, mixed.from_target)
         losses["mixed_density"] = method.density_weight * density
-    return _run_backward(losses, backward) | {"confident": confidence}
+    return _run_backward(losses, step) | {"confident": step.pseudo.weights.amax((1, 2)).mean()}
 
 
-def _mix(teacher: Segmenter, pair: Pair, method: Method, generator: torch.Generator) -> tuple[Mixed, Tensor]:
-    """Mixed pictures with labels and weights, and the mean share of confident pixels."""
-    target = _unit(pair.target_image)
-    pseudo = pseudo_label(teacher, teacher.normalise(target), pair.target_padding, method.confidence)
+def masked_term(step: Step) -> dict[str, Tensor]:
+    """Learn to see what masks hide in target crops (MIC).
+
+    The target's shifts correct this loss too; its logits are not counted in the statistics, since they are
+    those of pictures that nobody will show the network.
+    """
+    method = step.method
+    images = _unit(step.pair.target_image)
+    images = colour_jitter(images, method.jitter, JITTER_PROBABILITY, step.generator)
+    pixels = step.segmenter.normalise(gaussian_blur(images, step.generator))
+    size = (pixels.shape[0], pixels.shape[2], pixels.shape[3])
+    keep = random_mask(size, method.mask_patch, method.mask_ratio, step.generator)
+    output = step.network(pixels * keep.to(pixels.device))
+    balance = step.balance
+    table = balance.target_table if balance is not None and method.correct_mixed else None
+    loss = _cross_entropy(step, output, step.pseudo.labels, table, weights=step.pseudo.weights)
+    return _run_backward({"masked": method.masked_consistency * loss}, step)
+
+
+def _mix(step: Step) -> Mixed:
+    """Mixed pictures, jittered and blurred, with labels and weights."""
+    pair, pseudo = step.pair, step.pseudo
     mixed = class_mix(
-        _unit(pair.source_image), pair.source_labels.long(), target, pseudo.labels, pseudo.weights, generator
+        _unit(pair.source_image),
+        pair.source_labels.long(),
+        _unit(pair.target_image),
+        pseudo.labels,
+        pseudo.weights,
+        step.generator,
     )
-    images = colour_jitter(mixed.images, method.jitter, JITTER_PROBABILITY, generator)
-    images = gaussian_blur(images, generator)
-    return mixed._replace(images=images), pseudo.weights.mean()
+    images = colour_jitter(mixed.images, step.method.jitter, JITTER_PROBABILITY, step.generator)
+    return mixed._replace(images=gaussian_blur(images, step.generator))
+
+
+def _cross_entropy(
+    step: Step,
+    output: TrainingOutput,
+    labels: Tensor,
+    table: ShiftTable | None,
+    rows: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Corrected cross-entropy; of a network with two scales, also of the detail alone."""
+    tau = step.method.tau
+    loss = corrected_cross_entropy(output.logits, labels, table=table, tau=tau, rows=rows, weights=weights)
+    if output.detail is None:
+        return loss
+    top, left, height, width = output.detail.box
+    part = (slice(None), slice(top, top + height), slice(left, left + width))
+    detail = corrected_cross_entropy(
+        output.detail.logits,
+        labels[part],
+        table=table,
+        tau=tau,
+        rows=None if rows is None else rows[part],
+        weights=None if weights is None else weights[part],
+    )
+    return (1 - DETAIL_WEIGHT) * loss + DETAIL_WEIGHT * detail
 
 
 def _rows(labels: Tensor, from_target: Tensor, num_classes: int) -> Tensor:
@@ -144,8 +231,8 @@ def _positive_rows(statistics: LogitStatistics) -> tuple[Mixture, Tensor]:
     return joined, torch.cat([s.seen for s in both])
 
 
-def _run_backward(losses: dict[str, Tensor], backward: Callable[[Tensor], None]) -> dict[str, Tensor]:
-    backward(torch.stack(list(losses.values())).sum())
+def _run_backward(losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
+    step.backward(torch.stack(list(losses.values())).sum())
     return {name: loss.detach() for name, loss in losses.items()}
 
 

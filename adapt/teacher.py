@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adapt.hrda import HrdaSegmenter
 from adapt.labels import IGNORE
 from adapt.segmenter import Segmenter
 
@@ -20,8 +21,11 @@ class PseudoLabels(NamedTuple):
     """[N, H, W] q, the share of the picture's pixels above the confidence threshold."""
 
 
-def new_teacher(student: Segmenter) -> Segmenter:
+def new_teacher(student: Segmenter, crop: tuple[int, int]) -> Segmenter:
     """A copy that no gradient reaches, without dropout and drop path.
+
+    Of a network with two scales, the teacher's detail slides over the crop (height, width) in windows of the
+    size that the student's detail is trained on.
 
     Batch normalisation keeps the statistics of the batch at hand: target crops are normalised as what they
     are, not as the mean of both domains, which is what the running statistics describe.
@@ -30,6 +34,8 @@ def new_teacher(student: Segmenter) -> Segmenter:
     for module in teacher.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.train()
+    if isinstance(teacher, HrdaSegmenter):
+        teacher.window = (crop[0] // 2, crop[1] // 2)
     return teacher
 
 

@@ -1,9 +1,11 @@
 """The training loop: devices, precision, schedule, checkpoints, logging, evaluation."""
 
 import json
+import math
 import signal
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
@@ -23,14 +25,26 @@ from adapt.config import Config, Training
 from adapt.correction import shift_table
 from adapt.datasets import LabelledFolder, UnlabelledImages
 from adapt.device import best_device, peak_memory
+from adapt.encoders import save_memory
+from adapt.errors import InputError
 from adapt.evaluate import evaluate
+from adapt.feature_distance import FeatureDistance, thing_ids
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics, ShiftStatistics
 from adapt.pairs import Pair, TrainingPairs
 from adapt.posthoc import gather_statistics
-from adapt.run import new_card, new_statistics, prefixed, write_card, write_tensors, write_text
+from adapt.run import (
+    PRETRAINED,
+    new_card,
+    new_statistics,
+    prefixed,
+    read_tensors,
+    write_card,
+    write_tensors,
+    write_text,
+)
 from adapt.segmenter import Segmenter, StudentNetwork
-from adapt.selftrain import Balance, source_step, target_step
+from adapt.selftrain import Balance, Step, terms_of
 from adapt.teacher import follow, new_teacher, teacher_momentum
 
 EVALUATION_TAUS = (0.0, 0.2, 1.0)
@@ -38,6 +52,10 @@ EVALUATION_TAUS = (0.0, 0.2, 1.0)
 
 class Diverged(click.ClickException):
     """The loss is not finite; the weights are those before the step."""
+
+
+class OutOfMemory(click.ClickException):
+    """The step does not fit into memory."""
 
 
 @dataclass(frozen=True)
@@ -71,22 +89,33 @@ class Trainer:
         self.domains = domains
         self.accelerator = _accelerator(config)
         device = self.accelerator.device
+        if config.training.recompute_activations:
+            save_memory(built.segmenter.encoder)
         torch.manual_seed(config.training.seed)  # of the density head
         self.student = StudentNetwork(built.segmenter).to(device)
         self.optimizer = _optimizer(self.student, config.training)
         self.modules: dict[str, nn.Module] = {"student": self.student}
         self.teacher: Segmenter | None = None
-        if config.method.host == "dacs":
-            self.teacher = new_teacher(built.segmenter)
+        if config.method.host != "source":
+            self.teacher = new_teacher(built.segmenter, config.data.crop)
             self.modules["teacher"] = self.teacher
+        self.feature_distance: FeatureDistance | None = None
+        if config.method.feature_distance > 0:
+            things = thing_ids(classes.names, config.method.thing_classes)
+            self.feature_distance = FeatureDistance(built.segmenter.encoder, things)
+            self.feature_distance.encoder.load_state_dict(read_tensors(folder / PRETRAINED))
         self.statistics: LogitStatistics | None = None
         if config.method.balance == "online":
             self.statistics = new_statistics(config, len(classes)).to(device)
             self.modules["statistics"] = self.statistics
         self.network, self.optimizer = self.accelerator.prepare(self.student, self.optimizer)
+        self.terms = terms_of(config.method)
         self.iteration = 0
+        self.waited = 0.0
+        """Seconds that steps waited for data."""
         self.posthoc: ShiftStatistics | None = None
         self.evaluation: dict[str, Any] = {}
+        self._check_ranks()
 
     def resume(self) -> None:
         """Continue from the newest checkpoint."""
@@ -103,14 +132,15 @@ class Trainer:
 
         Raises:
             Diverged: a loss is not finite. Nothing of that step is kept.
+            OutOfMemory: the step does not fit. Nothing of it is kept.
         """
         training = self.config.training
         self.student.train()
         started, first = time.monotonic(), self.iteration
         with _interruption() as interrupted, self._log() as log:
             bar = tqdm(total=training.iterations, initial=first, desc="train", unit="it", disable=self._quiet)
-            for pair in self._batches():
-                losses = self._step(pair)
+            for pairs in self._batches():
+                losses = self._try_step(pairs)
                 self.iteration += 1
                 bar.update()
                 if self.iteration % training.log_every == 0 or self.iteration == training.iterations:
@@ -152,13 +182,11 @@ class Trainer:
         card = replace(card, iterations=self.iteration, finished=finished, evaluation=self.evaluation)
         write_card(self.folder, card)
 
-    def _batches(self) -> Iterator[Pair]:
-        """The remaining batches of this rank, on the device. Ranks share out consecutive pairs."""
+    def _batches(self) -> Iterator[list[Pair]]:
+        """Batches of the remaining iterations, on the device. Ranks share out consecutive pairs."""
         training, data, ranks = self.config.training, self.config.data, self.accelerator
-        starts = (
-            (i * ranks.num_processes + ranks.process_index) * training.batch
-            for i in range(self.iteration, training.iterations)
-        )
+        numbers = range(self.iteration * training.accumulate, training.iterations * training.accumulate)
+        starts = ((i * ranks.num_processes + ranks.process_index) * training.batch for i in numbers)
         indices = [range(start, start + training.batch) for start in starts]
         loader: DataLoader[Pair] = DataLoader(
             self.domains.pairs,
@@ -167,10 +195,22 @@ class Trainer:
             worker_init_fn=_ignore_interrupts,
             pin_memory=self.accelerator.device.type == "cuda",
         )
-        for pair in loader:
-            yield Pair(*(tensor.to(self.accelerator.device, non_blocking=True) for tensor in pair))
+        read = iter(loader)
+        for _ in range(self.iteration, training.iterations):
+            asked = time.monotonic()
+            pairs = [next(read) for _ in range(training.accumulate)]
+            self.waited += time.monotonic() - asked
+            yield [Pair(*(t.to(ranks.device, non_blocking=True) for t in pair)) for pair in pairs]
 
-    def _step(self, pair: Pair) -> dict[str, float]:
+    def _try_step(self, pairs: list[Pair]) -> dict[str, float]:
+        try:
+            return self._step(pairs)
+        except RuntimeError as error:
+            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+                raise
+            raise OutOfMemory(_advice(self.config, self.iteration)) from error
+
+    def _step(self, pairs: list[Pair]) -> dict[str, float]:
         """One optimiser step. The losses are read back once, before the weights are touched."""
         method, training = self.config.method, self.config.training
         # All randomness of an iteration follows from its number, so a resumed run repeats it exactly.
@@ -179,23 +219,21 @@ class Trainer:
         generator = torch.Generator().manual_seed(seed)
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * learning_rate_factor(self.iteration, training)
-        balance = None
-        if self.statistics is not None:
-            balance = Balance(self.statistics, lambda t: self.accelerator.reduce(t, "sum"))
-        backward, segmenter = self.accelerator.backward, self.student.segmenter
         self.optimizer.zero_grad()
-        with self.accelerator.autocast():
-            # Ranks exchange gradients once, with the last backward pass of the step.
-            with self.accelerator.no_sync(self.network) if self.teacher is not None else nullcontext():
-                losses = source_step(self.network, segmenter, pair, method, balance, backward)
-            if self.teacher is not None:
-                losses |= target_step(
-                    self.network, segmenter, self.teacher, pair, method, balance, generator, backward
-                )
+        totals: dict[str, Tensor] = {}
+        for pair in pairs:
+            step = self._new_step(pair, generator)
+            for term in self.terms:
+                # Ranks exchange gradients once, with the last backward pass of the iteration.
+                last = pair is pairs[-1] and term is self.terms[-1]
+                waiting = nullcontext() if last else self.accelerator.no_sync(self.network)
+                with self.accelerator.autocast(), waiting:
+                    for name, loss in term(step).items():
+                        totals[name] = totals.get(name, 0) + loss / len(pairs)
         # Averaged over ranks, so that all of them stop where one diverges.
-        means = self.accelerator.reduce(torch.stack(list(losses.values())), "mean")
-        values = dict(zip(losses, means.tolist(), strict=True))
-        _check_finite(values, self.iteration)
+        means = self.accelerator.reduce(torch.stack(list(totals.values())), "mean")
+        values = dict(zip(totals, means.tolist(), strict=True))
+        self._check_finite(values, pairs)
         if training.clip_gradient is not None:
             self.accelerator.clip_grad_norm_(self.network.parameters(), training.clip_gradient)
         self.optimizer.step()
@@ -203,6 +241,54 @@ class Trainer:
             momentum = teacher_momentum(self.iteration, method.teacher_momentum)
             follow(self.teacher, self.student.segmenter, momentum)
         return values
+
+    def _new_step(self, pair: Pair, generator: torch.Generator) -> Step:
+        balance = None
+        if self.statistics is not None:
+            balance = Balance(self.statistics, lambda t: self.accelerator.reduce(t, "sum"))
+        return Step(
+            network=self.network,
+            segmenter=self.student.segmenter,
+            pair=pair,
+            method=self.config.method,
+            backward=lambda loss: self.accelerator.backward(loss / self.config.training.accumulate),
+            generator=generator,
+            balance=balance,
+            teacher=self.teacher,
+            feature_distance=self.feature_distance,
+        )
+
+    def _check_finite(self, losses: dict[str, float], pairs: list[Pair]) -> None:
+        wrong = [name for name, value in losses.items() if not math.isfinite(value)]
+        if wrong:
+            broken = sorted({c for pair in pairs for c in _broken_classes(self.student.segmenter, pair)})
+            names = ", ".join(self.classes.names[c] for c in broken)
+            where = f"the logits of {names} are not finite either" if names else "all logits are finite"
+            raise Diverged(
+                f"the {', '.join(wrong)} loss is not finite at iteration {self.iteration + 1} ({where}); the "
+                "weights were not touched, and the last checkpoint is whole. Lower training.encoder_lr and "
+                "training.decoder_lr, set training.clip_gradient, or use precision bf16 instead of fp16."
+            )
+
+    def _check_ranks(self) -> None:
+        """Refuse ranks that see other settings or other data.
+
+        Raises:
+            InputError: on every rank alike.
+        """
+        ranks, domains = self.accelerator, self.domains
+        if ranks.num_processes == 1:
+            return
+        targets = domains.target.names if domains.target else ()
+        seen = [self.config.to_yaml(), *domains.source.names, *targets]
+        own = torch.tensor([zlib.crc32("\n".join(seen).encode())], device=ranks.device)
+        marks = ranks.gather(own).tolist()
+        if len(set(marks)) > 1:
+            odd = [str(rank) for rank, mark in enumerate(marks) if mark != marks[0]]
+            raise InputError(
+                f"rank {', '.join(odd)} sees other settings or pictures than rank 0; give every machine the "
+                "same run folder and the same data under the same paths."
+            )
 
     def _finish(self) -> None:
         """Statistics of the final weights, final evaluation, final save (the first rank does)."""
@@ -238,10 +324,15 @@ class Trainer:
         )
 
     def _say_cost(self, iterations: int, seconds: float) -> None:
-        images = 2 * iterations * self.config.training.batch * self.accelerator.num_processes
+        training = self.config.training
+        images = 2 * iterations * training.batch * training.accumulate * self.accelerator.num_processes
         if iterations and not self._quiet:
             memory = peak_memory() / 2**30
-            print(f"{images / seconds:.1f} images/s, peak memory {memory:.1f} GiB", file=sys.stderr)
+            print(
+                f"{images / seconds:.1f} images/s, peak memory {memory:.1f} GiB, "
+                f"{self.waited / seconds:.1%} of the time waiting for data",
+                file=sys.stderr,
+            )
 
     @property
     def _quiet(self) -> bool:
@@ -283,6 +374,7 @@ def _accelerator(config: Config) -> Accelerator:
     return Accelerator(
         cpu=best_device().type == "cpu",  # without this, torchrun on CPUs would start strangers, not ranks
         mixed_precision="no" if precision == "fp32" else precision,
+        dynamo_backend="inductor" if config.training.compile else None,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
 
@@ -300,14 +392,35 @@ def _optimizer(student: StudentNetwork, training: Training) -> torch.optim.Optim
     )
 
 
-def _check_finite(losses: dict[str, float], iteration: int) -> None:
-    wrong = [name for name, value in losses.items() if value != value or abs(value) == float("inf")]
-    if wrong:
-        raise Diverged(
-            f"the {', '.join(wrong)} loss is not finite at iteration {iteration + 1}; the weights were not "
-            "touched, and the last checkpoint is whole. Lower training.encoder_lr and training.decoder_lr, "
-            "set training.clip_gradient, or use precision bf16 instead of fp16."
+@torch.no_grad()
+def _broken_classes(segmenter: Segmenter, pair: Pair) -> list[int]:
+    """Classes whose logits are not finite on this batch."""
+    pixels = [image.permute(0, 3, 1, 2).float() / 255 for image in (pair.source_image, pair.target_image)]
+    logits = torch.cat([segmenter(segmenter.normalise(each)) for each in pixels])
+    finite: list[bool] = logits.isfinite().all(dim=(0, 2, 3)).tolist()
+    return [index for index, good in enumerate(finite) if not good]
+
+
+def _advice(config: Config, iteration: int) -> str:
+    """What to lower when memory runs out."""
+    training, (height, width) = config.training, config.data.crop
+    if training.batch > 1:
+        half = -(-training.batch // 2)
+        lower = (
+            f"training.batch={half} with training.accumulate={2 * training.accumulate} takes about "
+            f"{half / training.batch:.0%} of it for the same gradient"
         )
+    else:
+        fewer = [max(32, side * 3 // 4 // 32 * 32) for side in (height, width)]
+        share = fewer[0] * fewer[1] / (height * width)
+        lower = f"data.crop=[{fewer[0]}, {fewer[1]}] takes about {share:.0%} of it"
+    half_precision = "" if training.precision != "fp32" else ", training.precision=bf16 about 60%"
+    again = "" if training.recompute_activations else ", training.recompute_activations=true about half"
+    return (
+        f"out of memory at iteration {iteration + 1} with batches of {training.batch} crops of "
+        f"{height}x{width} in {training.precision}; the last checkpoint is whole. "
+        f"{lower}{half_precision}{again}."
+    )
 
 
 def _cut_log(path: Path, iteration: int) -> None:

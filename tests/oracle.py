@@ -298,3 +298,27 @@ def random_statistics(
     row_centres = np.where(np.eye(C, dtype=bool), 4.0, -2.0) + rng.standard_normal((C, C))
     anchor_centres = np.array([5.0, -3.0])
     return bank((C, C), row_centres), bank((2,), anchor_centres), np.ones(C, dtype=bool)
+
+
+# ---- DAFormer --------------------------------------------------------------------------------------------
+
+
+def feature_distance(
+    features: np.ndarray,
+    reference: np.ndarray,
+    labels: np.ndarray,
+    things: tuple[int, ...],
+    share: float = 0.75,
+) -> float:
+    """Mean over thing cells of the Euclidean distance over channels; maps [N, D, h, w], labels [N, H, W].
+
+    A cell is a thing's where one thing class covers at least `share` of its pixels.
+    """
+    side = labels.shape[2] // features.shape[3]
+    distances = []
+    for n, row, column in np.ndindex(features.shape[0], *features.shape[2:]):
+        cell = labels[n, row * side : (row + 1) * side, column * side : (column + 1) * side]
+        if any(np.mean(cell == thing) >= share for thing in things):
+            difference = features[n, :, row, column] - reference[n, :, row, column]
+            distances.append(np.sqrt(np.sum(difference**2)))
+    return float(np.mean(distances)) if distances else 0.0

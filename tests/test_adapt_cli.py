@@ -10,7 +10,8 @@ import yaml
 from click.testing import CliRunner, Result
 
 from adapt.cli import main
-from adapt.config import PRESETS, Config, load_config
+from adapt.config import Config, load_config
+from adapt.presets import PRESETS
 from adapt.errors import InputError
 from adapt.run import load_run
 
@@ -198,7 +199,7 @@ def test_later_settings_win(tmp_path: Path) -> None:
     (tmp_path / "s.yaml").write_text("method: {tau: 0.3, components: 3}\n")
     config = load_config("demo", tmp_path / "s.yaml", ("method.tau=0.5",))
     assert (config.method.tau, config.method.components) == (0.5, 3)
-    assert config.model.decoder == PRESETS["demo"]["model"]["decoder"]
+    assert config.model.decoder == PRESETS["demo"].settings["model"]["decoder"]
 
 
 def test_an_encoder_is_replaced_not_merged() -> None:

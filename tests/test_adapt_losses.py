@@ -16,7 +16,7 @@ from adapt.logit_statistics import LogitStatistics, UpdateRule
 from adapt.losses import corrected_cross_entropy, density_regression
 from adapt.pairs import Pair
 from adapt.segmenter import Segmenter, StudentNetwork
-from adapt.selftrain import Balance, source_step, target_step
+from adapt.selftrain import Balance, Step, mixed_term, source_term, terms_of
 from adapt.teacher import follow, new_teacher, pseudo_label, teacher_momentum
 
 
@@ -130,10 +130,10 @@ def test_teacher_has_no_dropout_and_normalises_by_the_batch_at_hand() -> None:
     student = small_segmenter()
     student.dropout = nn.Dropout2d(0.9)
     student.decoder = nn.Sequential(Concatenate(), nn.BatchNorm2d(14))
-    teacher = new_teacher(student)
+    teacher = new_teacher(student, (32, 48))
     pixels = torch.randn(2, 3, 32, 48) * 5 + 3
     with torch.no_grad():
-        fused = teacher.fused(pixels)
+        fused = teacher.maps(pixels).fused
         assert torch.equal(teacher(pixels), teacher.classify(fused))
     torch.testing.assert_close(fused.mean((0, 2, 3)), torch.zeros(14), atol=1e-4, rtol=0)
     assert not any(parameter.requires_grad for parameter in teacher.parameters())
@@ -159,25 +159,30 @@ def test_pseudo_labels_weigh_each_picture_by_its_confident_share() -> None:
 # ---- the step --------------------------------------------------------------------------------------------
 
 
+def new_step(
+    student: StudentNetwork, method: Method, balance: Balance | None, teacher: Segmenter, seed: int = 0
+) -> Step:
+    return Step(
+        network=student,
+        segmenter=student.segmenter,
+        pair=pair(seed),
+        method=method,
+        backward=backward,
+        generator=torch.Generator().manual_seed(seed),
+        balance=balance,
+        teacher=teacher,
+    )
+
+
 def run_step(
     method: Method, balance: Balance | None, seed: int = 0
 ) -> tuple[dict[str, Tensor], StudentNetwork]:
     student = StudentNetwork(small_segmenter())
     teacher = copy.deepcopy(student.segmenter).eval().requires_grad_(False)
-    generator = torch.Generator().manual_seed(seed)
-    losses = source_step(
-        student, student.segmenter, pair(seed), method, balance, lambda loss: loss.backward()
-    )
-    losses |= target_step(
-        student,
-        student.segmenter,
-        teacher,
-        pair(seed),
-        method,
-        balance,
-        generator,
-        lambda loss: loss.backward(),
-    )
+    step = new_step(student, method, balance, teacher, seed)
+    losses: dict[str, Tensor] = {}
+    for term in terms_of(method):
+        losses |= term(step)
     return losses, student
 
 
@@ -224,17 +229,9 @@ def test_a_fully_confident_target_pixel_still_counts_as_target() -> None:
     teacher = copy.deepcopy(student.segmenter).eval().requires_grad_(False)
     with torch.no_grad():
         teacher.classify.weight.mul_(1e4)  # certain everywhere: all weights are 1
-    source_step(student, student.segmenter, pair(), Method(), balance, lambda _: None)
-    losses = target_step(
-        student,
-        student.segmenter,
-        teacher,
-        pair(),
-        Method(),
-        balance,
-        torch.Generator().manual_seed(0),
-        lambda _: None,
-    )
+    step = new_step(student, Method(), balance, teacher)
+    source_term(step)
+    losses = mixed_term(step)
     assert float(losses["confident"]) > 0.999
     assert balance.statistics.target.seen.any()
 

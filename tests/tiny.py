@@ -19,6 +19,7 @@ SETTINGS = (
     "model.decoder=segformer",
     "model.width=8",
     "method.min_pixels=4",
+    "method.rare_class_temperature=0.01",
     "method.statistics_warmup=4",
     "training.iterations=6",
     "training.batch=2",
