@@ -81,8 +81,9 @@ def _assemble(encoder: nn.Module, recipe: dict[str, Any]) -> Segmenter:
     decoder = DECODERS[recipe["decoder"]](channels, strides, width)
     if not recipe.get("multi_resolution", False):
         return Segmenter(encoder, decoder, *rest)
-    # The scale attention always has the light decoder on the same pyramid (HRDA, section 3.2).
-    attention = SegformerDecoder(channels, strides, width)
+    # The scale attention has the light decoder on the same pyramid (HRDA, section 3.2).
+    light = SegformerDecoder if recipe["decoder"] == "daformer" else DECODERS[recipe["decoder"]]
+    attention = light(channels, strides, width)
     return HrdaSegmenter(encoder, decoder, attention, *rest)
 
 
@@ -145,6 +146,7 @@ def _from_config(settings: dict[str, Any], dilated: bool) -> SegformerEncoder | 
     kind = fields.pop("model_type", None)
     try:
         config = AutoConfig.for_model(kind, **fields)
+        _check_dilated(config, dilated)
         if kind == "segformer":
             return SegformerEncoder(SegformerModel(config))
         return BackboneEncoder(AutoBackbone.from_config(_pyramid(config, fields)), dilated)
@@ -160,6 +162,7 @@ def _from_pretrained(name: str, dilated: bool) -> SegformerEncoder | BackboneEnc
 
     try:
         config = AutoConfig.from_pretrained(name)
+        _check_dilated(config, dilated)
         if config.model_type == "segformer":
             model, report = SegformerModel.from_pretrained(name, **_REPORT)
             _check_loaded(name, report)
@@ -195,6 +198,13 @@ def _check_loaded(name: str, report: dict[str, Any]) -> None:
         raise InputError(
             f"the weights of {name!r} do not fit its config.json: {'; '.join(wrong[:_LISTED])}{more}; give a "
             "file and a config.json that belong together."
+        )
+
+
+def _check_dilated(config: Any, dilated: bool) -> None:
+    if dilated and config.model_type != "resnet":
+        raise InputError(
+            f"model.dilated is for ResNet encoders, this one is {config.model_type!r}; leave it false."
         )
 
 

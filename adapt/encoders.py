@@ -3,7 +3,8 @@
 SegFormer's MiT and every backbone of `transformers`; a function of one's own may return another.
 """
 
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from operator import mul
 from typing import Any, Protocol
 
 import torch
@@ -29,8 +30,7 @@ class SegformerEncoder(nn.Module):
         self.model = model
         config: Any = model.config
         self.channels = tuple(config.hidden_sizes)
-        strides = torch.tensor(config.strides).cumprod(0)
-        self.strides = tuple(int(s) for s in strides)
+        self.strides = tuple(accumulate(config.strides, mul))
 
     def forward(self, pixels: Tensor) -> list[Tensor]:
         return list(self.model(pixels, output_hidden_states=True).hidden_states)
@@ -63,22 +63,17 @@ class BackboneEncoder(nn.Module):
 def dilate_resnet(model: Any) -> None:
     """Make a ResNet's last two stages dilated by 2 and 4 instead of strided (DeepLab, Chen et al. 2017).
 
-    Weights stay as they are; strides become 4, 8, 8, 8.
-
-    Raises:
-        InputError: another kind of backbone.
+    Weights stay as they are and see what they saw, at more places; strides become 4, 8, 8, 8.
     """
-    if model.config.model_type != "resnet":
-        raise InputError(
-            f"model.dilated is for ResNet encoders, this one is {model.config.model_type!r}; "
-            "leave model.dilated false."
-        )
     for stage, dilation in zip(model.encoder.stages[-2:], (2, 4), strict=True):
         for module in stage.modules():
-            if isinstance(module, nn.Conv2d):
-                module.stride = (1, 1)
-                if module.kernel_size == (3, 3):
-                    module.dilation = module.padding = (dilation, dilation)
+            if not isinstance(module, nn.Conv2d):
+                continue
+            if module.kernel_size == (3, 3):
+                # What was strided still reads the finer grid before it.
+                spread = dilation // 2 if module.stride == (2, 2) else dilation
+                module.dilation = module.padding = (spread, spread)
+            module.stride = (1, 1)
 
 
 def save_memory(encoder: nn.Module) -> None:

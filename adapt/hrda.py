@@ -66,7 +66,7 @@ class HrdaSegmenter(Segmenter):
         """A random part, the same for the whole batch."""
         step = 2 * self.output_stride
         size = [side // 2 for side in pixels.shape[2:]]
-        top, left = (int(torch.randint(half // step + 1, ())) * step for half in size)
+        top, left = (int(torch.randint(half // step + 1, (), device="cpu")) * step for half in size)
         part = pixels[:, :, top : top + size[0], left : left + size[1]]
         return Detail(self.detailed(part), (top, left, size[0], size[1]))
 

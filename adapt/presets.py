@@ -22,7 +22,7 @@ DEEPLAB_V2: Settings = {
     "encoder": {"pretrained": "microsoft/resnet-101"},
     "dilated": True,
     "decoder": "deeplabv2",
-    "width": 256,
+    "width": 64,
 }
 LOW: Settings = {"size": (512, 1024), "crop": (512, 512)}
 HIGH: Settings = {"size": (1024, 2048), "crop": (1024, 1024)}

@@ -1,6 +1,5 @@
 """The training loop: devices, precision, schedule, checkpoints, logging, evaluation."""
 
-import json
 import math
 import signal
 import sys
@@ -29,6 +28,7 @@ from adapt.encoders import save_memory
 from adapt.errors import InputError
 from adapt.evaluate import evaluate
 from adapt.feature_distance import FeatureDistance, thing_ids
+from adapt.journal import Journal, rewind, shown
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics, ShiftStatistics
 from adapt.pairs import Pair, TrainingPairs
@@ -41,7 +41,6 @@ from adapt.run import (
     read_tensors,
     write_card,
     write_tensors,
-    write_text,
 )
 from adapt.segmenter import Segmenter, StudentNetwork
 from adapt.selftrain import Balance, Step, terms_of
@@ -115,6 +114,10 @@ class Trainer:
         """Seconds that steps waited for data."""
         self.posthoc: ShiftStatistics | None = None
         self.evaluation: dict[str, Any] = {}
+        self.journal: Journal
+        """Open while `train` runs."""
+        self.last_step: Step | None = None
+        """The last one, where the journal wants to show it."""
         self._check_ranks()
 
     def resume(self) -> None:
@@ -125,7 +128,7 @@ class Trainer:
             self.accelerator.scaler.load_state_dict(checkpoint.scaler)
         self.iteration = checkpoint.iteration
         if self.accelerator.is_main_process:
-            _cut_log(self.folder / "metrics.jsonl", self.iteration)
+            rewind(self.folder, self.iteration)
 
     def train(self) -> bool:
         """Train to the last iteration; False when interrupted, in which case everything is saved.
@@ -134,10 +137,23 @@ class Trainer:
             Diverged: a loss is not finite. Nothing of that step is kept.
             OutOfMemory: the step does not fit. Nothing of it is kept.
         """
+        training, writes = self.config.training, self.accelerator.is_main_process
+        with Journal(
+            self.folder, self.classes, training.iterations, training.save_every, self.iteration, writes
+        ) as self.journal:
+            self._loop()
+            self.save()
+            if self.iteration < training.iterations:
+                return False
+            self._finish()
+        return True
+
+    def _loop(self) -> None:
+        """Step after step, to the last iteration or to an interruption."""
         training = self.config.training
         self.student.train()
         started, first = time.monotonic(), self.iteration
-        with _interruption() as interrupted, self._log() as log:
+        with _interruption() as interrupted:
             bar = tqdm(total=training.iterations, initial=first, desc="train", unit="it", disable=self._quiet)
             for pairs in self._batches():
                 losses = self._try_step(pairs)
@@ -145,8 +161,11 @@ class Trainer:
                 bar.update()
                 if self.iteration % training.log_every == 0 or self.iteration == training.iterations:
                     rate = (self.iteration - first) / (time.monotonic() - started)
-                    log(losses, rate)
+                    self._write_down(losses, rate)
                     bar.set_postfix({name: f"{value:.3g}" for name, value in losses.items()})
+                if self.last_step is not None:
+                    mixed, pseudo = shown(self.last_step)
+                    self.journal.show(self.iteration, mixed, pseudo, self.statistics)
                 if self.iteration == training.iterations:
                     break
                 if self.iteration % training.save_every == 0:
@@ -157,11 +176,6 @@ class Trainer:
                     break
             bar.close()
         self._say_cost(self.iteration - first, time.monotonic() - started)
-        self.save()
-        if self.iteration < training.iterations:
-            return False
-        self._finish()
-        return True
 
     def save(self, finished: bool = False) -> None:
         """Write a checkpoint and the loadable run, each file atomically (the first rank does)."""
@@ -233,6 +247,7 @@ class Trainer:
         # Averaged over ranks, so that all of them stop where one diverges.
         means = self.accelerator.reduce(torch.stack(list(totals.values())), "mean")
         values = dict(zip(totals, means.tolist(), strict=True))
+        self.last_step = step if self.journal.shows(self.iteration + 1) else None
         self._check_finite(values, pairs)
         if training.clip_gradient is not None:
             self.accelerator.clip_grad_norm_(self.network.parameters(), training.clip_gradient)
@@ -316,6 +331,7 @@ class Trainer:
         scores = evaluate(segmenter, self.domains.evaluation, len(self.classes), table, taus, device)
         self.student.train()
         self.evaluation = {str(tau): score.to_dict() for tau, score in scores.items()}
+        self.journal.evaluation(self.iteration, scores)
         best = scores[0.0]
         tqdm.write(
             f"iteration {self.iteration}: mIoU {best.mean_iou:.1%}, mAcc {best.mean_accuracy:.1%}, "
@@ -344,26 +360,11 @@ class Trainer:
             return flag
         return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device)) > 0)
 
-    @contextmanager
-    def _log(self) -> Iterator[Any]:
-        """Gives a function that appends to metrics.jsonl and TensorBoard (on the first rank)."""
-        from torch.utils.tensorboard import SummaryWriter
-
-        if not self.accelerator.is_main_process:
-            yield lambda losses, rate: None
-            return
-        board = SummaryWriter(str(self.folder / "tensorboard"), purge_step=self.iteration + 1)
-        with (self.folder / "metrics.jsonl").open("a") as lines:
-
-            def log(losses: dict[str, float], rate: float) -> None:
-                record = {"iteration": self.iteration, "iterations_per_second": round(rate, 4), **losses}
-                lines.write(json.dumps(record) + "\n")
-                lines.flush()
-                for name, value in losses.items():
-                    board.add_scalar(f"train/{name}", value, self.iteration)
-
-            yield log
-        board.close()
+    def _write_down(self, losses: dict[str, float], rate: float) -> None:
+        training = self.config.training
+        factor = learning_rate_factor(self.iteration - 1, training)
+        rates = {"encoder": training.encoder_lr * factor, "decoder": training.decoder_lr * factor}
+        self.journal.losses(self.iteration, losses, rate, rates, self.statistics)
 
 
 def _accelerator(config: Config) -> Accelerator:
@@ -405,10 +406,11 @@ def _advice(config: Config, iteration: int) -> str:
     """What to lower when memory runs out."""
     training, (height, width) = config.training, config.data.crop
     if training.batch > 1:
-        half = -(-training.batch // 2)
+        parts = next(parts for parts in range(2, training.batch + 1) if training.batch % parts == 0)
+        batch, accumulate = training.batch // parts, training.accumulate * parts
         lower = (
-            f"training.batch={half} with training.accumulate={2 * training.accumulate} takes about "
-            f"{half / training.batch:.0%} of it for the same gradient"
+            f"training.batch={batch} with training.accumulate={accumulate} takes about {1 / parts:.0%} of it "
+            "for the same pictures, also with --resume"
         )
     else:
         fewer = [max(32, side * 3 // 4 // 32 * 32) for side in (height, width)]
@@ -421,18 +423,6 @@ def _advice(config: Config, iteration: int) -> str:
         f"{height}x{width} in {training.precision}; the last checkpoint is whole. "
         f"{lower}{half_precision}{again}."
     )
-
-
-def _cut_log(path: Path, iteration: int) -> None:
-    """Drop lines that were logged after the checkpoint, and a last line that a kill cut off."""
-    kept = []
-    for line in path.read_text().splitlines() if path.exists() else []:
-        try:
-            if json.loads(line)["iteration"] <= iteration:
-                kept.append(line + "\n")
-        except ValueError:
-            break
-    write_text(path, "".join(kept))
 
 
 def _ignore_interrupts(_: int) -> None:

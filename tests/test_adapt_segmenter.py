@@ -71,6 +71,7 @@ def test_battery(config: dict[str, Any], decoder: str, tmp_path: Path) -> None:
     student = StudentNetwork(segmenter).train()
     output = student(torch.randn(2, 3, 64, 96))
     assert output.logits.shape == (2, 5, 16, 24)
+    assert output.coarsest.shape == (2, segmenter.encoder.channels[-1], 2, 3)  # type: ignore[index, union-attr]
     assert output.density.shape == (2, 16, 24)
     (output.logits.square().mean() + output.density.square().mean()).backward()
     assert [name for name, p in student.named_parameters() if p.grad is None] == []
@@ -82,6 +83,116 @@ def test_battery(config: dict[str, Any], decoder: str, tmp_path: Path) -> None:
     again = rebuild(built.recipe, tmp_path).eval()
     again.load_state_dict(segmenter.state_dict())
     assert torch.equal(again.logits(odd), segmenter.logits(odd))
+
+
+DINOV2: dict[str, Any] = {
+    "model_type": "dinov2",
+    "hidden_size": 16,
+    "num_hidden_layers": 8,
+    "num_attention_heads": 2,
+    "image_size": 56,
+}
+DINOV3: dict[str, Any] = {
+    "model_type": "dinov3_vit",
+    "hidden_size": 16,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 2,
+    "intermediate_size": 32,
+}
+
+
+@pytest.mark.parametrize(
+    ("settings", "output_stride", "stride"),
+    [
+        ({"encoder": {"config": RESNET}, "decoder": "deeplabv2", "dilated": True}, 8, 8),
+        ({"encoder": {"config": DINOV2}, "decoder": "plain-pyramid"}, 7, 14),
+        ({"encoder": {"config": DINOV3}, "decoder": "plain-pyramid"}, 4, 16),
+        ({"encoder": {"config": MIT}, "multi_resolution": True}, 4, 64),
+        (
+            {
+                "encoder": {"config": RESNET},
+                "decoder": "deeplabv2",
+                "dilated": True,
+                "multi_resolution": True,
+            },
+            8,
+            16,
+        ),
+        ({"encoder": {"config": DINOV3}, "decoder": "plain-pyramid", "multi_resolution": True}, 4, 32),
+    ],
+    ids=["deeplabv2", "dinov2", "dinov3", "hrda-mit", "hrda-deeplabv2", "hrda-dinov3"],
+)
+def test_networks_of_the_other_hosts(
+    settings: dict[str, Any], output_stride: int, stride: int, tmp_path: Path
+) -> None:
+    torch.manual_seed(0)
+    built = build(Model.model_validate(settings | {"width": 16}), 5)
+    segmenter = built.segmenter
+    assert (segmenter.output_stride, segmenter.stride) == (output_stride, stride)
+
+    student = StudentNetwork(segmenter).train()
+    output = student(torch.randn(2, 3, 4 * stride, 6 * stride))
+    grid = (4 * stride // output_stride, 6 * stride // output_stride)
+    assert output.logits.shape == (2, 5, *grid)
+    assert output.density.shape == (2, *grid)
+    detail = 0 if output.detail is None else output.detail.logits.square().mean()
+    (output.logits.square().mean() + output.density.square().mean() + detail).backward()
+    missing = [name for name, p in student.named_parameters() if p.grad is None and "mask_token" not in name]
+    assert missing == []
+
+    segmenter.eval()
+    odd = torch.randint(0, 256, (1, 65, 97, 3), dtype=torch.uint8)
+    padded = [-(-side // stride) * stride // output_stride for side in (65, 97)]
+    assert segmenter.logits(odd).shape == (1, 5, *padded)
+    again = rebuild(built.recipe, tmp_path).eval()
+    again.load_state_dict(segmenter.state_dict())
+    assert torch.equal(again.logits(odd), segmenter.logits(odd))
+
+
+def test_a_dilated_resnet_keeps_its_weights_and_sees_the_same() -> None:
+    """What dilation by stride computes at every second place is what the strided network computed."""
+    torch.manual_seed(0)
+    plain = build(Model(encoder=Encoder(config=RESNET), decoder="segformer", width=16), 3).segmenter.eval()
+    dilated = build(
+        Model(encoder=Encoder(config=RESNET), decoder="deeplabv2", width=16, dilated=True), 3
+    ).segmenter.eval()
+    dilated.encoder.load_state_dict(plain.encoder.state_dict())
+    pixels = torch.randn(1, 3, 256, 256)
+    coarse, fine = plain.encoder(pixels)[-1], dilated.encoder(pixels)[-1]
+    assert (coarse.shape[-1], fine.shape[-1]) == (8, 32)
+    torch.testing.assert_close(fine[:, :, ::4, ::4], coarse)
+
+
+@pytest.mark.parametrize(
+    ("settings", "expected"),
+    [
+        ({"encoder": {"config": MIT}, "dilated": True}, "for ResNet encoders"),
+        ({"encoder": {"config": DINOV3}, "decoder": "daformer"}, "model.decoder=plain-pyramid"),
+        ({"encoder": {"config": RESNET}, "decoder": "plain-pyramid"}, "equal strides"),
+    ],
+)
+def test_decoders_that_do_not_suit(settings: dict[str, Any], expected: str) -> None:
+    with pytest.raises(InputError, match=expected):
+        build(Model.model_validate(settings | {"width": 16}), 2)
+
+
+@pytest.mark.parametrize("lost", ["missing", "another shape"])
+def test_pretrained_tensors_that_do_not_fit_are_listed(lost: str, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+    from transformers import AutoConfig, SegformerModel
+
+    fields = {key: value for key, value in MIT.items() if key != "model_type"}
+    SegformerModel(AutoConfig.for_model("segformer", **fields)).save_pretrained(tmp_path / "mit")
+    file = tmp_path / "mit" / "model.safetensors"
+    tensors = load_file(file)
+    key = next(key for key in sorted(tensors) if key.endswith("proj.weight"))
+    if lost == "missing":
+        del tensors[key]
+    else:
+        tensors[key] = torch.zeros(3, 3)
+    save_file(tensors, file, {"format": "pt"})
+    with pytest.raises(InputError, match=f"do not fit its config.json: .*{key.split('.')[-3]}.*proj.weight"):
+        build(Model(encoder=Encoder(pretrained=str(tmp_path / "mit")), width=16), 2)
 
 
 def test_padding_is_zero_after_normalisation() -> None:
