@@ -16,19 +16,20 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from adapt.album import moments, picture_of, write_moment
+from adapt.album import moments, picture_of, unmixed, write_moment
 from adapt.augment import Mixed
 from adapt.evaluate import Scores
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics
 from adapt.run import write_text
+from adapt.selftrain import Step
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
 SUMMARY = ("mean_iou", "mean_accuracy", "std_iou", "sum_abs_bias", "pixel_accuracy")
 
 
 class Journal:
-    """Open while a run is trained; close it in the end."""
+    """Open while a run is trained: a context."""
 
     def __init__(
         self, folder: Path, classes: ClassList, iterations: int, every: int, done: int, writes: bool
@@ -85,15 +86,11 @@ class Journal:
             self._board.add_scalar(name, value, iteration)
 
     def shows(self, iteration: int) -> bool:
-        """Whether `show` is to be called after this iteration."""
+        """Whether `show` is to be called after the iteration of this number, counted from 1."""
         return self.writes and (iteration in self._moments or iteration % self._every == 0)
 
     def show(
-        self,
-        iteration: int,
-        mixed: Mixed,
-        confidence: Tensor | None,
-        statistics: LogitStatistics | None,
+        self, iteration: int, mixed: Mixed, confidence: Tensor | None, statistics: LogitStatistics | None
     ) -> None:
         """Keep what the network was shown: for TensorBoard, and at the album's moments for the report.
 
@@ -122,14 +119,23 @@ class Journal:
                 if not np.isnan(share):
                     self._board.add_scalar(f"iou_{title}/{name}", share, iteration)
 
-    def close(self) -> None:
-        """Finish TensorBoard's file."""
+    def __enter__(self) -> "Journal":
+        return self
+
+    def __exit__(self, *_: object) -> None:
         if self._board is not None:
             self._board.close()
 
     def _append(self, name: str, record: dict[str, Any]) -> None:
         with (self._folder / name).open("a") as lines:
             lines.write(json.dumps(record) + "\n")
+
+
+def shown(step: Step) -> tuple[Mixed, Tensor | None]:
+    """What a step showed the network, and the teacher's confidence in its labels, [N, H, W], if any."""
+    if step.mixed is None:
+        return unmixed(step.pair), None
+    return step.mixed, step.pseudo.confidence
 
 
 def album_of(folder: Path) -> Path:

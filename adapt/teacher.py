@@ -19,6 +19,8 @@ class PseudoLabels(NamedTuple):
     """[N, H, W] int64, IGNORE on padding"""
     weights: Tensor
     """[N, H, W] q, the share of the picture's pixels above the confidence threshold."""
+    confidence: Tensor
+    """[N, H, W] softmax probability of the label"""
 
 
 def new_teacher(student: Segmenter, crop: tuple[int, int]) -> Segmenter:
@@ -70,4 +72,5 @@ def pseudo_label(teacher: Segmenter, pixels: Tensor, padding: Tensor, confidence
     probability, labels = full.softmax(1).max(1)
     inside = ~padding
     share = ((probability > confidence) & inside).sum((1, 2), keepdim=True) / inside.sum((1, 2), keepdim=True)
-    return PseudoLabels(torch.where(inside, labels, IGNORE), share.expand_as(probability).contiguous())
+    weights = share.expand_as(probability).contiguous()
+    return PseudoLabels(torch.where(inside, labels, IGNORE), weights, probability)

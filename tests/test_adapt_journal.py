@@ -117,23 +117,21 @@ def journal(folder: Path, done: int = 0, writes: bool = True) -> Journal:
 def test_the_journal_draws_no_random_number(tmp_path: Path, statistics: LogitStatistics) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
-    written = journal(tmp_path)
-    written.losses(1, {"source": 1.0}, 2.0, {"encoder": 1e-4}, statistics)
-    written.show(1, mixed(), None, statistics)
-    written.close()
+    with journal(tmp_path) as written:
+        written.losses(1, {"source": 1.0}, 2.0, {"encoder": 1e-4}, statistics)
+        written.show(1, mixed(), None, statistics)
     assert torch.equal(torch.get_rng_state(), before)
 
 
 def test_everything_is_written_where_it_is_looked_for(tmp_path: Path, statistics: LogitStatistics) -> None:
-    written = journal(tmp_path)
-    written.losses(10, {"source": 1.5, "confident": 0.25}, 2.0, {"encoder": 1e-4}, statistics)
-    assert 8 in moments(48) and not {9, 10} & set(moments(48))
-    assert written.shows(8) and not written.shows(9) and written.shows(10)
-    for iteration in (8, 10):
-        written.show(iteration, mixed(), None, statistics)
     scores = Scores.from_confusion(np.array([[3, 1, 0], [0, 2, 2], [0, 0, 0]]))
-    written.evaluation(8, {0.0: scores, 0.2: scores})
-    written.close()
+    with journal(tmp_path) as written:
+        written.losses(10, {"source": 1.5, "confident": 0.25}, 2.0, {"encoder": 1e-4}, statistics)
+        assert 8 in moments(48) and not {9, 10} & set(moments(48))
+        assert written.shows(8) and not written.shows(9) and written.shows(10)
+        for iteration in (8, 10):
+            written.show(iteration, mixed(), None, statistics)
+        written.evaluation(8, {0.0: scores, 0.2: scores})
     assert read_lines(tmp_path / "metrics.jsonl") == [
         {"iteration": 10, "iterations_per_second": 2.0, "source": 1.5, "confident": 0.25}
     ]
@@ -152,11 +150,11 @@ def test_everything_is_written_where_it_is_looked_for(tmp_path: Path, statistics
 
 
 def test_other_ranks_write_nothing(tmp_path: Path) -> None:
-    silent = journal(tmp_path, writes=False)
-    silent.losses(1, {"source": 1.0}, 2.0, {}, None)
-    silent.evaluation(1, {})
-    silent.close()
-    assert not silent.shows(8) and list(tmp_path.iterdir()) == []
+    with journal(tmp_path, writes=False) as silent:
+        silent.losses(1, {"source": 1.0}, 2.0, {}, None)
+        silent.evaluation(1, {})
+        assert not silent.shows(48)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_going_back_drops_what_came_later_and_what_was_cut_off(tmp_path: Path) -> None:

@@ -36,6 +36,12 @@ def trace(run: Path) -> list[dict[str, float]]:
     return [{key: value for key, value in line.items() if key != "iterations_per_second"} for line in lines]
 
 
+def written(run: Path) -> dict[str, bytes]:
+    """The evaluations and the album, file by file."""
+    files = [run / "evaluations.jsonl", *(run / "report" / "album").iterdir()]
+    return {path.name: path.read_bytes() for path in files if path.exists()}
+
+
 @pytest.fixture(scope="module")
 def finished(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run, evaluated on the labelled target."""
@@ -45,16 +51,57 @@ def finished(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return run
 
 
-@pytest.mark.parametrize("host", ["source", "dacs"])
+OWN = """
+from torch import nn
+
+class Own(nn.Module):
+    channels = (8, 8)
+    strides = (4, 8)
+
+    def __init__(self):
+        super().__init__()
+        self.fine = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm2d(8), nn.ReLU())
+        self.coarse = nn.Sequential(nn.Conv2d(8, 8, 2, stride=2), nn.ReLU())
+
+    def forward(self, pixels):
+        fine = self.fine(pixels)
+        return [fine, self.coarse(fine)]
+
+build = Own
+"""
+
+
+@pytest.fixture(scope="module")
+def own(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Setting of an encoder that counts as pretrained, so that there is something to stay near."""
+    file = tmp_path_factory.mktemp("own") / "own.py"
+    file.write_text(OWN)
+    return f"model.encoder={{factory: '{file}:build'}}"
+
+
+HOSTS: dict[str, tuple[str, ...]] = {
+    "source": ("method.host=source",),
+    "dacs": ("method.host=dacs",),
+    "daformer": ("method.host=daformer", "method.thing_classes=[box]"),
+    "mic": ("method.host=mic", "method.thing_classes=[box]", "method.mask_patch=8"),
+    "hrda": ("method.host=daformer", "method.feature_distance=0", "model.multi_resolution=true"),
+}
+
+
+@pytest.mark.parametrize("host", HOSTS)
 @pytest.mark.parametrize("balance", ["off", "posthoc", "online"])
-def test_every_host_with_every_balance(domains: Path, tmp_path: Path, host: str, balance: str) -> None:
+def test_every_host_with_every_balance(
+    domains: Path, own: str, tmp_path: Path, host: str, balance: str
+) -> None:
     run = tmp_path / "run"
-    result = train(domains, run, f"method.host={host}", f"method.balance={balance}")
+    result = train(domains, run, own, *HOSTS[host], f"method.balance={balance}")
     assert result.exit_code == 0, result.output
     losses = set(trace(run)[-1]) - {"iteration"}
-    expected = {"source"} | ({"mixed", "confident"} if host == "dacs" else set())
+    expected = {"source"} | ({"mixed", "confident"} if host != "source" else set())
+    expected |= {"feature_distance"} if host in ("daformer", "mic") else set()
+    expected |= {"masked"} if host == "mic" else set()
     if balance == "online":
-        expected |= {"source_density"} | ({"mixed_density"} if host == "dacs" else set())
+        expected |= {"source_density"} | ({"mixed_density"} if host != "source" else set())
     assert losses == expected
     opened = load_run(run)
     if balance == "off":
@@ -62,7 +109,7 @@ def test_every_host_with_every_balance(domains: Path, tmp_path: Path, host: str,
             opened.shift_statistics()
     else:
         assert opened.shift_statistics().num_classes == 3
-    assert bool(part(opened.tensors, "teacher")) == (host == "dacs")
+    assert bool(part(opened.tensors, "teacher")) == (host != "source")
 
 
 def test_training_learns_the_source(domains: Path, tmp_path: Path) -> None:
@@ -91,6 +138,11 @@ def test_the_run_folder_says_what_it_is(finished: Path) -> None:
         "0000006.safetensors",
     }
     assert len(load_run(finished).frames) == 4
+    names = {
+        "evaluations.jsonl",
+        *(f"{i:07d}.{kind}" for i in range(1, 7) for kind in ("jpg", "safetensors")),
+    }
+    assert set(written(finished)) == names
     assert any((finished / "tensorboard").iterdir())
     assert not [
         path for path in finished.rglob("*") if path.suffix in (".pt", ".pth", ".pkl", ".bin", ".tmp")
@@ -140,7 +192,21 @@ def test_kill_and_resume_repeat_the_uninterrupted_run(
     result = adapt("train", "--resume", str(run))
     assert result.exit_code == 0, result.output
     assert trace(run) == trace(finished)
+    assert written(run) == written(finished)
     first, second = load_run(finished).tensors, load_run(run).tensors
+    assert all(torch.equal(first[key], second[key]) for key in first)
+
+
+def test_kill_and_resume_of_everything_at_once(domains: Path, own: str, tmp_path: Path) -> None:
+    """Masks, feature distance, two scales and accumulated gradients go on as if nothing had happened."""
+    more = (own, *HOSTS["mic"], "model.multi_resolution=true", "training.batch=1", "training.accumulate=2")
+    whole, run = tmp_path / "whole", tmp_path / "run"
+    assert train(domains, whole, *more).exit_code == 0
+    code = STOP.format(at=3, signal="SIGKILL", arguments=tiny.train_arguments(domains, run, *more))
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -signal.SIGKILL
+    assert adapt("train", "--resume", str(run)).exit_code == 0
+    assert trace(run) == trace(whole)
+    first, second = load_run(whole).tensors, load_run(run).tensors
     assert all(torch.equal(first[key], second[key]) for key in first)
 
 
