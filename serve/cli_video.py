@@ -82,20 +82,22 @@ def video(
     from serve.batch import REPORT, local_work, plan, run_batch, write_report
     from serve.batch_inputs import find_videos
     from serve.segmenter import Segmenter
+    from serve.video_model import callers
     from serve.video_settings import Settings
     from serve.video_source import Selection
 
     settings = Settings(selection=Selection(start, end, every, max_size), **options)
     single = out.suffix != "" and not out.is_dir() and settings.output != "frames"
+    opening = {"provider": provider, "threads": threads, "tile": tile, "callers": callers(threads)}
     if single and cluster:
         raise InputError(f"{out} is one file, but --ray fills a folder; give a folder as the output.")
     if single:
         source = _only_input(inputs, out, settings, force)
-        segmenter = Segmenter(model, provider=provider, threads=threads, tile=tile)
+        segmenter = Segmenter(model, **opening)
         _one(segmenter, source, out, settings)
         return
     sources = find_videos(inputs, sys.stdin)
-    segmenter = Segmenter(model, provider=provider, threads=threads, tile=tile)
+    segmenter = Segmenter(model, **opening)
     jobs = plan(segmenter, sources, out, settings, tile=tile, force=force)
     if cluster:
         outcomes = _on_cluster(jobs, segmenter, settings, cluster, threads, tile)

@@ -28,6 +28,7 @@ from serve.batch import Job, Outcome, local_work
 from serve.errors import InputError
 from serve.segmenter import Pixels, Segmentation, Segmenter
 from serve.video import VideoReport, segment_video
+from serve.video_model import callers
 from serve.video_settings import Settings
 from serve.video_source import Selection, find_stream, open_container
 
@@ -60,7 +61,13 @@ def _open(opening: Opening) -> Segmenter:
     """A worker process keeps its model from one step to the next."""
     if not opening.path.is_file() or batch_sidecar.fingerprint(opening.path) != opening.fingerprint:
         raise InputError(f"{opening.path} is missing or another file on a worker; put it on shared storage.")
-    return Segmenter(opening.path, provider=opening.provider, threads=opening.threads, tile=opening.tile)
+    return Segmenter(
+        opening.path,
+        provider=opening.provider,
+        threads=opening.threads,
+        tile=opening.tile,
+        callers=callers(opening.threads),
+    )
 
 
 def segments(source: Path, selection: Selection, length: Fraction = SEGMENT) -> list[Selection]:
@@ -91,6 +98,7 @@ class Recorded(Segmenter):
 
     def __init__(self, segmenter: Segmenter, parts: Sequence[Path]) -> None:
         vars(self).update(vars(segmenter))  # the same card and outputs
+        self._callers = 1  # as they come in order
         self._labels = _read_labels(parts)
 
     def __call__(self, frames: Pixels, tau: float | None = None, *, extras: Any = False) -> Segmentation:

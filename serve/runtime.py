@@ -1,5 +1,6 @@
 """Opens a deployable graph in ONNX Runtime and says what it really runs on."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -68,13 +69,17 @@ class Runtime:
         return list(binding.copy_outputs_to_cpu())
 
 
-def open_runtime(path: str | Path, provider: Provider = "auto", threads: int | None = None) -> Runtime:
+def open_runtime(
+    path: str | Path, provider: Provider = "auto", threads: int | None = None, callers: int = 1
+) -> Runtime:
     """Open the graph file at `path`, or the TensorRT engine if its name ends in .engine.
 
     Args:
         provider: what to run a graph on. `auto` takes the best one that works; a named one is used or
             refused, never replaced silently.
-        threads: CPU threads inside one run; None leaves the choice to ONNX Runtime (one per core).
+        threads: CPU threads that run the graph; None is one per core.
+        callers: how many threads are going to call it at the same time. They do a part of the work
+            themselves, and count among `threads`.
 
     Raises:
         InputError: no such file, not an ONNX graph, truncated, without our metadata, with metadata of a newer
@@ -88,7 +93,7 @@ def open_runtime(path: str | Path, provider: Provider = "auto", threads: int | N
     if not path.is_file():
         raise InputError(f"{path} is not a file; give a model made by `blda export onnx`.")
     ort = _onnxruntime()
-    session = _open_session(ort, path, provider, threads)
+    session = _open_session(ort, path, provider, threads, callers)
     info = from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
     inputs = _tensors(session.get_inputs() + session.get_overridable_initializers())
     outputs = _tensors(session.get_outputs())
@@ -110,7 +115,12 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _open_session(ort: Any, path: Path, provider: Provider, threads: int | None) -> Any:
+def cores() -> int:
+    """CPU cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _open_session(ort: Any, path: Path, provider: Provider, threads: int | None, callers: int) -> Any:
     available = ort.get_available_providers()
     wanted = _AUTO if provider == "auto" else (provider,)
     chosen = [_EXECUTION_PROVIDERS[name] for name in wanted if _EXECUTION_PROVIDERS[name] in available]
@@ -121,9 +131,11 @@ def _open_session(ort: Any, path: Path, provider: Provider, threads: int | None)
         )
     options = ort.SessionOptions()
     options.log_severity_level = _QUIET
-    # Threads that wait for work by spinning take the cores from the decoding and encoding of a video.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    if threads is not None:
+    if callers > 1:
+        # Threads that wait for work by spinning would take the cores from the other callers.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        options.intra_op_num_threads = max((threads or cores()) - callers + 1, 1)
+    elif threads is not None:
         options.intra_op_num_threads = threads
     if _EXECUTION_PROVIDERS["cpu"] not in chosen:
         chosen.append(_EXECUTION_PROVIDERS["cpu"])  # for the few operators that others leave out

@@ -49,9 +49,9 @@ class Segmenter:
     not changed, and results share no memory with them.
 
     Thread-safety: a Segmenter never changes after construction and ONNX Runtime runs are re-entrant, so one
-    Segmenter may be called from any number of threads at once. Concurrent calls share its CPU threads; on one
-    machine a single caller is as fast as several. It can be neither pickled nor used after a fork: open one
-    in each process.
+    Segmenter may be called from any number of threads at once. Say so with `callers`: a few frames side by
+    side, with a core each, are done sooner than one after the other on all cores. It can be neither pickled
+    nor used after a fork: open one in each process.
     """
 
     def __init__(
@@ -61,28 +61,36 @@ class Segmenter:
         provider: Provider = "auto",
         threads: int | None = None,
         tile: int | Literal["auto"] | None = None,
+        callers: int = 1,
     ) -> None:
         """Open `model`.
 
         Args:
             provider: what to run on, see `serve.runtime.open_runtime`.
-            threads: CPU threads inside one run; None is one per core.
+            threads: CPU threads that run the graph; None is one per core.
             tile: segment frames that are larger than this many pixels along a side in overlapping tiles, at
                 full resolution and with bounded memory (see serve/tiling.py). "auto" takes the size of a
                 fixed-size graph. None segments every frame in one piece, resized if the graph's size is
                 fixed.
+            callers: how many threads are going to call it at the same time; `threads` are shared among them.
 
         Raises:
             InputError: see `open_runtime`; a tile below `card.minimum_size`, one that the graph can't take,
                 or "auto" for a graph that takes any size.
         """
-        self.runtime = open_runtime(model, provider, threads)
+        self.runtime = open_runtime(model, provider, threads, callers)
+        self._callers = callers
         self._tile = self._check_tile(tile)
         self._inputs = {tensor.name: tensor for tensor in self.runtime.inputs}
         outputs = {tensor.name for tensor in self.runtime.outputs}
         self._extras: list[str] = [name for name in ("scores", "uncorrected_labels") if name in outputs]
         batch = self._inputs["image"].shape[0]
         self._fixed_batch = batch if isinstance(batch, int) else None
+
+    @property
+    def callers(self) -> int:
+        """How many calls at the same time are faster than one after the other."""
+        return self._callers if self.provider == "cpu" else 1
 
     @property
     def card(self) -> Card:

@@ -1,7 +1,14 @@
-"""The inference stage of the video pipeline: frames to labels, in batches if that is faster."""
+"""The inference stage of the video pipeline: frames to labels, several at once.
+
+On a CPU, frames are run side by side, a thread each, which keeps all cores busy while others are decoded and
+encoded: at 1280x720 on two cores it took a fifth off the time of one frame after the other, and batches never
+paid. On a GPU, frames go in batches, if that is faster.
+"""
 
 import time
+from collections import deque
 from collections.abc import Generator
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from fractions import Fraction
 from typing import Any
@@ -10,15 +17,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.errors import InputError
-from serve.segmenter import Segmenter
+from serve.runtime import cores
+from serve.segmenter import Segmentation, Segmenter
 from serve.video_draw import Labelled
 from serve.video_reader import Frame
 from serve.video_settings import Settings
 from serve.video_smooth import Smoother
 
+_SIDE_BY_SIDE = 4  # frames, at most: each needs the memory of a run of its own
+_WAITING = 2  # frames per caller that wait for one, so that none waits for a slower one before it
 _LARGEST = 16
 _RUNS = 3  # per size, the first of which may pay for setting up
 _WORTH = 0.95  # time per frame that a larger batch has to get below, over the size before
+
+
+def callers(threads: int | None) -> int:
+    """How many frames of a video to run at the same time on so many CPU threads (None: one per core)."""
+    return min(threads or cores(), _SIDE_BY_SIDE)
 
 
 class BatchSize:
@@ -77,47 +92,83 @@ class Model:
         self._extras = [name for name, (_, wanted) in _needs(settings).items() if wanted]
         self._time_base = time_base
         self.smoother = Smoother(settings.smooth, segmenter.labels_of_scores) if settings.smooth else None
-        self.batch = BatchSize(1 if live else _LARGEST)
+        self.batch = BatchSize(1 if live or segmenter.callers > 1 else _LARGEST)
         self.seconds = 0.0
+        """Time inside the model; of frames side by side, their share of it."""
 
     def label(self, items: Generator[Any]) -> Generator[Any]:
         """Frames become Labelled; everything else passes, at once."""
         with closing(items):
-            waiting: list[Frame] = []
+            yield from self._in_turn(items) if self._segmenter.callers == 1 else self._side_by_side(items)
+
+    def _side_by_side(self, items: Generator[Any]) -> Generator[Any]:
+        """Frames leave in the order in which they came, whichever is done first."""
+        lanes = self._segmenter.callers
+        pool = ThreadPoolExecutor(lanes)
+        waiting: deque[tuple[Frame, Future[tuple[Segmentation, float]]]] = deque()
+
+        def first() -> Labelled:
+            frame, future = waiting.popleft()
+            result, seconds = future.result()
+            self.seconds += seconds / lanes
+            return self._labelled(frame, result, 0)
+
+        try:
             for item in items:
                 if not isinstance(item, Frame):
                     yield item
                     continue
-                waiting.append(item)
-                if len(waiting) >= self.batch.size:
-                    yield from self._labelled(waiting)
-                    waiting = []
-            if waiting:
-                yield from self._labelled(waiting)
+                waiting.append((item, pool.submit(self._run, item.pixels[None])))
+                if len(waiting) > lanes * (1 + _WAITING):
+                    yield first()
+            while waiting:
+                yield first()
+        finally:
+            pool.shutdown(cancel_futures=True)
 
-    def _labelled(self, frames: list[Frame]) -> Generator[Labelled]:
-        images: NDArray[np.uint8] = np.stack([frame.pixels for frame in frames])
-        begin = time.perf_counter()
+    def _in_turn(self, items: Generator[Any]) -> Generator[Any]:
+        """One run after the other, of as many frames as is fastest."""
+        waiting: list[Frame] = []
+        for item in items:
+            if not isinstance(item, Frame):
+                yield item
+                continue
+            waiting.append(item)
+            if len(waiting) >= self.batch.size:
+                yield from self._batch(waiting)
+                waiting = []
+        if waiting:
+            yield from self._batch(waiting)
+
+    def _batch(self, frames: list[Frame]) -> Generator[Labelled]:
         try:
-            result = self._segmenter(images, self._tau, extras=self._extras)
+            result, seconds = self._run(np.stack([frame.pixels for frame in frames]))
         except InputError:
             if len(frames) == 1 or self.batch.settled:
                 raise
             self.batch.refuse()  # too large for the memory
             for frame in frames:
-                yield from self._labelled([frame])
+                yield from self._batch([frame])
             return
-        seconds = time.perf_counter() - begin
         self.seconds += seconds
         if len(frames) == self.batch.size:  # the last ones may be fewer
             self.batch.measured(seconds)
         for position, frame in enumerate(frames):
-            labels = result.labels[position]
-            if self.smoother and result.scores is not None:
-                when = frame.pts * self._time_base
-                labels = self.smoother.smooth(labels, result.scores[position], when)
-            uncorrected = result.uncorrected_labels
-            yield Labelled(frame, labels, None if uncorrected is None else uncorrected[position])
+            yield self._labelled(frame, result, position)
+
+    def _run(self, images_NHWC: NDArray[np.uint8]) -> tuple[Segmentation, float]:
+        """Also the seconds that it took."""
+        begin = time.perf_counter()
+        result = self._segmenter(images_NHWC, self._tau, extras=self._extras)
+        return result, time.perf_counter() - begin
+
+    def _labelled(self, frame: Frame, result: Segmentation, position: int) -> Labelled:
+        """A frame with its part of a result; to be called in the order of the frames."""
+        labels = result.labels[position]
+        if self.smoother and result.scores is not None:
+            labels = self.smoother.smooth(labels, result.scores[position], frame.pts * self._time_base)
+        uncorrected = result.uncorrected_labels
+        return Labelled(frame, labels, None if uncorrected is None else uncorrected[position])
 
 
 def check_outputs_of(segmenter: Segmenter, settings: Settings) -> None:

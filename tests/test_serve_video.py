@@ -22,9 +22,10 @@ from serve.video_reader import Frame, VideoReader
 VARIABLE = (0, 1, 2, 7, 8, 30, 31, 33, 50, 51)  # in units of 1/90 s
 
 
-@pytest.fixture(scope="module")
-def segmenter(tmp_path_factory: pytest.TempPathFactory) -> Segmenter:
-    return Segmenter(write_graph(tmp_path_factory.mktemp("graph") / "model.onnx"), threads=1)
+@pytest.fixture(scope="module", params=[1, 2], ids=["in turn", "side by side"])
+def segmenter(tmp_path_factory: pytest.TempPathFactory, request: pytest.FixtureRequest) -> Segmenter:
+    graph = write_graph(tmp_path_factory.mktemp("graph") / "model.onnx")
+    return Segmenter(graph, threads=request.param, callers=request.param)
 
 
 def _frames(path: Path) -> list[tuple[Fraction, np.ndarray]]:

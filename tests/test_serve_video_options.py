@@ -7,7 +7,7 @@ import threading
 import time
 from contextlib import suppress
 from fractions import Fraction
-from itertools import pairwise
+from itertools import count, pairwise
 from pathlib import Path
 
 import av
@@ -20,7 +20,7 @@ from serve import Segmenter
 from serve.background import background
 from serve.errors import InputError
 from serve.video import segment_video, shares_file
-from serve.video_model import BatchSize
+from serve.video_model import BatchSize, callers
 from serve.video_reader import Frame, VideoReader
 from serve.video_smooth import Flicker, Smoother
 from serve.video_source import Selection
@@ -363,6 +363,35 @@ def test_a_batch_too_large_for_the_memory_is_taken_back(tmp_path: Path, monkeypa
     monkeypatch.setattr(Segmenter, "__call__", call)
     report = segment_video(segmenter, write_clip(tmp_path / "in.mp4", times=range(30)), tmp_path / "out.mp4")
     assert report.frames == 30 and report.batch == 2 and calls.count(4) == 1
+
+
+def test_frames_side_by_side_leave_in_their_order(tmp_path: Path, segmenter: Segmenter, monkeypatch) -> None:
+    source, pictures = noise_clip(tmp_path / "in.mkv")
+    two = Segmenter(segmenter.runtime.path, threads=2, callers=2)
+    original = Segmenter.__call__
+    numbers = count()
+    overtaken = threading.Event()
+
+    def call(self, *args, **kwargs):
+        number = next(numbers)
+        assert number or overtaken.wait(30), "the second frame waits for the first one"
+        result = original(self, *args, **kwargs)
+        if number == 1:
+            overtaken.set()
+        return result
+
+    expected = segmenter(pictures).labels
+    monkeypatch.setattr(Segmenter, "__call__", call)
+    report = segment_video(two, source, tmp_path / "out.mkv", output="labels")
+    assert report.frames == len(pictures) and report.batch == 1
+    with av.open(str(tmp_path / "out.mkv")) as container:
+        made = [frame.to_ndarray(format="gray") for frame in container.decode(video=0)]
+    np.testing.assert_array_equal(made, expected)
+
+
+def test_a_video_takes_as_many_threads_as_were_asked_for() -> None:
+    assert [callers(threads) for threads in (1, 2, 4, 64)] == [1, 2, 4, 4]
+    assert 1 <= callers(None) <= 4
 
 
 def test_a_file_that_changes_while_it_is_read(tmp_path: Path, segmenter: Segmenter, monkeypatch) -> None:
