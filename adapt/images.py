@@ -37,24 +37,37 @@ def read_labels(path: Path) -> np.ndarray:
     Grey samples and palette indices are ids, at any bit depth; alpha is dropped.
     Raises InputError if the file is truncated, not a PNG, or has colours of 16 bits.
     """
-    data = _read_complete(path)
-    if not data.startswith(_PNG_SIGNATURE):
-        raise InputError(
-            f"{path} is not a PNG file; labels must be PNG, since lossy formats change their values."
-        )
-    bits, color_type = data[24], data[25]
-    if color_type == _PALETTE:
-        data = _palette_indices_as_grey(data)
-    decoded = _decode(path, data, cv2.IMREAD_UNCHANGED)
-    if color_type in (_GREY, _PALETTE, _GREY_ALPHA):
-        grey = decoded if decoded.ndim == 2 else decoded[..., 0]
-        # decoders stretch 1, 2 and 4 bits to the full 8
-        return np.ascontiguousarray(grey if bits >= 8 else grey // (255 // (2**bits - 1)))
+    decoded = _read_png(path)
+    if decoded.ndim == 2:
+        return decoded
     if decoded.dtype != np.uint8:
         raise InputError(
-            f"{path} has colours of 16 bits; labels are ids of 8 or 16 bits, or colours of 8 bits."
+            f"{path} has colours of 16 bits; labels are ids of 8 or 16 bits, or colours of 8 bits "
+            "(SYNTHIA's are read where they lie in its own layout, RGB/ and GT/LABELS/)."
         )
     return _to_rgb(decoded)
+
+
+def read_first_channel(path: Path) -> np.ndarray:
+    """uint8 or uint16 [H, W]: the first channel of a PNG, in which SYNTHIA keeps its class ids.
+
+    The others, if there are any, tell the instances apart. OpenCV reverses the order of three channels.
+    Raises InputError if the file is truncated or not a PNG.
+    """
+    decoded = _read_png(path)
+    return decoded if decoded.ndim == 2 else np.ascontiguousarray(decoded[..., 2])
+
+
+def read_palette(path: Path) -> tuple[tuple[int, int, int], ...] | None:
+    """The RGB colours of a palette PNG, by index; None for any other PNG.
+
+    Raises InputError if the file is truncated or not a PNG.
+    """
+    data = _read_complete_png(path)
+    if data[25] != _PALETTE:
+        return None
+    colors = next(content for kind, content in _png_chunks(data) if kind == b"PLTE")
+    return tuple((r, g, b) for r, g, b in zip(colors[::3], colors[1::3], colors[2::3], strict=True))
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
@@ -83,6 +96,29 @@ def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     if labels.shape == size:
         return labels
     return np.asarray(cv2.resize(labels, (width, height), interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def _read_png(path: Path) -> np.ndarray:
+    """[H, W] of grey samples or palette indices, or BGR or BGRA [H, W, 3 or 4]; uint8 or uint16."""
+    data = _read_complete_png(path)
+    bits, color_type = data[24], data[25]
+    if color_type == _PALETTE:
+        data = _palette_indices_as_grey(data)
+    decoded = _decode(path, data, cv2.IMREAD_UNCHANGED)
+    if color_type not in (_GREY, _PALETTE, _GREY_ALPHA):
+        return decoded
+    grey = decoded if decoded.ndim == 2 else decoded[..., 0]
+    # decoders stretch 1, 2 and 4 bits to the full 8
+    return np.ascontiguousarray(grey if bits >= 8 else grey // (255 // (2**bits - 1)))
+
+
+def _read_complete_png(path: Path) -> bytes:
+    data = _read_complete(path)
+    if not data.startswith(_PNG_SIGNATURE):
+        raise InputError(
+            f"{path} is not a PNG file; labels must be PNG, since lossy formats change their values."
+        )
+    return data
 
 
 def _read_complete(path: Path) -> bytes:

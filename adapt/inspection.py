@@ -9,6 +9,7 @@ from adapt.bias import bias_without_labels, bias_without_labels_corrected
 from adapt.correction import ShiftTable, shift_table
 from adapt.datasets import LabelledFolder, open_target
 from adapt.device import best_device
+from adapt.domains import open_labelled, open_source
 from adapt.errors import InputError
 from adapt.evaluate import Scores, evaluate, predict
 from adapt.images import read_image
@@ -16,7 +17,6 @@ from adapt.posthoc import gather_statistics
 from adapt.report import Example, draw_bias, draw_distributions, draw_examples
 from adapt.run import Run, load_run, part, prefixed, write_tensors
 from adapt.segmenter import Segmenter
-from adapt.start import open_labelled
 from adapt.window import Window
 
 DEFAULT_TAUS = (0.0, 0.2, 1.0)
@@ -115,7 +115,7 @@ def gather(run_path: Path, target: tuple[Path, ...], source_free: bool) -> list[
             raise InputError(
                 f"the source {data.source} of {run_path} is not here; bring it back, or use --source-free."
             )
-        source = LabelledFolder(data.source, run.classes, data.size)
+        source = open_source(data, run.classes)
     images = open_target(paths, run_path / "frames", data.frames, data.size)
     device = best_device()
     segmenter = run.segmenter().to(device)

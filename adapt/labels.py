@@ -1,19 +1,17 @@
-"""Class lists: which value in a label file is which class, what it is called and how it is painted.
-
-Everything inside this project counts in *train ids*: 0..C-1 in the order of the class list, and IGNORE for
-pixels that do not count. Label files hold whatever their makers chose (ids with gaps, or colours); ClassList
-translates.
+"""Class lists: which classes there are, what label files call them and how they are painted.
 
 A class file is YAML:
 
-    ignore: 11                 # one value or a list; may be left out
+    ignore: 11                 # one value or a list (ids, or [R, G, B] colours); may be left out
     classes:
       - {id: 0, name: sky, color: [128, 128, 128]}
       - {id: 1, name: building, color: [128, 0, 0]}
+
+The lists of well-known data sets are at the end.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,37 +20,11 @@ import numpy as np
 import yaml
 
 from adapt.errors import InputError
+from adapt.label_codes import IGNORE as IGNORE
+from adapt.label_codes import LARGEST_ID, LabelCode
+from adapt.label_codes import Color as Color
 
-IGNORE = 255  # train id of pixels that do not count
-LARGEST_ID = 65535  # label files have at most 16 bits
 MOST_CLASSES = 255  # train ids are uint8 and 255 is IGNORE
-_UNKNOWN = -1
-_SHOWN = 5  # how many items an error message lists before it says how many more there are
-
-Color = tuple[int, int, int]
-
-
-class UnknownLabels(InputError):  # noqa: N818 (it names what was found)
-    """A label array holds values that the class list does not know.
-
-    counts: {value: pixels}, most frequent first; a value is an id, or an (R, G, B) triple in coloured labels.
-    where: the file, or whatever else held them.
-    """
-
-    def __init__(self, counts: Mapping[int | Color, int], where: str = "The label array") -> None:
-        self.counts = dict(counts)
-        self.where = where
-        super().__init__(
-            f"{where} holds values that are not in the class list: {describe_counts(self.counts)}; "
-            "add them to the class file (as classes or under ignore)."
-        )
-
-
-def describe_counts(counts: Mapping[int | Color, int]) -> str:
-    """The first few unknown values with their pixel counts, as a person would list them."""
-    shown = [f"{value} ({pixels} px)" for value, pixels in list(counts.items())[:_SHOWN]]
-    more = len(counts) - _SHOWN
-    return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
 @dataclass(frozen=True)
@@ -62,15 +34,15 @@ class ClassList:
     names: what they are called, all different.
     ids: their values in single-channel label files, 0..65535, all different.
     palette: their RGB colours (0..255), all different: values in coloured label files, and overlay paint.
-    ignore: values in single-channel label files that do not count. In coloured label files black does not
-        count, unless a class is black.
+    ignore: values in label files that do not count: ids, or colours. Black does not count in coloured label
+        files, unless a class is black.
     Raises InputError where this does not hold, and outside 2 <= C <= 255.
     """
 
     names: tuple[str, ...]
     ids: tuple[int, ...]
     palette: tuple[Color, ...]
-    ignore: tuple[int, ...] = ()
+    ignore: tuple[int | Color, ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.ids) == len(self.palette):
@@ -86,65 +58,49 @@ class ClassList:
             _check_class(name, value, color)
         for what, items in (("name", self.names), ("id", self.ids), ("color", self.palette)):
             _check_different(what, items, self.names)
-        for value in self.ignore:
-            if not _is_int(value, LARGEST_ID):
-                raise InputError(
-                    f"An ignored value is {value!r}, but must be a whole number from 0 to {LARGEST_ID}."
-                )
-            if value in self.ids:
-                name = self.names[self.ids.index(value)]
-                raise InputError(
-                    f"Value {value} is both ignored and the id of class '{name}'; keep one of the two."
-                )
+        for ignored in self.ignore:
+            self._check_ignored(ignored)
+
+    def _check_ignored(self, value: object) -> None:
+        classes: tuple[object, ...]
+        if _is_int(value, LARGEST_ID):
+            what, classes = "id", self.ids
+        elif _is_color(value):
+            what, classes = "color", self.palette
+        else:
+            raise InputError(
+                f"An ignored value is {value!r}, but must be a whole number from 0 to {LARGEST_ID}, "
+                "or a color [R, G, B]."
+            )
+        if value in classes:
+            name = self.names[classes.index(value)]
+            raise InputError(
+                f"Value {_shown(value)} is both ignored and the {what} of class '{name}'; "
+                "keep one of the two."
+            )
 
     def __len__(self) -> int:
         return len(self.names)
 
     @cached_property
-    def _train_id_of_id(self) -> np.ndarray:
-        table = np.full(LARGEST_ID + 1, _UNKNOWN, np.int16)
-        table[list(self.ignore)] = IGNORE
-        table[list(self.ids)] = np.arange(len(self))
-        return table
-
-    @cached_property
-    def _train_id_of_color(self) -> tuple[np.ndarray, np.ndarray]:
-        """Packed colours in rising order, and their train ids."""
-        known = {_pack(color): train_id for train_id, color in enumerate(self.palette)}
-        known.setdefault(_pack((0, 0, 0)), IGNORE)
-        packed = sorted(known)
-        return np.array(packed, np.int32), np.array([known[key] for key in packed], np.int16)
+    def code(self) -> LabelCode:
+        """What the values in label files mean, in train ids."""
+        order = range(len(self))
+        ids = dict.fromkeys((v for v in self.ignore if isinstance(v, int)), IGNORE)
+        colors = dict.fromkeys([(0, 0, 0), *(v for v in self.ignore if isinstance(v, tuple))], IGNORE)
+        return LabelCode(
+            ids | dict(zip(self.ids, order, strict=True)),
+            colors | dict(zip(self.palette, order, strict=True)),
+        )
 
     def encode(self, labels: np.ndarray) -> np.ndarray:
-        """Label-file values to train ids.
-
-        labels: [H, W] whole numbers (ids), or uint8 [H, W, 3] RGB colours.
-        Returns uint8 [H, W]: 0..C-1 or IGNORE.
-        Raises UnknownLabels if a value is neither a class nor ignored.
-        """
-        if labels.ndim == 2 and np.issubdtype(labels.dtype, np.integer):
-            known = (labels >= 0) & (labels <= LARGEST_ID)
-            train_ids = np.where(known, self._train_id_of_id[np.where(known, labels, 0)], _UNKNOWN)
-            values = labels
-        elif labels.ndim == 3 and labels.shape[2] == 3 and labels.dtype == np.uint8:
-            values = (labels.astype(np.int32) * (1 << 16, 1 << 8, 1)).sum(axis=2, dtype=np.int32)
-            colors, train_id_of = self._train_id_of_color
-            nearest = np.searchsorted(colors, values).clip(max=len(colors) - 1)
-            train_ids = np.where(colors[nearest] == values, train_id_of[nearest], _UNKNOWN)
-        else:
-            raise InputError(
-                f"Labels must be whole numbers [H, W] or 8-bit colours [H, W, 3], "
-                f"but are {labels.dtype} {list(labels.shape)}."
-            )
-        unknown = train_ids == _UNKNOWN
-        if unknown.any():
-            raise UnknownLabels(_count(values[unknown], is_color=labels.ndim == 3))
-        return train_ids.astype(np.uint8)
+        """Label-file values to train ids; see LabelCode.encode."""
+        return self.code.encode(labels)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, ready for JSON or YAML, in the layout of a class file."""
         return {
-            "ignore": list(self.ignore),
+            "ignore": [list(value) if isinstance(value, tuple) else value for value in self.ignore],
             "classes": [
                 {"id": value, "name": name, "color": list(color)}
                 for name, value, color in zip(self.names, self.ids, self.palette, strict=True)
@@ -169,10 +125,8 @@ class ClassList:
         return cls(
             names=tuple(entry["name"] for entry in entries),
             ids=tuple(entry["id"] for entry in entries),
-            palette=tuple(
-                tuple(c) if isinstance(c, list) else c for c in (entry["color"] for entry in entries)
-            ),
-            ignore=tuple(ignore),
+            palette=tuple(_as_color(entry["color"]) for entry in entries),
+            ignore=tuple(map(_as_color, ignore)),
         )
 
 
@@ -209,26 +163,6 @@ def save_classes(classes: ClassList, path: str | Path) -> None:
     temporary.replace(path)
 
 
-def same_classes(a: ClassList, b: ClassList, what_a: str, what_b: str) -> None:
-    """Raise InputError, listing the first differences, unless both lists mean the same by every train id.
-
-    Names in order are what counts: values in label files and colours may differ between data sets.
-    """
-    if a.names == b.names:
-        return
-    differences = [f"{what_a} has {len(a)} classes and {what_b} has {len(b)}"] if len(a) != len(b) else []
-    differences += [
-        f"class {train_id} is '{in_a}' in {what_a} and '{in_b}' in {what_b}"
-        for train_id, (in_a, in_b) in enumerate(zip(a.names, b.names, strict=False))
-        if in_a != in_b
-    ]
-    more = len(differences) - _SHOWN
-    listed = "; ".join(differences[:_SHOWN]) + (f"; and {more} more" if more > 0 else "")
-    raise InputError(
-        f"The class lists differ: {listed}. Use class files with the same names in the same order."
-    )
-
-
 def _is_int(value: object, largest: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= largest
 
@@ -240,10 +174,10 @@ def _check_class(name: object, value: object, color: object) -> None:
         raise InputError(
             f"Class '{name}' has id {value!r}, but ids are whole numbers from 0 to {LARGEST_ID}."
         )
-    if not isinstance(color, tuple) or len(color) != 3 or not all(_is_int(part, 255) for part in color):
-        shown = list(color) if isinstance(color, tuple) else color
+    if not _is_color(color):
         raise InputError(
-            f"Class '{name}' has color {shown!r}, but a color is [R, G, B] with whole numbers from 0 to 255."
+            f"Class '{name}' has color {_shown(color)!r}, but a color is [R, G, B] with whole numbers "
+            "from 0 to 255."
         )
 
 
@@ -251,29 +185,28 @@ def _check_different(what: str, items: tuple[Any, ...], names: tuple[str, ...]) 
     first: dict[Any, int] = {}
     for train_id, item in enumerate(items):
         if item in first:
-            shown = list(item) if isinstance(item, tuple) else item
             one, other = first[item], train_id
             raise InputError(
                 f"Classes {one + 1} ('{names[one]}') and {other + 1} ('{names[other]}') "
-                f"have the same {what} {shown!r}; every class needs its own."
+                f"have the same {what} {_shown(item)!r}; every class needs its own."
             )
         first[item] = train_id
 
 
-def _pack(color: Color) -> int:
-    return color[0] << 16 | color[1] << 8 | color[2]
+def _is_color(value: object) -> bool:
+    return isinstance(value, tuple) and len(value) == 3 and all(_is_int(part, 255) for part in value)
 
 
-def _count(values: np.ndarray, is_color: bool) -> dict[int | Color, int]:
-    found, pixels = np.unique(values, return_counts=True)
-    order = np.argsort(-pixels, kind="stable")
-    counts: dict[int | Color, int] = {}
-    for value, number in zip(found[order].tolist(), pixels[order].tolist(), strict=True):
-        counts[(value >> 16, value >> 8 & 255, value & 255) if is_color else value] = number
-    return counts
+def _as_color(value: Any) -> Any:
+    """YAML's list as a tuple; whatever else people wrote stays, to be complained about."""
+    return tuple(value) if isinstance(value, list) else value
 
 
-def _classes(ignore: tuple[int, ...], rows: tuple[tuple[int, str, Color], ...]) -> ClassList:
+def _shown(value: object) -> object:
+    return list(value) if isinstance(value, tuple) else value
+
+
+def _classes(ignore: tuple[int | Color, ...], rows: tuple[tuple[int, str, Color], ...]) -> ClassList:
     ids, names, palette = zip(*rows, strict=True)
     return ClassList(names, ids, palette, ignore)
 
@@ -296,9 +229,14 @@ CAMVID11 = _classes(
     ),
 )
 
-# Files *_gtFine_labelIds.png; the ids in between are Cityscapes' void classes.
+# Files *_gtFine_labelIds.png of Cityscapes, and GTA5's labels. Ignored are the void classes and GTA5's
+# license plates (34), by id or by colour; colours cannot tell plates from cars, nor pole groups from poles.
 CITYSCAPES19 = _classes(
-    ignore=(0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30),
+    ignore=(
+        *(0, 1, 2, 3, 4, 5, 6, 9, 10, 14, 15, 16, 18, 29, 30, 34),
+        *((20, 20, 20), (111, 74, 0), (81, 0, 81), (250, 170, 160), (230, 150, 140), (180, 165, 180)),
+        *((150, 100, 100), (150, 120, 90), (0, 0, 90), (0, 0, 110)),
+    ),
     rows=(
         (7, "road", (128, 64, 128)),
         (8, "sidewalk", (244, 35, 232)),
@@ -320,4 +258,38 @@ CITYSCAPES19 = _classes(
         (32, "motorcycle", (0, 0, 230)),
         (33, "bicycle", (119, 11, 32)),
     ),
+)
+
+# Files *labelTrainIds.png: ACDC, Dark Zurich, BDD100K and what tools make of Cityscapes.
+CITYSCAPES19_TRAIN_IDS = replace(
+    CITYSCAPES19,
+    ids=tuple(range(19)),
+    ignore=(IGNORE, *(value for value in CITYSCAPES19.ignore if isinstance(value, tuple))),
+)
+
+# SYNTHIA-RAND-CITYSCAPES: the 16 classes that it shares with Cityscapes, in Cityscapes' order. Ignored are
+# void, parking slots, road works, terrain, trucks, trains and lane markings.
+_SYNTHIA_IDS = {
+    "road": 3,
+    "sidewalk": 4,
+    "building": 2,
+    "wall": 21,
+    "fence": 5,
+    "pole": 7,
+    "traffic light": 15,
+    "traffic sign": 9,
+    "vegetation": 6,
+    "sky": 1,
+    "person": 10,
+    "rider": 17,
+    "car": 8,
+    "bus": 19,
+    "motorcycle": 12,
+    "bicycle": 11,
+}
+SYNTHIA16 = ClassList(
+    names=tuple(_SYNTHIA_IDS),
+    ids=tuple(_SYNTHIA_IDS.values()),
+    palette=tuple(CITYSCAPES19.palette[CITYSCAPES19.names.index(name)] for name in _SYNTHIA_IDS),
+    ignore=(0, 13, 14, 16, 18, 20, 22),
 )

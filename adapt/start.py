@@ -1,6 +1,7 @@
 """Start a run, or open one again: check the data, build the network, write the folder's first state."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,9 +12,10 @@ from adapt.build import Built, build
 from adapt.config import Config
 from adapt.datasets import LabelledFolder, UnlabelledImages, check_images, check_labels, open_target
 from adapt.device import best_device
+from adapt.domains import find_classes, open_labelled, open_source
 from adapt.errors import InputError
 from adapt.images import write_png
-from adapt.labels import ClassList, load_classes, same_classes
+from adapt.labels import ClassList
 from adapt.pairs import TrainingPairs
 from adapt.run import (
     Run,
@@ -56,11 +58,14 @@ def _create(config: Config, out: Path, force: bool) -> None:
     if not config.data.target and (config.method.host != "source" or config.method.balance != "off"):
         raise InputError("no target was given; name a folder of images, or videos, with --target.")
     classes = find_classes(config.data.source, config.data.classes)
-    source = LabelledFolder(config.data.source, classes, config.data.size)
+    source = open_source(config.data, classes)
     config = _absolute(config)
     evaluation = _evaluation(config, classes)
+    _say("source", source)
     class_pixels = check_labels(source).class_pixels
+    _warn_of_absent(classes, class_pixels)
     if evaluation is not None:
+        _say("evaluation", evaluation)
         check_labels(evaluation)
     torch.manual_seed(config.training.seed)
     built = build(config.model, len(classes))
@@ -97,42 +102,10 @@ def resumed_trainer(path: Path) -> Trainer:
     return trainer
 
 
-def find_classes(folder: Path, given: Path | None) -> ClassList:
-    """The class file that is given, or classes.yaml in the folder or beside it.
-
-    Raises:
-        InputError: there is none.
-    """
-    if given is not None:
-        return load_classes(given)
-    for place in (folder, folder.parent):
-        if (place / "classes.yaml").is_file():
-            return load_classes(place / "classes.yaml")
-    raise InputError(
-        f"{folder} has no class file: put classes.yaml into it or beside it, or name one with --classes."
-    )
-
-
-def open_labelled(folder: Path, run_classes: ClassList, size: tuple[int, int] | None) -> LabelledFolder:
-    """A labelled folder for evaluation, its own class file (if any) checked against the run's.
-
-    Raises:
-        InputError: the class lists differ, or the folder cannot be read.
-    """
-    classes = run_classes
-    for place in (folder, folder.parent):
-        if (place / "classes.yaml").is_file():
-            classes = load_classes(place / "classes.yaml")
-            same_classes(run_classes, classes, "the run", str(place / "classes.yaml"))
-            break
-    return LabelledFolder(folder, classes, size)
-
-
 def _trainer(run: Run, built: Built) -> Trainer:
     """A trainer over an existing run folder."""
     config = run.config
-    assert config.data.source is not None
-    source = LabelledFolder(config.data.source, run.classes, config.data.size)
+    source = open_source(config.data, run.classes)
     class_pixels = np.load(run.path / "class_pixels.npy", allow_pickle=False)
     if len(class_pixels) != len(source):
         raise InputError(
@@ -174,6 +147,30 @@ def _evaluation(config: Config, classes: ClassList) -> LabelledFolder | None:
     return open_labelled(config.data.evaluate, classes, config.data.size)
 
 
+def _say(domain: str, folder: LabelledFolder) -> None:
+    """What was found, since layouts and class lists are found by themselves."""
+    classes = f"{len(folder.classes)} classes"
+    ignored = f"; ignored, since the source lacks them: {', '.join(folder.code.dropped)}"
+    print(
+        f"{domain}: {len(folder)} images in the layout of {folder.layout}, {classes}"
+        f"{ignored if folder.code.dropped else ''}",
+        file=sys.stderr,
+    )
+
+
+def _warn_of_absent(classes: ClassList, class_pixels: np.ndarray) -> None:
+    """Name the classes that the source never shows, and what follows."""
+    pixels = class_pixels.sum(0)
+    absent = [name for name, number in zip(classes.names, pixels, strict=True) if number == 0]
+    if absent:
+        print(
+            f"warning: no label of the source is {', '.join(absent)}; rare-class sampling never draws such a "
+            "class, the network does not learn it, its mixtures are never fitted and its logits stay "
+            "uncorrected. If that is not meant, check the ids in the class file.",
+            file=sys.stderr,
+        )
+
+
 def _keep_frames(folder: Path, target: UnlabelledImages | None, source: LabelledFolder) -> None:
     """Put a few pictures, evenly spread over the target, into report/frames."""
     place = folder / "report" / "frames"
@@ -191,6 +188,7 @@ def _absolute(config: Config) -> Config:
         "source": data.source and data.source.absolute(),
         "target": tuple(path.absolute() for path in data.target),
         "classes": data.classes and data.classes.absolute(),
+        "label_map": data.label_map and data.label_map.absolute(),
         "evaluate": data.evaluate and data.evaluate.absolute(),
     }
     return config.model_copy(update={"data": data.model_copy(update=paths)})

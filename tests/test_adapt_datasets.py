@@ -15,7 +15,8 @@ from adapt import frames as frames_module
 from adapt.datasets import LabelledFolder, UnlabelledFolder, check_images, check_labels, open_target
 from adapt.errors import InputError
 from adapt.images import _PNG_SIGNATURE, _png_chunks, read_image, read_labels, write_jpeg, write_png
-from adapt.labels import IGNORE, ClassList, UnknownLabels
+from adapt.label_codes import UnknownLabels
+from adapt.labels import IGNORE, ClassList
 
 CLASSES = ClassList(("road", "sky", "car"), (0, 1, 2), ((128, 64, 128), (70, 130, 180), (0, 0, 142)), (255,))
 
@@ -255,14 +256,16 @@ def test_missing_folders_are_refused(missing, tmp_path):
     refused(error, root, missing or "no folder")
 
 
-@pytest.mark.parametrize("emptied", ["images", "labels"])
-def test_empty_folders_are_refused(emptied, tmp_path):
+@pytest.mark.parametrize(
+    ("emptied", "complaint"), [("images", "images holds no images"), ("labels", "no label files")]
+)
+def test_empty_folders_are_refused(emptied, complaint, tmp_path):
     make_folder(tmp_path)
     shutil.rmtree(tmp_path / emptied)
     (tmp_path / emptied).mkdir()
     with pytest.raises(InputError) as error:
         LabelledFolder(tmp_path, CLASSES)
-    refused(error, tmp_path / emptied, "holds no images")
+    refused(error, tmp_path, complaint)
 
 
 @pytest.mark.parametrize(("lonely", "removed"), [("images", "labels"), ("labels", "images")])
@@ -312,7 +315,15 @@ def test_the_check_says_which_files_hold_which_unknown_values(tmp_path):
     data = LabelledFolder(tmp_path, CLASSES)
     with pytest.raises(InputError) as error:
         check_labels(data)
-    refused(error, "5 of 6", "p1.png holds 41 (2 px)", "p3.png holds 43 (4 px)", "and 2 more", "class file")
+    refused(
+        error,
+        "5 of 6",
+        "p1.png holds 41 (2 px)",
+        "p3.png holds 43 (4 px)",
+        "and 2 more",
+        "class list",
+        "label map",
+    )
     assert "p4.png" not in error.value.message
     with pytest.raises(UnknownLabels) as unknown:
         data[2]
@@ -500,7 +511,7 @@ def test_targets_that_are_not_there_or_not_videos_are_refused(tmp_path):
         ([clip, tmp_path / "none.mp4"], "no folder or video"),
         ([empty], "holds no images"),
         ([tmp_path], "give its videos themselves"),
-        ([clip, empty], "a folder too many"),
+        ([clip, empty], "holds no images"),
         ([], "no frames"),
     ):
         with pytest.raises(InputError) as error:
