@@ -48,10 +48,15 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 
 @main.command()
 @click.option("-o", "--output", type=FOLDER, help="Run folder to write.")
-@click.option("--source", type=FOLDER, help="Labelled folder: images/ and labels/.")
-@click.option("--target", type=FOLDER, multiple=True, help="Folder of unlabelled images, or videos (repeat).")
-@click.option("--classes", type=FOLDER, help="Class file; by default classes.yaml in or beside the source.")
-@click.option("--evaluate", type=FOLDER, help="Labelled target folder, for evaluation only.")
+@click.option("--source", type=FOLDER, help="Labelled data set, or a part of it.")
+@click.option(
+    "--target", type=FOLDER, multiple=True, help="Data set or folder of images, or videos (repeat)."
+)
+@click.option("--classes", type=FOLDER, help="Class file; by default the one that comes with the source.")
+@click.option(
+    "--label-map", type=FOLDER, help="YAML file `id: class`, if the source's labels have other ids."
+)
+@click.option("--evaluate", type=FOLDER, help="Labelled data set of the target domain, for evaluation only.")
 @click.option("--preset", help="Named starting point of the settings.")
 @click.option("--config", type=FOLDER, help="YAML file of settings.")
 @click.option(
@@ -60,7 +65,12 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 @click.option("--resume", type=FOLDER, metavar="RUN", help="Continue an interrupted run.")
 @click.option("--force", is_flag=True, help="Replace the run folder if it exists.")
 def train(resume: Path | None, output: Path | None, force: bool, **options: Any) -> None:
-    """Train on the labelled source and the unlabelled target, with balanced learning."""
+    """Train on the labelled source and the unlabelled target, with balanced learning.
+
+    Data sets are given by their root folder: GTA5, SYNTHIA, Cityscapes, ACDC, Dark Zurich, BDD100K and CamVid
+    as they are downloaded, or images/ and labels/ with classes.yaml. Source and target take the train split,
+    evaluation takes val; a folder inside (cityscapes/leftImg8bit/val, acdc/rgb_anon/night) takes that part.
+    """
     if resume is not None and (output or force or any(options.values())):
         raise InputError("--resume continues a run with the settings in its folder; give no other option.")
     if resume is None and output is None:
@@ -184,6 +194,7 @@ def _config(
     source: Path | None,
     target: tuple[Path, ...],
     classes: Path | None,
+    label_map: Path | None,
     evaluate: Path | None,
     preset: str | None,
     config: Path | None,
@@ -192,6 +203,12 @@ def _config(
     """Settings from the options of `train`."""
     from adapt.config import load_config
 
-    named = {"source": source, "target": target or None, "classes": classes, "evaluate": evaluate}
+    named = {
+        "source": source,
+        "target": target or None,
+        "classes": classes,
+        "label_map": label_map,
+        "evaluate": evaluate,
+    }
     data = {key: value for key, value in named.items() if value is not None}
     return load_config(preset, config, assignments, {"data": data})
