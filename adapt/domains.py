@@ -44,7 +44,7 @@ def open_source(data: Data, classes: ClassList) -> LabelledFolder:
     assert data.source is not None
     map_file = data.label_map or _label_map(data.source)
     code = None if map_file is None else load_label_map(map_file, classes)
-    return LabelledFolder(data.source, classes, data.size, code=code)
+    return LabelledFolder(data.source, classes, data.source_size or data.size, code=code)
 
 
 def open_labelled(
