@@ -29,6 +29,7 @@ $(VENV)/setup.stamp: pyproject.toml constraints.txt
 
 $(VENV)/dev.stamp: $(VENV)/setup.stamp
 	$(PIP) -e '.[adapt,export,serve,demo,cpu,dev]'
+	$(PIP) --no-deps cityscapesScripts pyquaternion  # its metadata asks for a `typing` from before Python 3.5
 	$(PIP) --no-deps --force-reinstall -e .  # Ray's wheel brings a command `serve` too; ours is the one to stay
 	@touch $@
 
