@@ -57,7 +57,7 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
     "--label-map", type=FOLDER, help="YAML file `id: class`, if the source's labels have other ids."
 )
 @click.option("--evaluate", type=FOLDER, help="Labelled data set of the target domain, for evaluation only.")
-@click.option("--preset", help="Named starting point of the settings.")
+@click.option("--preset", help="Named starting point of the settings; `adapt presets` lists them.")
 @click.option("--config", type=FOLDER, help="YAML file of settings.")
 @click.option(
     "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="One setting (repeat)."
@@ -71,18 +71,22 @@ def train(resume: Path | None, output: Path | None, force: bool, **options: Any)
     as they are downloaded, or images/ and labels/ with classes.yaml. Source and target take the train split,
     evaluation takes val; a folder inside (cityscapes/leftImg8bit/val, acdc/rgb_anon/night) takes that part.
     """
-    if resume is not None and (output or force or any(options.values())):
-        raise InputError("--resume continues a run with the settings in its folder; give no other option.")
+    assignments = options["assignments"]
+    others = [value for key, value in options.items() if key != "assignments"]
+    if resume is not None and (output or force or any(others)):
+        raise InputError(
+            "--resume continues a run with the settings in its folder; only --set may go with it."
+        )
     if resume is None and output is None:
         raise InputError("name the run folder to write with -o, or continue one with --resume.")
 
     from adapt.start import new_trainer, resumed_trainer
 
     if resume is not None:
-        trainer = resumed_trainer(resume)
+        trainer = resumed_trainer(resume, assignments)
     else:
         assert output is not None
-        trainer = new_trainer(_config(**options), output, force)
+        trainer = new_trainer(_config(**options), output, force, options["preset"])
     folder = trainer.folder
     if not trainer.train():
         click.echo(f"stopped at iteration {trainer.iteration}; continue with: adapt train --resume {folder}")
@@ -90,6 +94,25 @@ def train(resume: Path | None, output: Path | None, force: bool, **options: Any)
     click.echo(f"wrote {folder}")
     correction = "--without-correction" if trainer.posthoc is None else "--with-correction"
     click.echo(f"next: blda export onnx {folder} {correction} -o model.onnx")
+
+
+@main.command()
+@click.argument("name", required=False)
+def presets(name: str | None) -> None:
+    """List the named starting points of `adapt train`, or print the settings of one.
+
+    To change more of a preset than a few --set: adapt presets NAME > settings.yaml, edit it, and train with
+    --config settings.yaml.
+    """
+    from adapt.config import load_config
+    from adapt.presets import PRESETS
+
+    if name is not None:
+        click.echo(load_config(name).to_yaml(), nl=False)
+        return
+    width = max(map(len, PRESETS))
+    for key, preset in PRESETS.items():
+        click.echo(f"{key:<{width}}  {preset.about}")
 
 
 @main.command("eval")

@@ -9,15 +9,19 @@ import torch
 from accelerate import PartialState
 
 from adapt.build import Built, build
-from adapt.config import Config
+from adapt.changes import check_resumable
+from adapt.config import Config, with_assignments
 from adapt.datasets import LabelledFolder, UnlabelledImages, check_images, check_labels, open_target
 from adapt.device import best_device
 from adapt.domains import find_classes, open_labelled, open_source
 from adapt.errors import InputError
+from adapt.feature_distance import thing_ids
 from adapt.images import write_png
 from adapt.labels import ClassList
 from adapt.pairs import TrainingPairs
+from adapt.presets import PRESETS
 from adapt.run import (
+    PRETRAINED,
     Run,
     claim,
     creating,
@@ -29,14 +33,21 @@ from adapt.run import (
     write_tensors,
     write_text,
 )
+from adapt.segmenter import Segmenter
 from adapt.trainer import Domains, Trainer
 
 FRAMES = 4
 """Target pictures kept in the run for checks and reports."""
 
 
-def new_trainer(config: Config, out: Path, force: bool) -> Trainer:
+def new_trainer(config: Config, out: Path, force: bool, preset: str | None = None) -> Trainer:
     """Check everything, then create the run folder, which appears complete (untrained) or not at all.
+
+    Args:
+        config: settings.
+        out: the run folder.
+        force: replace a run that is there.
+        preset: name of the preset that the settings began with.
 
     Raises:
         InputError: anything wrong with the settings, the data or the place of the run.
@@ -44,13 +55,13 @@ def new_trainer(config: Config, out: Path, force: bool) -> Trainer:
     # Of several ranks the first one checks and creates; a refusal there ends them all.
     ranks = PartialState(cpu=best_device().type == "cpu")
     if ranks.is_main_process:
-        _create(config, out, force)
+        _create(config, out, force, preset)
     ranks.wait_for_everyone()
     # A new run is one resumed from iteration 0: there is only one way into training.
     return resumed_trainer(out)
 
 
-def _create(config: Config, out: Path, force: bool) -> None:
+def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     """Write a run folder with untrained weights."""
     claim(out, force)
     if config.data.source is None:
@@ -58,6 +69,7 @@ def _create(config: Config, out: Path, force: bool) -> None:
     if not config.data.target and (config.method.host != "source" or config.method.balance != "off"):
         raise InputError("no target was given; name a folder of images, or videos, with --target.")
     classes = find_classes(config.data.source, config.data.classes)
+    _check_preset(preset, len(classes))
     source = open_source(config.data, classes)
     config = _absolute(config)
     evaluation = _evaluation(config, classes)
@@ -69,6 +81,7 @@ def _create(config: Config, out: Path, force: bool) -> None:
         check_labels(evaluation)
     torch.manual_seed(config.training.seed)
     built = build(config.model, len(classes))
+    _check_fit(config, built.segmenter, classes)
     with creating(out) as folder:
         target = _target(config, folder)
         if target is not None:
@@ -80,20 +93,64 @@ def _create(config: Config, out: Path, force: bool) -> None:
             shutil.copyfile(built.factory, folder / "encoder.py")
         _keep_frames(folder, target, source)
         write_tensors(folder / "model.safetensors", prefixed("student", built.segmenter.state_dict()))
+        if config.method.feature_distance > 0:
+            write_tensors(folder / PRETRAINED, built.segmenter.encoder.state_dict())
         write_card(folder, new_card(built, classes, config.training.seed))
 
 
-def resumed_trainer(path: Path) -> Trainer:
+def _check_preset(preset: str | None, classes: int) -> None:
+    """Refuse a preset that was made for another number of classes."""
+    wanted = PRESETS[preset].classes if preset is not None else None
+    if wanted not in (None, classes):
+        raise InputError(
+            f"the preset {preset} reproduces a setting with {wanted} classes, and the data has {classes}; "
+            f"adapt it first (`adapt presets {preset} > settings.yaml`, look at data and method, train with "
+            "--config settings.yaml), or take --preset mit-b0."
+        )
+
+
+def _check_fit(config: Config, segmenter: Segmenter, classes: ClassList) -> None:
+    """Refuse settings that the network or the classes do not suit."""
+    crop, stride = config.data.crop, segmenter.stride
+    if any(side % stride for side in crop):
+        fitting = [max(stride, round(side / stride) * stride) for side in crop]
+        raise InputError(
+            f"data.crop is {crop[0]}x{crop[1]}, but this network takes multiples of {stride}; set "
+            f"data.crop={fitting}."
+        )
+    if config.method.feature_distance > 0:
+        thing_ids(classes.names, config.method.thing_classes)
+        if config.model.encoder.config is not None:
+            raise InputError(
+                f"method.host={config.method.host} keeps the encoder near its pretrained state, but "
+                "model.encoder.config starts it at random; name weights with model.encoder.pretrained, or "
+                "set method.feature_distance=0."
+            )
+
+
+def resumed_trainer(path: Path, assignments: tuple[str, ...] = ()) -> Trainer:
     """Open a run folder to continue its training.
 
+    Args:
+        path: the run.
+        assignments: "section.key=value" texts, settings to change from here on.
+
     Raises:
-        InputError: not a run, already finished, or its data has changed or gone.
+        InputError: not a run, already finished, changes that would make it another run, or its data has
+            changed or gone.
     """
     run = load_run(path)
-    if run.card["finished"]:
+    changed = with_assignments(run.config, assignments)
+    for change in check_resumable(run.config, changed):
+        print(f"from iteration {run.card['iterations']} on: {change}", file=sys.stderr)
+    if run.card["finished"] and changed.training.iterations <= run.card["iterations"]:
         raise InputError(
-            f"{path} is finished ({run.card['iterations']} iterations); there is nothing to resume."
+            f"{path} is finished ({run.card['iterations']} iterations); there is nothing to resume. To "
+            "train on, raise training.iterations with --set."
         )
+    if assignments:
+        write_text(path / "config.yaml", changed.to_yaml())
+        run = load_run(path)
     factory = path / "encoder.py" if "factory" in run.card["model"]["encoder"] else None
     built = Built(run.segmenter(), run.card["model"], factory, run.card["license_note"])
     trainer = _trainer(run, built)

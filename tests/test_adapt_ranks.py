@@ -66,3 +66,32 @@ def test_two_ranks_train_one_run(tmp_path: Path) -> None:
     assert opened.card["finished"] and opened.card["iterations"] == 3
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
     assert opened.shift_statistics().seen.any()
+
+
+DISAGREE = """
+import os, sys
+from pathlib import Path
+from adapt import run
+from adapt.cli import main
+if os.environ["RANK"] == "1":  # as if the second machine had another copy of the run folder
+    load = run.load_run
+    def other(path):
+        found = load(path)
+        training = found.config.training.model_copy(update={"encoder_lr": 1.0})
+        config = found.config.model_copy(update={"training": training})
+        return run.Run(found.path, found.card, config, found.classes)
+    from adapt import start
+    start.load_run = other
+main(sys.argv[1:])
+"""
+
+
+def test_ranks_that_disagree_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    tiny.make_domains(tmp_path / "data", images=4)
+    (tmp_path / "disagree.py").write_text(DISAGREE)
+    arguments = tiny.train_arguments(tmp_path / "data", tmp_path / "run", "training.iterations=3")
+    run = torchrun(str(tmp_path / "disagree.py"), *arguments)
+    assert run.returncode != 0
+    assert "rank 1 sees other settings or pictures than rank 0" in run.stderr
+    assert load_run(tmp_path / "run").card["iterations"] == 0
