@@ -8,6 +8,8 @@ unbiased segmenter would give is taken off: 1 / S for a known class, 0 for anoth
 thus has no bias on any data set, and the sum stays 0.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 
@@ -52,7 +54,12 @@ def bias_without_labels(statistics: ShiftStatistics) -> Tensor:
 
 def bias_without_labels_corrected(statistics: ShiftStatistics, tau: float) -> Tensor:
     """The same estimate [C] for the prediction that is corrected post hoc with strength `tau`."""
-    return bias_of_shares(corrected_argmax_shares(statistics, tau), statistics.seen)
+    return biases_without_labels(statistics, [tau])[0]
+
+
+def biases_without_labels(statistics: ShiftStatistics, taus: Sequence[float]) -> list[Tensor]:
+    """The same for several strengths."""
+    return [bias_of_shares(s, statistics.seen) for s in corrected_argmax_shares(statistics, taus)]
 
 
 @torch.no_grad()
@@ -81,8 +88,10 @@ def argmax_shares(statistics: ShiftStatistics) -> Tensor:
 
 
 @torch.no_grad()
-def corrected_argmax_shares(statistics: ShiftStatistics, tau: float, draws: int = 4096) -> Tensor:
-    """Pr(post-hoc prediction = l | y = c) [C, C], float64, if the channels of row c are independent.
+def corrected_argmax_shares(
+    statistics: ShiftStatistics, taus: Sequence[float], draws: int = 4096
+) -> list[Tensor]:
+    """Pr(post-hoc prediction = l | y = c) [C, C], float64, for every strength, if channels are independent.
 
     The post-hoc prediction mixes the channels, so no one-dimensional integral gives it: every channel is
     drawn at the middle of `draws` equal parts of its distribution, in an order of its own (a Latin
@@ -93,9 +102,12 @@ def corrected_argmax_shares(statistics: ShiftStatistics, tau: float, draws: int 
     middles = (torch.arange(draws, dtype=torch.float32) + 0.5) / draws
     generator = torch.Generator().manual_seed(0)
     orders = torch.stack([torch.randperm(draws, generator=generator) for _ in range(C)])
-    points = middles[orders].to(device).expand(C, C, draws).contiguous()
-    logits = quantile(statistics.rows, points, sections=2)
-    # Rows as images and draws as pixels: [N, C, h, w] = [C, C, draws, 1].
-    scores = posthoc_scores(logits.unsqueeze(-1), shift_table(statistics), tau)
-    predicted = scores.argmax(1).squeeze(-1)  # [C, draws]
-    return torch.stack([(predicted == l).double().mean(1) for l in range(C)], dim=1)
+    points = middles[orders].to(device)  # [C, draws], the same for every row
+    table = shift_table(statistics)
+    shares = torch.zeros(len(taus), C, C, dtype=torch.float64, device=device)
+    for c in range(C):  # row by row: all C * C * draws logits at once would not fit for many classes
+        logits = quantile(statistics.rows.select(c), points, sections=2).view(1, C, draws, 1)
+        for index, tau in enumerate(taus):
+            predicted = posthoc_scores(logits, table, tau).argmax(1).flatten()
+            shares[index, c] = torch.bincount(predicted, minlength=C).double() / draws
+    return list(shares)

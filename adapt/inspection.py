@@ -17,11 +17,11 @@ from adapt.posthoc import gather_statistics
 from adapt.report import Example, draw_bias, draw_distributions, draw_examples
 from adapt.run import Run, load_run, part, prefixed, write_tensors
 from adapt.segmenter import Segmenter
+from adapt.sweep import SWEEP, Sweep, sweep_strengths
 from adapt.window import Window
 
 DEFAULT_TAUS = (0.0, 0.2, 1.0)
 EXAMPLES = 3
-SWEEP = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
 
 
 def score(
@@ -75,31 +75,10 @@ def bias_report(run: Run, data: Path | None, tau: float, folder: Path) -> BiasRe
     return BiasReport(_bias_table(run.classes.names, columns), pictures)
 
 
-def sweep(run: Run, data: Path | None) -> str:
-    """A table over strengths of the post-hoc correction, with what to make of it."""
-    statistics = run.shift_statistics()
-    estimates = [float(bias_without_labels_corrected(statistics, tau).abs().sum()) for tau in SWEEP]
-    titles, rows = ["tau", "estimated |Bias|"], [[f"{tau:g}"] for tau in SWEEP]
-    for row, estimate in zip(rows, estimates, strict=True):
-        row.append(f"{estimate:.3f}")
-    advice = (
-        "the estimate takes the run's pseudo-labels for the truth and channels for independent: it ranks "
-        "strengths by balance, and says nothing of mIoU, which a small strength (0.1 to 0.3) favours"
-    )
-    if data is not None:
-        scores = score(run, data, SWEEP, "student")
-        titles += ["measured |Bias|", "mIoU", "mAcc", "std of IoU"]
-        for row, tau in zip(rows, SWEEP, strict=True):
-            measured = scores[tau]
-            shares = (measured.mean_iou, measured.mean_accuracy, measured.std_iou)
-            row += [f"{measured.sum_abs_bias:.3f}", *(f"{100 * share:.1f}" for share in shares)]
-        best_iou = max(SWEEP, key=lambda tau: scores[tau].mean_iou)
-        best_accuracy = max(SWEEP, key=lambda tau: scores[tau].mean_accuracy)
-        advice = f"best here: tau {best_iou:g} for mIoU, tau {best_accuracy:g} for mAcc"
-    lines = [
-        "  ".join(f"{cell:>{len(title)}}" for cell, title in zip(row, titles, strict=True)) for row in rows
-    ]
-    return "\n".join(["  ".join(titles), *lines, advice])
+def strengths(run: Run, data: Path | None) -> Sweep:
+    """Bias over a range of strengths, estimated without labels, and measured where there are some."""
+    measured = None if data is None else list(score(run, data, SWEEP, "student").values())
+    return sweep_strengths(run.shift_statistics(), measured)
 
 
 def gather(run_path: Path, target: tuple[Path, ...], source_free: bool) -> list[str]:

@@ -97,7 +97,7 @@ def test_corrected_shares_match_draws_scored_by_the_oracle(tau):
     rng = np.random.default_rng(7)
     rows, anchors, seen = oracle.random_statistics(rng, 3)
     seen[1] = False
-    shares = corrected_argmax_shares(statistics_of(rows, anchors, seen), tau).numpy()
+    shares = corrected_argmax_shares(statistics_of(rows, anchors, seen), [tau])[0].numpy()
     draws = 4000
     for c in (0, 2):
         logits = np.stack([oracle.draw(oracle.at(rows, c, l), draws, rng) for l in range(3)], axis=1)
@@ -108,9 +108,9 @@ def test_corrected_shares_match_draws_scored_by_the_oracle(tau):
 
 def test_zero_strength_agrees_with_the_quadrature():
     statistics = statistics_of(*oracle.random_statistics(np.random.default_rng(1), 7))
-    plain, drawn = argmax_shares(statistics), corrected_argmax_shares(statistics, tau=0.0)
+    plain, drawn = argmax_shares(statistics), corrected_argmax_shares(statistics, [0.0, 0.5])[0]
     assert drawn.numpy() == pytest.approx(plain.numpy(), abs=5 * HYPERCUBE)
-    assert torch.equal(drawn, corrected_argmax_shares(statistics, tau=0.0)), "the same every time"
+    assert torch.equal(drawn, corrected_argmax_shares(statistics, [0.0])[0]), "the same every time"
 
 
 def test_correction_reduces_the_estimated_bias_of_a_favoured_class():
