@@ -184,16 +184,29 @@ def bias(run: Path, data: Path | None, tau: float, output: Path | None) -> None:
 @click.option(
     "--data", type=FOLDER, help="Labelled folder; without it only the label-free estimate is shown."
 )
-def tau(run: Path, data: Path | None) -> None:
-    """Help to choose the strength of the post-hoc correction: a table over a range of it.
+@click.option("-o", "--output", type=FOLDER, help="Picture to write; by default RUN/report/tau.png.")
+@click.option("--force", is_flag=True, help="Overwrite the picture named with -o.")
+def tau(run: Path, data: Path | None, output: Path | None, force: bool) -> None:
+    """Help to choose the strength of the post-hoc correction: a table and a picture over a range of it.
 
-    With labels: mIoU, mAcc, std of IoU and the measured sum of |Bias|. Always: the label-free estimate of
-    that sum, from the statistics in the run.
+    With labels: mIoU, mAcc, std of IoU and the measured sum of |Bias|, and how far the label-free estimate
+    agrees. Always: the estimate of that sum, from the statistics in the run.
     """
-    from adapt.inspection import sweep
-    from adapt.run import load_run
+    from adapt.outputs import check_outputs
 
-    click.echo(sweep(load_run(run), data))
+    check_outputs([] if output is None else [output], force)
+
+    from adapt.inspection import strengths
+    from adapt.run import load_run
+    from adapt.sweep import draw_sweep
+
+    sweep = strengths(load_run(run), data)
+    click.echo(sweep.table())
+    click.echo(sweep.advice())
+    picture = output or run / "report" / "tau.png"
+    picture.parent.mkdir(exist_ok=True)
+    draw_sweep(sweep, picture)
+    click.echo(f"wrote {picture}")
 
 
 @main.command()
