@@ -1,4 +1,4 @@
-"""Decodes a video: upright RGB frames with their exact times, and the packets of its audio."""
+"""Decodes a video: upright 8-bit RGB frames with their exact times, and the packets of its audio."""
 
 from collections.abc import Generator
 from contextlib import suppress
@@ -9,9 +9,11 @@ from typing import Any, NamedTuple, Self
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from serve.errors import InputError
+from serve.video_hdr import is_hdr, to_sdr
 from serve.video_source import Selection, Source, find_stream, is_live, open_container
 
 _MICROSECOND = Fraction(1, 1_000_000)  # libav's unit for a whole container
@@ -234,13 +236,16 @@ class VideoReader:
             self._stored = self._selection.size(decoded.width, decoded.height)
         shrinks = self._stored[0] * self._stored[1] < decoded.width * decoded.height
         untagged_hd = decoded.colorspace == _UNKNOWN_COLORSPACE and decoded.height >= _HD_HEIGHT
+        hdr, deep = is_hdr(decoded), decoded.format.components[0].bits > 8
         rgb = decoded.to_ndarray(
-            format="rgb24",
+            format="rgb48le" if hdr else "rgb24",
             width=self._stored[0],
             height=self._stored[1],
             src_colorspace="ITU709" if untagged_hd else None,  # what players assume, unlike libav
-            interpolation="AREA" if shrinks else None,
+            interpolation=_interpolation(shrinks, precise=not hdr and (shrinks or deep)),
         )
+        if hdr:
+            rgb = to_sdr(rgb, decoded.color_trc)
         duration = (decoded.duration or 0) * self._selection.every
         return Frame(self._orientation.apply(rgb), pts, duration)
 
@@ -256,6 +261,16 @@ class VideoReader:
         packet.pts = None if packet.pts is None else packet.pts - offset
         packet.dts -= offset
         return packet
+
+
+def _interpolation(shrinks: bool, precise: bool) -> Any:
+    """How libav computes RGB pixels.
+
+    Its ways from more than 8 bits, and to another size, make 253 of white unless they are asked for precision.
+    (The one from 8 bits is right without, and fast; the one to 16 bits is wrong with.)
+    """
+    method = Interpolation.AREA if shrinks else Interpolation.BILINEAR
+    return method | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT if precise else method
 
 
 def _orientation(decoded: Any) -> Orientation:
