@@ -14,9 +14,10 @@ from serve.batch_inputs import target_of
 from serve.errors import InputError
 from serve.files import check_outputs, replacing, sweep
 from serve.segmenter import Segmenter
-from serve.video import VideoReport, segment_video, shares_file
+from serve.video import VideoReport, segment_video
 from serve.video_model import check_outputs_of
 from serve.video_settings import Settings
+from serve.video_shares import shares_file
 from serve.video_source import Source
 
 REPORT = "report.json"
@@ -97,7 +98,7 @@ def local_work(segmenter: Segmenter, settings: Settings) -> Work:
     def work(job: Job, title: str) -> VideoReport:
         sweep(job.target)
         if settings.shares:
-            sweep(shares_file(job.target))
+            sweep(shares_file(job.target, settings.shares))
 
         def sign(made: Path) -> None:
             batch_sidecar.write(job.target, made, job.origin)

@@ -53,7 +53,13 @@ _CODECS = ("h264", "hevc", "av1")
     metavar="[ADDRESS]",
     help="Spread the work over a Ray cluster: this machine's, or that at an address; local starts one.",
 )
-@click.option("--shares", is_flag=True, help="Also write each class's share of every frame, as CSV.")
+@click.option(
+    "--shares",
+    type=click.Choice(("csv", "parquet")),
+    is_flag=False,
+    flag_value="csv",
+    help="Also write each class's share of every frame, as CSV or Parquet.  [csv if not said]",
+)
 @common
 def video(
     model: Path,
@@ -110,8 +116,8 @@ def video(
 def _only_input(inputs: tuple[str, ...], out: Path, settings: Any, force: bool) -> Any:
     """The one input of an output file, when everything is as it should be."""
     from serve.files import check_outputs
-    from serve.video import shares_file
     from serve.video_settings import SUFFIXES
+    from serve.video_shares import shares_file
     from serve.video_source import is_address
 
     source = inputs[0] if is_address(inputs[0]) else Path(inputs[0])
@@ -126,7 +132,7 @@ def _only_input(inputs: tuple[str, ...], out: Path, settings: Any, force: bool) 
         raise InputError(f"{source} is not a file; give a video.")
     if isinstance(source, Path) and out.exists() and out.samefile(source):
         raise InputError(f"{out} is the input itself; choose another output.")
-    check_outputs([out, *([shares_file(out)] if settings.shares else [])], force)
+    check_outputs([out, *([shares_file(out, settings.shares)] if settings.shares else [])], force)
     return source
 
 

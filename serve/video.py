@@ -21,7 +21,7 @@ from serve.video_labels import LabelFrames, LabelVideo
 from serve.video_model import Model
 from serve.video_reader import Frame, VideoReader
 from serve.video_settings import ENCODERS, Settings
-from serve.video_shares import ShareTable
+from serve.video_shares import share_table, shares_file
 from serve.video_source import Source
 from serve.video_writer import VideoWriter
 
@@ -50,11 +50,6 @@ class VideoReport:
     """Frames of a live source that came faster than they could be segmented."""
     ended: str = ""
     """Why a live source broke off; empty if it did not."""
-
-
-def shares_file(target: Path) -> Path:
-    """Where the table of class shares of an output goes: clip.mp4 -> clip.shares.csv."""
-    return target.with_name(f"{target.stem}.shares.csv")
 
 
 def segment_video(
@@ -90,9 +85,9 @@ def segment_video(
         model = Model(segmenter, chosen, live=reader.live, time_base=reader.time_base)
         if segmenter.runtime.on_gpu:
             segmenter.warm_up(*reader.size)
-        table = (
-            stack.enter_context(ShareTable(shares_file(target), segmenter.card)) if chosen.shares else None
-        )
+        table = None
+        if chosen.shares:
+            table = stack.enter_context(share_table(shares_file(target, chosen.shares), segmenter.card))
         temporary = stack.enter_context(replacing(target))
         if before_naming is not None:
             stack.push(_on_success(before_naming, temporary))

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 from serve.errors import InputError
+from serve.video_shares import Format, require_parquet
 from serve.video_source import Selection
 
 Output = Literal["overlay", "colors", "side-by-side", "labels", "frames"]
@@ -78,15 +79,18 @@ class Settings:
     selection: Selection = field(default_factory=Selection)
     smooth: float = 0.0
     """Time constant, in seconds, over which scores are averaged; 0 is off."""
-    shares: bool = False
-    """Also write each class's share of every frame to a CSV file beside the output."""
+    shares: Format | None = None
+    """Also write each class's share of every frame to a table beside the output, in this format."""
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself.
 
         Raises:
-            InputError: a value outside its range or an option that this output has no use for.
+            InputError: a value outside its range, an option that this output has no use for, or a package
+                that is missing.
         """
+        if self.shares == "parquet":
+            require_parquet()
         encoder = ENCODERS[self.codec]
         if self.output in LOSSLESS and (self.codec != "h264" or self.crf is not None or self.preset):
             raise InputError(

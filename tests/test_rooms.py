@@ -15,7 +15,7 @@ ROOMS = {"adapt": {"adapt"}, "export": {"adapt", "export", "serve"}, "serve": {"
 EXTRAS = {
     "adapt": ["adapt"],
     "export": ["adapt", "export", "serve", "cpu", "trt"],
-    "serve": ["serve", "cpu", "demo", "cluster", "trt"],
+    "serve": ["serve", "cpu", "demo", "cluster", "parquet", "trt"],
 }
 """Which extras of pyproject.toml each room's imports come from, besides the base dependencies."""
 IMPORT_NAMES = {

@@ -91,7 +91,7 @@ def test_a_video_from_segments_is_the_same_frame_for_frame(
     graph: Path, tmp_path: Path, suffix: str, output: str
 ) -> None:
     source = write_noise(tmp_path / f"in{suffix}")
-    settings = Settings(output=output, shares=True, selection=Selection(Fraction(1, 2)))  # type: ignore[arg-type]
+    settings = Settings(output=output, shares="csv", selection=Selection(Fraction(1, 2)))  # type: ignore[arg-type]
     whole, joined = (job_of(graph, source, tmp_path / name, settings) for name in ("whole", "joined"))
     local_work(Segmenter(graph, threads=1), settings)(whole, "whole")
     cuts = segments(source, settings.selection, SECOND)

@@ -3,6 +3,7 @@
 import csv
 import json
 import socket
+import sys
 import threading
 import time
 from contextlib import suppress
@@ -16,12 +17,14 @@ import numpy as np
 import pytest
 from serve_graphs import CLASSES, halves, write_clip, write_graph
 
-from serve import Segmenter
+from serve import Segmenter, video_shares
 from serve.background import background
 from serve.errors import InputError
-from serve.video import segment_video, shares_file
+from serve.video import segment_video
 from serve.video_model import BatchSize, callers
 from serve.video_reader import Frame, VideoReader
+from serve.video_settings import Settings
+from serve.video_shares import shares_file
 from serve.video_smooth import Flicker, Smoother
 from serve.video_source import Selection
 
@@ -211,7 +214,7 @@ def test_failed_label_frames_leave_no_folder(tmp_path: Path, segmenter: Segmente
     source = write_clip(tmp_path / "in.mkv", times=range(60))
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 3])
     with pytest.raises(InputError, match="truncated"):
-        segment_video(segmenter, source, tmp_path / "out", output="frames", shares=True)
+        segment_video(segmenter, source, tmp_path / "out", output="frames", shares="csv")
     assert {path.name for path in tmp_path.iterdir()} == {"in.mkv"}
 
 
@@ -241,12 +244,46 @@ def test_what_a_graph_lacks_is_said_before_work(tmp_path: Path) -> None:
 
 def test_shares_of_every_frame(tmp_path: Path, segmenter: Segmenter) -> None:
     source, pictures = noise_clip(tmp_path / "in.mkv")
-    segment_video(segmenter, source, tmp_path / "out.mp4", shares=True)
-    rows = list(csv.DictReader(shares_file(tmp_path / "out.mp4").open()))
+    segment_video(segmenter, source, tmp_path / "out.mp4", shares="csv")
+    rows = list(csv.DictReader(shares_file(tmp_path / "out.mp4", "csv").open()))
     assert [row["frame"] for row in rows] == list("012345") and rows[2]["seconds"] == "0.200000"
     for row, labels in zip(rows, segmenter(pictures).labels, strict=True):
         for number, name in enumerate(CLASSES):
             assert abs(float(row[name]) - (labels == number).mean()) < 1e-6
+
+
+def test_shares_as_parquet_say_the_same_as_csv(tmp_path: Path, segmenter: Segmenter, monkeypatch) -> None:
+    from pyarrow import float32, float64, int64, parquet
+
+    monkeypatch.setattr(video_shares, "_ROWS", 4)  # so that six frames need two writes
+    source, pictures = noise_clip(tmp_path / "in.mkv")
+    for form in ("csv", "parquet"):
+        segment_video(segmenter, source, tmp_path / "out.mp4", shares=form)
+    table = parquet.read_table(shares_file(tmp_path / "out.mp4", "parquet"))
+    assert table.schema.names == ["frame", "seconds", *CLASSES]
+    assert table.schema.types == [int64(), float64(), *[float32()] * len(CLASSES)]
+    rows = list(csv.reader(shares_file(tmp_path / "out.mp4", "csv").open()))[1:]
+    assert len(rows) == table.num_rows == len(pictures)
+    made = np.array([list(row.values()) for row in table.to_pylist()])
+    np.testing.assert_allclose(made, np.array(rows, float), atol=1e-6)
+
+
+@pytest.mark.parametrize("form", ["csv", "parquet"])
+def test_shares_of_a_failed_video_are_not_kept(
+    tmp_path: Path, segmenter: Segmenter, monkeypatch, form
+) -> None:
+    source, _ = noise_clip(tmp_path / "in.mkv")
+    monkeypatch.setattr(segmenter.runtime.session, "run", None)
+    with pytest.raises(InputError, match="failed on a 97x71 picture"):
+        segment_video(segmenter, source, tmp_path / "out.mp4", shares=form)
+    assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
+
+
+def test_without_pyarrow_one_sentence_names_the_extra(monkeypatch) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(InputError, match=r"pip install 'blda\[parquet\]'"):
+        Settings(shares="parquet")
+    Settings(shares="csv")
 
 
 def flickering(path: Path, frames: int = 24) -> Path:
@@ -404,7 +441,7 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, segmenter: Segment
 
     monkeypatch.setattr(Segmenter, "__call__", touch)
     with pytest.raises(InputError, match="changed while it was read"):
-        segment_video(segmenter, source, tmp_path / "out.mp4", shares=True)
+        segment_video(segmenter, source, tmp_path / "out.mp4", shares="csv")
     assert {path.name for path in tmp_path.iterdir()} == {"in.mp4"}
 
 
