@@ -266,7 +266,7 @@ class VideoReader:
 def _interpolation(shrinks: bool, precise: bool) -> Any:
     """How libav computes RGB pixels.
 
-    Its ways from more than 8 bits, and to another size, make 253 of white unless they are asked for precision.
+    Its ways from more than 8 bits, and to another size, make 253 of white unless asked for precision.
     (The one from 8 bits is right without, and fast; the one to 16 bits is wrong with.)
     """
     method = Interpolation.AREA if shrinks else Interpolation.BILINEAR
