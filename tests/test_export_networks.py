@@ -1,0 +1,36 @@
+"""The other hosts' networks as logits graphs: the same logits as in training's room, at any size."""
+
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from test_adapt_segmenter import DINOV2, DINOV3, MIT, RESNET
+
+from adapt.build import build
+from adapt.config import Model
+from export.graph import logits_graph
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "deeplabv2": {"encoder": {"config": RESNET}, "decoder": "deeplabv2", "dilated": True},
+    "dinov2": {"encoder": {"config": DINOV2}, "decoder": "plain-pyramid"},
+    "dinov3": {"encoder": {"config": DINOV3}, "decoder": "plain-pyramid"},
+    "hrda": {"encoder": {"config": MIT}, "multi_resolution": True},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_logits_are_those_of_torch_at_any_size(name: str) -> None:
+    torch.manual_seed(0)
+    segmenter = build(Model.model_validate(NETWORKS[name] | {"width": 16}), 5).segmenter.eval()
+    torch.nn.init.normal_(segmenter.classify.weight, std=1.0)
+    session = onnxruntime.InferenceSession(
+        logits_graph(segmenter).SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    for images, height, width in ((1, 3, 5), (2, 4, 4), (1, 6, 2)):
+        pixels = torch.randn(images, 3, height * segmenter.stride, width * segmenter.stride)
+        with torch.no_grad():
+            expected = segmenter(pixels).numpy()
+        assert np.ptp(expected) > 1
+        np.testing.assert_allclose(session.run(None, {"pixels": pixels.numpy()})[0], expected, atol=1e-4)
