@@ -18,7 +18,7 @@ from serve.video import VideoReport, segment_video
 from serve.video_model import check_outputs_of
 from serve.video_settings import Settings
 from serve.video_shares import shares_file
-from serve.video_source import Source
+from serve.video_source import Selection, Source, listed_frames
 
 REPORT = "report.json"
 
@@ -51,8 +51,8 @@ class Outcome:
     """None unless done."""
 
 
-Work = Callable[[Job, str], VideoReport]
-"""Segments the video of a job, under a title for its progress bar."""
+Work = Callable[[Job, str, Callable[[], object]], VideoReport]
+"""Segments the video of a job, under a title for its progress bar; calls the function after every frame."""
 
 
 def plan(
@@ -95,7 +95,7 @@ def local_work(segmenter: Segmenter, settings: Settings) -> Work:
     """Segment a job's video in this process."""
     named = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
-    def work(job: Job, title: str) -> VideoReport:
+    def work(job: Job, title: str, on_frame: Callable[[], object]) -> VideoReport:
         sweep(job.target)
         if settings.shares:
             sweep(shares_file(job.target, settings.shares))
@@ -103,34 +103,45 @@ def local_work(segmenter: Segmenter, settings: Settings) -> Work:
         def sign(made: Path) -> None:
             batch_sidecar.write(job.target, made, job.origin)
 
-        return segment_video(segmenter, job.source, job.target, title=title, before_naming=sign, **named)
+        return segment_video(
+            segmenter, job.source, job.target, title=title, before_naming=sign, on_frame=on_frame, **named
+        )
 
     return work
 
 
-def run_batch(jobs: Sequence[Job], folder: Path, work: Work) -> list[Outcome]:
+def run_batch(jobs: Sequence[Job], folder: Path, work: Work, selection: Selection) -> list[Outcome]:
     """Do the jobs one after the other; report.json in `folder` says what became of each, even if interrupted.
+
+    Args:
+        selection: which part of each video is read; progress and time left are counted in its frames.
 
     Raises:
         OSError: an output can't be written, which would hit all the others too.
     """
     outcomes = [Outcome(str(job.source), str(job.target)) for job in jobs]
+    listed = [0 if job.finished else listed_frames(job.source, selection) for job in jobs]
+    expected: float = sum(listed)
     try:
-        with tqdm(total=len(jobs), unit="file", disable=len(jobs) == 1) as progress:
+        with tqdm(total=expected, unit="frame", desc="all", disable=len(jobs) == 1) as progress:
             for position, job in enumerate(jobs):
-                outcomes[position] = _outcome(job, work, f"{job.target.stem} [{position + 1}/{len(jobs)}]")
-                progress.update()
+                title = f"{job.target.stem} [{position + 1}/{len(jobs)}]"
+                before = progress.n
+                outcomes[position] = _outcome(job, work, title, progress.update)
+                expected += progress.n - before - listed[position]
+                progress.total = expected  # for the time left of the others
+                progress.refresh()
     finally:
         write_report(folder / REPORT, outcomes)
     return outcomes
 
 
-def _outcome(job: Job, work: Work, title: str) -> Outcome:
+def _outcome(job: Job, work: Work, title: str, on_frame: Callable[[], object]) -> Outcome:
     names = str(job.source), str(job.target)
     if job.finished:
         return Outcome(*names, "skipped")
     try:
-        return Outcome(*names, "done", video=work(job, title))
+        return Outcome(*names, "done", video=work(job, title, on_frame))
     except InputError as error:
         return Outcome(*names, "failed", error.message)
 

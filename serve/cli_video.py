@@ -109,7 +109,7 @@ def video(
         outcomes = _on_cluster(jobs, segmenter, settings, cluster, threads, tile)
         write_report(out / REPORT, outcomes)
     else:
-        outcomes = run_batch(jobs, out, local_work(segmenter, settings))
+        outcomes = run_batch(jobs, out, local_work(segmenter, settings), settings.selection)
     _summarise(segmenter, outcomes, out / REPORT)
 
 

@@ -135,12 +135,16 @@ def finish(
     try:
         segmenter = _open(opening)
         if not parts:
-            return local_work(segmenter, settings)(job, job.target.stem)
-        report = local_work(Recorded(segmenter, parts), settings)(job, job.target.stem)
+            return local_work(segmenter, settings)(job, job.target.stem, _nobody)
+        report = local_work(Recorded(segmenter, parts), settings)(job, job.target.stem, _nobody)
     except InputError as error:
         return error.message
     reports = [each for each in labelled if isinstance(each, VideoReport)]
     return replace(report, model_seconds=sum(each.model_seconds for each in reports))
+
+
+def _nobody() -> None:
+    """Who watches the frames of a worker."""
 
 
 def run_on_cluster(

@@ -59,6 +59,7 @@ def segment_video(
     *,
     title: str | None = None,
     before_naming: Callable[[Path], None] | None = None,
+    on_frame: Callable[[], object] = lambda: None,
     **settings: Any,
 ) -> VideoReport:
     """Segment `source` into `target`, with the times and the audio of the source.
@@ -70,6 +71,7 @@ def segment_video(
         target: an mp4 file; for the output "labels" an mkv file, for "frames" a folder.
         title: what the progress bar says; None is the name of the source.
         before_naming: called with the complete output while it still has its temporary name.
+        on_frame: called after every frame.
         settings: see serve.video_settings.Settings.
 
     Raises:
@@ -110,6 +112,7 @@ def segment_video(
                 if table:
                     table.write(frames, float(item.frame.pts * reader.time_base), item.labels)
                 progress.update()
+                on_frame()
                 frames += 1
         except KeyboardInterrupt:
             if not (reader.live and frames):

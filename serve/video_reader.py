@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from serve.errors import InputError
 from serve.video_hdr import is_hdr, to_sdr
-from serve.video_source import Selection, Source, find_stream, is_live, open_container
+from serve.video_source import Selection, Source, find_stream, is_live, open_container, rate_of
 
 _MICROSECOND = Fraction(1, 1_000_000)  # libav's unit for a whole container
 _CUT_OFF = 1.0  # seconds that may be missing at the end before a video counts as truncated
@@ -138,10 +138,8 @@ class VideoReader:
                 f"{self.path} is truncated: its index lists frames beyond its end; copy it again."
             )
         self.time_base: Fraction = stream.time_base
-        rate: Fraction = stream.average_rate or stream.guessed_rate or Fraction(25)
-        seconds = (self._container.duration or 0) * _MICROSECOND
-        self.frames: int | None = self._selection.count(stream.frames, seconds, rate)
-        self.rate = rate / self._selection.every
+        self.frames = self._selection.frames_of(self._container, stream)
+        self.rate = rate_of(stream) / self._selection.every
         self.audio = list(self._container.streams.audio)
         known = {id(s) for s in (stream, *self.audio)}
         self.other_streams = sorted({s.type for s in self._container.streams if id(s) not in known})

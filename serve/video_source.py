@@ -13,6 +13,7 @@ from serve.errors import InputError
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _WEBCAM = re.compile(r"/dev/video\d+")
 _LIVE = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "rtp://", "udp://", "tcp://", "srt://")
+_MICROSECOND = Fraction(1, 1_000_000)  # libav's unit for a whole container
 _PATIENCE = 15.0  # seconds to wait for an address to open, or to send more
 
 Source = Path | str
@@ -39,6 +40,11 @@ class Selection:
             listed = round(max(min(ends) - self.start, Fraction(0)) * rate) if ends else 0
         return -(-(listed or round(seconds * rate)) // self.every) or None
 
+    def frames_of(self, container: Any, stream: Any) -> int | None:
+        """How many frames are read of a stream of an open container, as far as its file says."""
+        seconds = (container.duration or 0) * _MICROSECOND
+        return self.count(stream.frames, seconds, rate_of(stream))
+
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height that a frame of this width and height is read in."""
         longer = max(width, height)
@@ -55,6 +61,22 @@ def is_address(source: str) -> bool:
 def is_live(source: Source) -> bool:
     """Does this source send frames in its own time, without an end known beforehand?"""
     return isinstance(source, str) and (source.startswith(_LIVE) or bool(_WEBCAM.fullmatch(source)))
+
+
+def rate_of(stream: Any) -> Fraction:
+    """Average frames per second of av's video stream."""
+    return stream.average_rate or stream.guessed_rate or Fraction(25)
+
+
+def listed_frames(source: Source, selection: Selection) -> int:
+    """How many frames will be read of a file, as far as it says; 0 if it does not, or of an address."""
+    if isinstance(source, str):
+        return 0
+    try:
+        with open_container(source) as container:
+            return selection.frames_of(container, find_stream(container, source)) or 0
+    except InputError:  # it will be said when its turn comes
+        return 0
 
 
 def open_container(source: Source) -> Any:

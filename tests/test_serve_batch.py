@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,12 +15,16 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 from serve_graphs import halves, write_clip, write_graph
+from tqdm import tqdm
 
-from serve import Segmenter
+from serve import Segmenter, batch
+from serve.batch import local_work, plan, run_batch
 from serve.batch_inputs import find_videos, stem
 from serve.cli import main
 from serve.cli_options import Seconds
 from serve.errors import InputError
+from serve.video_settings import Settings
+from serve.video_source import Selection, listed_frames
 
 
 @pytest.fixture(scope="module")
@@ -64,7 +69,43 @@ def test_a_folder_becomes_a_folder(graph: Path, clips: Path, tmp_path: Path) -> 
     lines = result.stdout.splitlines()
     assert [line.split()[1:3] for line in lines[1:4]] == [["done", "12"], ["done", "5"], ["done", "12"]]
     assert "3 done; report:" in result.stdout and f"Ran {graph} on cpu" in result.stdout
-    assert "3/3" in result.stderr and "b [2/3]" in result.stderr  # progress over files and frames
+    assert "29/29" in result.stderr and "b [2/3]" in result.stderr  # progress over all frames and files
+
+
+def test_time_left_is_counted_in_the_frames_that_are_still_to_do(
+    graph: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """c.ts claims a frame more or less; a.mp4 is done; a broken file and a camera promise nothing."""
+    (clips / "bad.mp4").write_text("no video")
+    assert serve(graph, clips / "a.mp4", "-o", tmp_path / "out").exit_code == 0
+    bars: list[tqdm] = []
+
+    class Counting(tqdm):
+        def __init__(self, *args: object, **named: object) -> None:
+            super().__init__(*args, **named)
+            self.totals = [self.total]
+            bars.append(self)
+
+        def refresh(self, *args: object, **named: object) -> None:
+            super().refresh(*args, **named)
+            if hasattr(self, "totals"):
+                self.totals.append(self.total)
+
+    monkeypatch.setattr(batch, "tqdm", Counting)
+    settings = Settings(selection=Selection(every=2))
+    segmenter = Segmenter(graph, threads=1)
+    jobs = plan(segmenter, find_videos([str(clips)]), tmp_path / "out", Settings())
+    jobs = [replace(job, finished=job.target.stem == "a") for job in jobs]
+    run_batch(jobs, tmp_path / "out", local_work(segmenter, settings), settings.selection)
+    (whole,) = bars
+    assert whole.totals[0] in (3 + 6, 3 + 7) and whole.n == whole.totals[-1] == 3 + 6
+
+
+def test_listed_frames(clips: Path) -> None:
+    assert listed_frames(clips / "a.mp4", Selection()) == 12
+    assert listed_frames(clips / "a.mp4", Selection(start=Fraction(1, 2))) == 6
+    assert listed_frames(clips / "notes.txt", Selection()) == 0
+    assert listed_frames("rtsp://nowhere.invalid/", Selection()) == 0
 
 
 def test_the_second_time_leaves_out_what_is_finished(graph: Path, clips: Path, tmp_path: Path) -> None:

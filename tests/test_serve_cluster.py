@@ -93,7 +93,7 @@ def test_a_video_from_segments_is_the_same_frame_for_frame(
     source = write_noise(tmp_path / f"in{suffix}")
     settings = Settings(output=output, shares="csv", selection=Selection(Fraction(1, 2)))  # type: ignore[arg-type]
     whole, joined = (job_of(graph, source, tmp_path / name, settings) for name in ("whole", "joined"))
-    local_work(Segmenter(graph, threads=1), settings)(whole, "whole")
+    local_work(Segmenter(graph, threads=1), settings)(whole, "whole", lambda: None)
     cuts = segments(source, settings.selection, SECOND)
     parts = [tmp_path / f"{number}.mkv" for number in range(len(cuts))]
     opening = opening_of(graph)
@@ -147,7 +147,9 @@ def test_two_nodes_one_of_which_dies(graph: Path, tmp_path: Path) -> None:
     settings = Settings(output="labels")
     segmenter = Segmenter(graph, threads=1)
     one = tmp_path / "one"
-    run_batch(plan(segmenter, sources, one, settings), one, local_work(segmenter, settings))
+    run_batch(
+        plan(segmenter, sources, one, settings), one, local_work(segmenter, settings), settings.selection
+    )
 
     out = tmp_path / "many"
     jobs = plan(segmenter, [*sources, tmp_path / "bad.mp4"], out, settings)
