@@ -222,8 +222,9 @@ def _warn_of_absent(classes: ClassList, class_pixels: np.ndarray) -> None:
     if absent:
         print(
             f"warning: no label of the source is {', '.join(absent)}; rare-class sampling never draws such a "
-            "class, the network does not learn it, its mixtures are never fitted and its logits stay "
-            "uncorrected. If that is not meant, check the ids in the class file.",
+            "class, the network does not learn it, its source mixtures are never fitted, and where it is not "
+            "predicted either its logits stay uncorrected. If that is not meant, check the ids in the class "
+            "file.",
             file=sys.stderr,
         )
 
