@@ -1,7 +1,7 @@
 """Command line of the adaptation room. Heavy imports wait until a command runs."""
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import click
 
@@ -211,16 +211,49 @@ def tau(run: Path, data: Path | None, output: Path | None, force: bool) -> None:
 
 @main.command()
 @click.argument("run", type=FOLDER)
+@click.option("--data", type=FOLDER, help="Labelled folder; by default the one the run was evaluated on.")
+@click.option("--tau", default=0.2, show_default=True, type=Strength, help="Strength to compare with.")
+@click.option("-o", "--output", type=FOLDER, help="Page to write; by default RUN/report/report.html.")
+@click.option("--force", is_flag=True, help="Overwrite the page named with -o.")
+def report(run: Path, data: Path | None, tau: float, output: Path | None, force: bool) -> None:
+    """Show a run on one HTML page that needs nothing else: no network, no scripts, pictures inside.
+
+    Curves, scores and bias per class, logits against the anchors over training, the pictures it was trained
+    on, the best and the worst ones, the confusion matrix, and what to do next.
+    """
+    from adapt.outputs import check_outputs
+
+    check_outputs([] if output is None else [output], force)
+
+    from adapt.run import load_run
+    from adapt.web_report import write_report
+
+    opened = load_run(run)
+    page = output or run / "report" / "report.html"
+    page.parent.mkdir(exist_ok=True)
+    write_report(opened, data, tau, page)
+    click.echo(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB); open it in a browser")
+
+
+@main.command()
+@click.argument("run", type=FOLDER)
 @click.option("--target", type=FOLDER, multiple=True, help="Images or videos; default: the run's own.")
 @click.option("--source-free", is_flag=True, help="Pool the anchors from the target; needs no source data.")
-def statistics(run: Path, target: tuple[Path, ...], source_free: bool) -> None:
+@click.option(
+    "--anchors",
+    type=click.Choice(["pixels", "classes"]),
+    help="Pool the anchors over pixels, as the paper does, or over classes; default: as the run was set.",
+)
+def statistics(
+    run: Path, target: tuple[Path, ...], source_free: bool, anchors: Literal["pixels", "classes"] | None
+) -> None:
     """Gather the post-hoc correction's statistics anew, without training.
 
     Balances a finished run for another place: give that place's footage as --target.
     """
     from adapt.inspection import gather
 
-    classes = gather(run, target, source_free)
+    classes = gather(run, target, source_free, anchors)
     click.echo(f"wrote {run}/model.safetensors")
     if classes:
         click.echo(f"too few pixels, so left uncorrected: {', '.join(classes)}")
