@@ -121,6 +121,8 @@ class Method(Settings):
     """N_min: fewest pixels of a class, at the decoder's stride, that update its mixtures."""
     eps: float = Field(0.01, gt=0, lt=0.5)
     """The shift is constant outside the quantiles [eps, 1 - eps]."""
+    anchor_pooling: Literal["pixels", "classes"] = "pixels"
+    """Whether the anchors are made of all pixels alike (the paper) or of all classes alike."""
     teacher_momentum: float = Field(0.999, ge=0, lt=1)
     """Largest EMA weight of the teacher."""
     confidence: float = Field(0.968, gt=0, lt=1)

@@ -13,6 +13,7 @@ from adapt.domains import open_labelled, open_source
 from adapt.errors import InputError
 from adapt.evaluate import Scores, evaluate, predict
 from adapt.images import read_image
+from adapt.logit_statistics import Pooling
 from adapt.posthoc import gather_statistics
 from adapt.report import Example, draw_bias, draw_distributions, draw_examples
 from adapt.run import Run, load_run, part, prefixed, write_tensors
@@ -81,8 +82,17 @@ def strengths(run: Run, data: Path | None) -> Sweep:
     return sweep_strengths(run.shift_statistics(), measured)
 
 
-def gather(run_path: Path, target: tuple[Path, ...], source_free: bool) -> list[str]:
-    """Gather a run's post-hoc statistics anew and store them in it; returns the classes left uncorrected."""
+def gather(
+    run_path: Path, target: tuple[Path, ...], source_free: bool, pooling: Pooling | None = None
+) -> list[str]:
+    """Gather a run's post-hoc statistics anew and store them in it; returns the classes left uncorrected.
+
+    Args:
+        run_path: the run.
+        target: images or videos; empty takes the run's own.
+        source_free: pool the anchors from the target, not from the source.
+        pooling: of the anchors; None takes the run's.
+    """
     run = load_run(run_path)
     data = run.config.data
     paths = target or data.target
@@ -98,7 +108,10 @@ def gather(run_path: Path, target: tuple[Path, ...], source_free: bool) -> list[
     images = open_target(paths, run_path / "frames", data.frames, data.size)
     device = best_device()
     segmenter = run.segmenter().to(device)
-    statistics = gather_statistics(segmenter, source, images, run.config.method, device)
+    method = run.config.method
+    if pooling is not None:
+        method = method.model_copy(update={"anchor_pooling": pooling})
+    statistics = gather_statistics(segmenter, source, images, method, device)
     kept = {key: value for key, value in run.tensors.items() if not key.startswith("posthoc.")}
     write_tensors(run_path / "model.safetensors", kept | prefixed("posthoc", statistics.state()))
     return [name for name, seen in zip(run.classes.names, statistics.seen.tolist(), strict=True) if not seen]

@@ -9,6 +9,7 @@ bincount an iteration and makes statistics of several ranks a plain sum.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +17,7 @@ from torch import Tensor, nn
 from adapt.mixtures import Mixture, em, spread
 
 BINS = 256
+Pooling = Literal["pixels", "classes"]
 LOGIT_RANGE = (-32.0, 32.0)
 """Range of the histograms in logits. Values outside are counted in the edge bins, and reported."""
 
@@ -33,10 +35,19 @@ class Histogram:
         """Pixels of each class, [C]: every pixel appears once in each column of its row."""
         return self.counts[:, 0].sum(-1)
 
-    def anchors(self) -> Tensor:
-        """Pooled over classes by pixels, [2, B]: the diagonal (positive logits), then all the rest."""
-        positive = self.counts.diagonal().sum(-1)  # diagonal() puts the class last: [B, C]
-        return torch.stack([positive, self.counts.sum((0, 1)) - positive])
+    def anchors(self, pooling: Pooling = "pixels") -> Tensor:
+        """Pooled over classes, [2, B]: the diagonal (positive logits), then all the rest.
+
+        Over "pixels", as the paper does, frequent classes make the anchors; over "classes" every class that
+        occurs contributes alike, by as much as if the pixels were shared out evenly.
+        """
+        counts = self.counts
+        if pooling == "classes":
+            pixels = self.row_pixels
+            even = pixels.sum() / (pixels > 0).sum().clamp_min(1)
+            counts = counts * (even / pixels.clamp_min(1)).view(-1, 1, 1)
+        positive = counts.diagonal().sum(-1)  # diagonal() puts the class last: [B, C]
+        return torch.stack([positive, counts.sum((0, 1)) - positive])
 
     def __add__(self, other: "Histogram") -> "Histogram":
         return Histogram(self.counts + other.counts, self.outside + other.outside)
@@ -230,6 +241,7 @@ class LogitStatistics(nn.Module):
         components: K, Gaussians per mixture.
         rule: constants of the update.
         eps: tail quantile of the shift.
+        pooling: of the anchors, as `Histogram.anchors` takes it.
     """
 
     iteration: Tensor
@@ -243,9 +255,11 @@ class LogitStatistics(nn.Module):
         components: int = 5,
         rule: UpdateRule | None = None,
         eps: float = 0.01,
+        pooling: Pooling = "pixels",
     ) -> None:
         super().__init__()
         self.eps = eps
+        self.pooling: Pooling = pooling
         self.rule = rule or UpdateRule()
         self.source = MixtureBank(num_classes, num_classes, components)
         self.target = MixtureBank(num_classes, num_classes, components)
@@ -259,7 +273,7 @@ class LogitStatistics(nn.Module):
         """Take in this iteration's source histogram (summed over ranks); also moves the anchors."""
         self.iteration += 1
         self.source.update(histogram.counts, self.iteration - 1, self.rule)
-        self.anchors.update(histogram.anchors().unsqueeze(1), self.iteration - 1, self.rule)
+        self.anchors.update(histogram.anchors(self.pooling).unsqueeze(1), self.iteration - 1, self.rule)
         self._count(histogram)
 
     @torch.no_grad()

@@ -38,7 +38,7 @@ def gather_statistics(
         segmenter: in evaluation mode, on `device`.
         source: labelled pictures for the anchors; None pools the anchors from the target.
         target: unlabelled pictures.
-        method: components, min_pixels, eps.
+        method: components, min_pixels, eps, anchor_pooling.
 
     Raises:
         InputError: a domain without a single usable pixel.
@@ -47,7 +47,7 @@ def gather_statistics(
     pooled = rows if source is None else source_histogram(segmenter, source, device)
     return fit_shift_statistics(
         rows,
-        pooled.anchors(),
+        pooled.anchors(method.anchor_pooling),
         components=method.components,
         min_pixels=method.min_pixels,
         eps=method.eps,

@@ -119,7 +119,13 @@ def new_statistics(config: Config, num_classes: int) -> LogitStatistics:
     """Fresh running statistics as the settings ask for."""
     method = config.method
     rule = UpdateRule(method.em_steps, method.momentum, method.statistics_warmup, method.min_pixels)
-    return LogitStatistics(num_classes, components=method.components, rule=rule, eps=method.eps)
+    return LogitStatistics(
+        num_classes,
+        components=method.components,
+        rule=rule,
+        eps=method.eps,
+        pooling=method.anchor_pooling,
+    )
 
 
 def load_run(path: Path | str) -> Run:

@@ -107,6 +107,23 @@ def test_anchors_pool_the_diagonal_and_the_rest() -> None:
     torch.testing.assert_close(anchors, torch.stack([positive, negative]))  # type: ignore[list-item]
 
 
+def test_anchors_pooled_over_classes_weigh_every_class_alike() -> None:
+    """As many draws from each class as from any other: pooling over pixels of an even sample."""
+    torch.manual_seed(3)
+    logits = torch.randn(1, 3, 40, 40) + torch.tensor([0.0, 1.0, 3.0]).view(1, 3, 1, 1)
+    labels = torch.zeros(1, 40, 40, dtype=torch.long)
+    labels[0, :10, :10], labels[0, 20:21] = 1, 2
+    histogram = logit_histogram(logits, labels)
+    even = [histogram.counts[c] / (labels == c).sum() for c in range(3)]
+    positive = sum(even[c][c] for c in range(3))
+    negative = sum(even[c][l] for c in range(3) for l in range(3) if c != l)
+    anchors = histogram.anchors("classes")
+    torch.testing.assert_close(anchors / anchors[0].sum(), torch.stack([positive, negative]) / 3)
+    assert float(anchors[0].sum()) == pytest.approx(labels.numel())
+    without = logit_histogram(logits, torch.where(labels == 2, 255, labels))
+    assert torch.isfinite(without.anchors("classes")).all()
+
+
 def test_labels_are_taken_at_the_centres_of_decoder_pixels() -> None:
     labels = torch.arange(64).view(1, 8, 8)
     assert labels_at_stride(labels, 4).tolist() == [[[2 * 8 + 2, 2 * 8 + 6], [6 * 8 + 2, 6 * 8 + 6]]]

@@ -14,7 +14,7 @@ from adapt.correction import shift_table
 from adapt.datasets import open_target
 from adapt.domains import open_labelled, open_source
 from adapt.evaluate import Scores, evaluate
-from adapt.logit_statistics import Histogram, ShiftStatistics, fit_shift_statistics
+from adapt.logit_statistics import Pooling, ShiftStatistics, fit_shift_statistics
 from adapt.posthoc import source_histogram, target_histogram
 from adapt.run import Run, load_run
 
@@ -24,9 +24,11 @@ TRAINED = {
     "DACS, corrected on the source": (*ONLINE, "method.correct_mixed=false", "method.density_weight=0"),
     "DACS, corrected on both": (*ONLINE, "method.density_weight=0"),
     "DACS, balanced": camvid.METHODS["DACS, balanced"],
+    "DACS, balanced, anchors pooled over classes": (*ONLINE, "method.anchor_pooling=classes"),
 }
 COMPONENTS = (1, 3, 5, 8)
 STRENGTHS = (0.2, 1.0)
+POOLINGS: tuple[Pooling, ...] = ("pixels", "classes")
 
 
 def main() -> None:
@@ -64,21 +66,15 @@ def posthoc(run: Run, options: argparse.Namespace) -> list[str]:
 
     ways = {f"K = {k}": fitted(source.anchors(), k) for k in COMPONENTS}
     for name, histogram in (("source", source), ("target", rows)):
-        for pool, anchors in (("pixels", histogram.anchors()), ("classes", by_class(histogram))):
-            ways[f"anchors of the {name}, pooled over {pool}"] = fitted(anchors, method.components)
+        for pooling in POOLINGS:
+            anchors = histogram.anchors(pooling)
+            ways[f"anchors of the {name}, pooled over {pooling}"] = fitted(anchors, method.components)
     lines = []
     for name, statistics in ways.items():
         scores = evaluate(segmenter, dataset, len(run.classes), shift_table(statistics), STRENGTHS)
         lines += [row(name, tau, score) for tau, score in scores.items()]
         print("\n".join(lines[-len(scores) :]), flush=True)
     return lines
-
-
-def by_class(histogram: Histogram) -> torch.Tensor:
-    """Anchors to which every class contributes alike, however many pixels it has."""
-    rows = histogram.row_pixels.clamp_min(1).view(-1, 1, 1)
-    scale = histogram.row_pixels.sum() / (histogram.row_pixels > 0).sum()
-    return Histogram(histogram.counts / rows * scale, histogram.outside).anchors()
 
 
 def row(name: str, tau: float, score: Scores) -> str:
