@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from adapt.domains import open_labelled
-from adapt.evaluate import Scores, confusion_matrix
-from adapt.labels import CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, IGNORE, ClassList
+from adapt.evaluate import Scores, confusion_matrix, format_scores
+from adapt.labels import CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, IGNORE, SYNTHIA16, ClassList
 
 official = pytest.importorskip(
     "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling",
@@ -98,3 +98,20 @@ def test_our_table_of_classes_is_the_official_one():
     assert {value for value in CITYSCAPES19.ignore if isinstance(value, int)} == void | {34}
     colors = {label.color for label in official.labels} - {(0, 0, 0)}
     assert colors <= set(CITYSCAPES19.code.colors)
+
+
+def test_synthias_second_mean_leaves_three_small_classes_out():
+    rng = np.random.default_rng(3)
+    scores = Scores.from_confusion(rng.integers(1, 99, (16, 16)) + 400 * np.eye(16, dtype=int))
+    text = format_scores(SYNTHIA16.names, {"x": scores})
+    kept = [
+        i
+        for name, i in zip(SYNTHIA16.names, scores.iou, strict=True)
+        if name not in ("wall", "fence", "pole")
+    ]
+    shown = {line.split("  ")[0]: line.split()[-1] for line in text.splitlines() if line.startswith("mIoU")}
+    assert len(kept) == 13
+    assert shown == {"mIoU": f"{100 * scores.mean_iou:.1f}", "mIoU of 13": f"{100 * np.mean(kept):.1f}"}
+    assert shown["mIoU"] != shown["mIoU of 13"]
+    nineteen = Scores.from_confusion(np.eye(19, dtype=int))
+    assert "of 13" not in format_scores(CITYSCAPES19.names, {"x": nineteen})
