@@ -21,7 +21,7 @@ FROM source AS build-cpu
 RUN /opt/blda/bin/pip install --no-cache-dir -c constraints.txt '.[serve,demo,cpu]'
 
 FROM source AS build-gpu
-RUN /opt/blda/bin/pip install --no-cache-dir -c constraints.txt '.[serve,demo,gpu]' 'onnxruntime-gpu[cuda,cudnn]'
+RUN /opt/blda/bin/pip install --no-cache-dir -c constraints.txt '.[serve,demo,gpu]'
 
 FROM source AS build-export
 RUN /opt/blda/bin/pip install --no-cache-dir -c constraints.txt '.[export,cpu]'
@@ -47,9 +47,8 @@ EXPOSE 7860
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
     CMD ["python", "-m", "serve.demo_health"]
 
-# CUDA and cuDNN come as wheels; the driver comes from the host.
+# CUDA and cuDNN come as wheels, which serve/runtime.py finds; the driver comes from the host.
 FROM serve AS gpu
-ENV LD_LIBRARY_PATH=/opt/blda/lib/python3.11/site-packages/nvidia/cu13/lib:/opt/blda/lib/python3.11/site-packages/nvidia/cudnn/lib
 COPY --from=build-gpu /opt/blda /opt/blda
 
 # Last, so that it is what `docker build .` makes.

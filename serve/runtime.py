@@ -1,6 +1,8 @@
 """Opens a deployable graph in ONNX Runtime and says what it really runs on."""
 
+import io
 import os
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -125,10 +127,13 @@ def _open_session(ort: Any, path: Path, provider: Provider, threads: int | None,
     wanted = _AUTO if provider == "auto" else (provider,)
     chosen = [_EXECUTION_PROVIDERS[name] for name in wanted if _EXECUTION_PROVIDERS[name] in available]
     if not chosen:
+        there = _names(available) or "none"
         raise InputError(
-            f"--provider {provider} is not in this build of ONNX Runtime, which has {_names(available)}; "
+            f"--provider {provider} is not in this build of ONNX Runtime, which has {there}; "
             "install the build that has it (`blda[gpu]` for CUDA and TensorRT) or use --provider auto."
         )
+    if _EXECUTION_PROVIDERS["cuda"] in available and wanted != ("cpu",):
+        _load_cuda(ort)
     options = ort.SessionOptions()
     options.log_severity_level = _QUIET
     if callers > 1:
@@ -152,6 +157,15 @@ def _open_session(ort: Any, path: Path, provider: Provider, threads: int | None,
             "check the driver and its libraries, or use --provider auto."
         )
     return session
+
+
+def _load_cuda(ort: Any) -> None:
+    """Load CUDA and cuDNN out of NVIDIA's wheels, which the extra `gpu` brings and no search path names.
+
+    What it prints when some are missing is left out: the session shows whether CUDA works.
+    """
+    with redirect_stdout(io.StringIO()):
+        ort.preload_dlls()
 
 
 def _used(session: Any) -> str:

@@ -178,6 +178,30 @@ def test_a_provider_that_is_not_there_is_refused_not_replaced(graph: Path) -> No
         Segmenter(graph, provider="cuda")
 
 
+@pytest.mark.filterwarnings("ignore:Specified provider")
+def test_a_provider_that_is_there_but_does_not_start(graph: Path, monkeypatch) -> None:
+    """onnxruntime-gpu lists CUDA on a machine without a GPU; the session then falls back without an error."""
+    import onnxruntime
+
+    loaded: list[str] = []
+    monkeypatch.setattr(
+        onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"]
+    )
+    monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: loaded.append("cuda"))
+    assert Segmenter(graph, provider="cpu").provider == "cpu" and not loaded
+    assert Segmenter(graph, provider="auto").provider == "cpu" and loaded == ["cuda"]
+    with pytest.raises(InputError, match=r"--provider cuda was asked for, but .* could only start cpu"):
+        Segmenter(graph, provider="cuda")
+
+
+def test_no_provider_at_all(graph: Path, monkeypatch) -> None:
+    import onnxruntime
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: [])
+    with pytest.raises(InputError, match=r"--provider auto is not in this build .* which has none; install"):
+        Segmenter(graph)
+
+
 def test_without_onnxruntime_one_sentence_names_the_extra(graph: Path) -> None:
     program = (
         "import sys; sys.modules['onnxruntime'] = None\n"  # what Python does for a module that is not there
