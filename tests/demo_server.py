@@ -1,7 +1,9 @@
 """`serve demo` in a process of its own, as people start it, for the tests that talk to it."""
 
+import http.client
 import json
 import os
+import select
 import signal
 import socket
 import subprocess
@@ -82,6 +84,28 @@ def upload(server: Demo, file: Path) -> str:
     kind = {"Content-Type": "multipart/form-data; boundary=end"}
     with urlopen(Request(f"{server.url}/gradio_api/upload", body, kind), timeout=60) as answer:
         return str(json.load(answer)[0])
+
+
+def upload_endlessly(server: Demo, size: int) -> tuple[int, str, int]:
+    """Announce a file of `size` bytes and send it until the server answers.
+
+    Returns the answer's status, its text, and how many MiB were sent by then.
+    """
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
+    connection.putrequest("POST", "/gradio_api/upload")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=x")
+    connection.putheader("Content-Length", str(size))
+    connection.endheaders()
+    connection.send(head)
+    sent = 0
+    while sent < size // 2**20 and not select.select([connection.sock], [], [], 0)[0]:
+        connection.send(bytes(2**20))
+        sent += 1
+    answer = connection.getresponse()
+    status, text = answer.status, answer.read().decode()
+    connection.close()
+    return status, text, sent
 
 
 def submit(server: Demo, endpoint: str, *values: object) -> str:

@@ -143,6 +143,30 @@ def test_an_output_made_from_something_else_is_not_taken_for_finished(
     assert set(report(out).values()) == {"done"}
 
 
+@pytest.mark.parametrize("replaced", [True, False], ids=["swapped", "overwritten"])
+def test_a_model_that_changes_during_a_batch_changes_nothing_of_it(
+    clips: Path, tmp_path: Path, replaced: bool
+) -> None:
+    """Its outputs are of the model that was opened, and the next batch does not take them for another's."""
+    first = write_graph(tmp_path / "model.onnx")
+    second = write_graph(tmp_path / "other.onnx", size=(64, 64)).read_bytes()
+    settings = Settings(output="labels")
+    segmenter = Segmenter(first, threads=1)
+    jobs = plan(segmenter, find_videos([str(clips / "a.mp4")]), tmp_path / "out", settings)
+    if replaced:
+        (tmp_path / "other.onnx").replace(first)
+    else:
+        first.write_bytes(second[: len(second) // 2])
+        first.write_bytes(second)
+    (outcome,) = run_batch(jobs, tmp_path / "out", local_work(segmenter, settings), settings.selection)
+    assert outcome.status == "done"
+    with av.open(str(tmp_path / "out/a.mkv")) as container:
+        made = next(container.decode(video=0)).to_ndarray(format="gray")
+    assert (made == halves().argmax(2)).mean() > 0.98
+    with pytest.raises(InputError, match=r"a\.mkv exists"):
+        plan(Segmenter(first, threads=1), find_videos([str(clips / "a.mp4")]), tmp_path / "out", settings)
+
+
 def test_one_bad_file_stops_nothing(graph: Path, clips: Path, tmp_path: Path) -> None:
     whole = (clips / "b.mkv").read_bytes()
     (clips / "bad.mp4").write_bytes((clips / "a.mp4").read_bytes()[:900])

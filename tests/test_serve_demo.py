@@ -4,7 +4,6 @@ import base64
 import http.client
 import json
 import re
-import select
 import signal
 import struct
 import subprocess
@@ -15,6 +14,7 @@ import zlib
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
+from urllib.error import HTTPError
 
 import av
 import gradio_client
@@ -22,7 +22,7 @@ import numpy as np
 import oracle
 import pytest
 from click.testing import CliRunner
-from demo_server import Demo, demo, file_data, result, submit, upload
+from demo_server import Demo, demo, file_data, result, submit, upload, upload_endlessly
 from PIL import Image
 from safetensors.numpy import save
 from serve_graphs import PALETTE, halves, write_clip, write_graph
@@ -248,21 +248,9 @@ def _silence() -> av.AudioFrame:
 
 def test_an_upload_beyond_the_limit_is_cut_off(server):
     """Four gigabytes are announced and sent in pieces; the server answers long before their end."""
-    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
-    head = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n'
-    connection.putrequest("POST", "/gradio_api/upload")
-    connection.putheader("Content-Type", "multipart/form-data; boundary=x")
-    connection.putheader("Content-Length", str(4 * 2**30))
-    connection.endheaders()
-    connection.send(head)
-    sent = 0
-    while sent < 200 and not select.select([connection.sock], [], [], 0)[0]:
-        connection.send(bytes(2**20))
-        sent += 1
-    answer = connection.getresponse()
-    assert answer.status == 413 and b"exceeded maximum allowed size" in answer.read()
+    status, text, sent = upload_endlessly(server, 4 * 2**30)
+    assert status == 413 and "exceeded maximum allowed size" in text
     assert 20 <= sent < 200
-    connection.close()
     stored = sum(path.stat().st_size for path in server.temporary.rglob("*") if path.is_file())
     assert server.process.poll() is None and stored < 30 * 2**20
 
@@ -334,6 +322,25 @@ def test_options_that_are_refused(graphs, tmp_path):
     accounts.write_text("ada:x\nnobody\n")
     assert "not NAME:PASSWORD" in _refused(graphs[0], "--auth", accounts)
     assert "holds no picture or video" in _refused(graphs[0], "--examples", tmp_path)
+
+
+def test_more_requests_than_may_wait_are_refused(graphs, tmp_path):
+    clip = write_clip(tmp_path / "long.mp4", picture=halves(480, 640), times=range(600))
+    with demo(tmp_path / "server", graphs[1], "--max-queue", 1) as server:
+        request = ("segment_video", "plain.onnx", file_data(upload(server, clip)), None, 0.5, "overlay")
+        submit(server, *request)
+        for _ in range(100):  # until the first one left the queue for its work
+            try:
+                submit(server, *request)
+                break
+            except HTTPError:
+                time.sleep(0.05)
+        else:
+            raise AssertionError("the queue never took a second request")
+        with pytest.raises(HTTPError) as refused:
+            submit(server, *request)
+        assert refused.value.code == 503 and "queue" in refused.value.read().decode().lower()
+        assert server.process.poll() is None
 
 
 def test_a_port_in_use(server, graphs):
