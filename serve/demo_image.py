@@ -119,9 +119,13 @@ def paint(card: Card, image: Image, labels: Labels, opacity: float, shown: Colle
 
 
 def legend_html(card: Card, seen: Seen, shown: Collection[str]) -> str:
-    """A row per class that occurs: colour, name, share, and what the correction changed about it."""
+    """A row per class that occurs: colour, name, share, and what the correction changed about it.
+
+    Bars are drawn to the largest share.
+    """
     after = shares(seen.labels, len(card.classes))
     before = after if seen.uncorrected is None else shares(seen.uncorrected, len(card.classes))
+    longest = after.max()
     rows, absent = [], []
     for name, color, new, old in zip(card.classes, card.palette, after, before, strict=True):
         if new == old == 0:
@@ -130,7 +134,7 @@ def legend_html(card: Card, seen: Seen, shown: Collection[str]) -> str:
         rows.append(
             f'<tr class="{"" if name in shown else "off"}" data-class="{html.escape(name)}">'
             f'<th scope="row"><i style="background:rgb{color}"></i>{html.escape(name)}</th>'
-            f'<td class="bar"><b style="width:{100 * new:.2f}%;background:rgb{color}"></b></td>'
+            f'<td class="bar"><b style="width:{100 * new / longest:.2f}%;background:rgb{color}"></b></td>'
             f"<td>{100 * new:.1f}&thinsp;%</td>"
             + ("" if seen.uncorrected is None else f"<td>{_change(new - old)}</td>")
             + "</tr>"
