@@ -126,7 +126,9 @@ def _check_no_others(labels: list[Path], place: Path) -> None:
     found = [
         file for folder in sorted({label.parent for label in labels}) for file in folder.glob("[!.]*.png")
     ]
-    if surplus := sorted(file for file in found if file not in expected):
+    # Tools of the field leave a converted copy beside each of GTA5's label files.
+    surplus = sorted(f for f in found if f not in expected and not f.stem.endswith("_labelTrainIds"))
+    if surplus:
         raise InputError(
             f"{len(surplus)} label files have no picture of the same name in {place}: {_names(surplus)}; "
             "add them or remove the label files."

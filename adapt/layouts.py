@@ -99,9 +99,9 @@ BDD100K_SEG = Layout(
     folder="bdd100k",
 )
 # GTA5 has this layout too; its classes are told by its label files' palette.
-OWN = Layout("one's own data", "images/{name}", (LabelFiles("labels/{name}.png"),), exact=True)
+OWN = Layout("images/ and labels/", "images/{name}", (LabelFiles("labels/{name}.png"),), exact=True)
 OWN_SPLITS = Layout(
-    "one's own data",
+    "images/SPLIT/ and labels/SPLIT/",
     "images/{split:train|val|test}/{name}",
     (LabelFiles("labels/{split}/{name}.png"),),
     exact=True,

@@ -117,6 +117,16 @@ def test_label_ids_are_preferred_and_train_ids_taken_where_only_they_exist(tmp_p
     assert find_classes(trees.acdc(tmp_path / "acdc", "labelIds"), None) == CITYSCAPES19
 
 
+def test_copies_that_other_tools_made_beside_the_labels_are_left_out(tmp_path):
+    for make in (trees.gta5, trees.synthia):
+        root = make(tmp_path / make.__name__)
+        before = find_labelled(root, "train")
+        for label in before.labels:
+            copy = trees.blocks([0, 1]).astype(np.uint8)
+            trees.write(label.with_name(f"{label.stem}_labelTrainIds.png"), copy)
+        assert find_labelled(root, "train") == before
+
+
 def test_dark_zurich_is_night_unless_a_path_says_otherwise(tmp_path):
     root = trees.dark_zurich(tmp_path)
     assert [path.parts[-3] for path in find_images(root, "train")] == ["night"]
