@@ -22,7 +22,7 @@ _EXECUTION_PROVIDERS = {
 # TensorRT is not among them: it builds an engine for minutes, which nobody should meet by surprise.
 _AUTO = ("cuda", "openvino", "cpu")
 _GPU = ("cuda", "tensorrt")
-_QUIET = 3  # ONNX Runtime's log level "error": what goes wrong is said once, by us
+_QUIET, _SILENT = 3, 4  # ONNX Runtime's log levels "error" and "fatal": what goes wrong is said once, by us
 
 
 @dataclass(frozen=True)
@@ -145,7 +145,8 @@ def _open_session(ort: Any, path: Path, provider: Provider, threads: int | None,
     if _EXECUTION_PROVIDERS["cpu"] not in chosen:
         chosen.append(_EXECUTION_PROVIDERS["cpu"])  # for the few operators that others leave out
     try:
-        session = ort.InferenceSession(str(path), options, providers=chosen)
+        with redirect_stdout(io.StringIO()):  # it prints that it falls back from TensorRT
+            session = ort.InferenceSession(str(path), options, providers=chosen)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         raise InputError(
             f"{path} can't be opened as an ONNX graph, so it is something else, truncated or newer than ONNX "
@@ -162,8 +163,9 @@ def _open_session(ort: Any, path: Path, provider: Provider, threads: int | None,
 def _load_cuda(ort: Any) -> None:
     """Load CUDA and cuDNN out of NVIDIA's wheels, which the extra `gpu` brings and no search path names.
 
-    What it prints when some are missing is left out: the session shows whether CUDA works.
+    What ONNX Runtime says about those that are missing is left out: the session shows whether CUDA works.
     """
+    ort.set_default_logger_severity(_SILENT)
     with redirect_stdout(io.StringIO()):
         ort.preload_dlls()
 

@@ -325,7 +325,7 @@ def test_options_that_are_refused(graphs, tmp_path):
 
 
 def test_more_requests_than_may_wait_are_refused(graphs, tmp_path):
-    clip = write_clip(tmp_path / "long.mp4", picture=halves(480, 640), times=range(600))
+    clip = write_clip(tmp_path / "long.mp4", picture=halves(480, 640), times=range(400))
     with demo(tmp_path / "server", graphs[1], "--max-queue", 1) as server:
         request = ("segment_video", "plain.onnx", file_data(upload(server, clip)), None, 0.5, "overlay")
         submit(server, *request)
