@@ -25,11 +25,11 @@ class Data(Settings):
     """Where the pictures are and how they are cut."""
 
     source: Path | None = None
-    """Labelled folder: images/ and labels/."""
+    """Labelled data set, or a part of it: a layout of `adapt.layouts`, or images/ and labels/."""
     target: tuple[Path, ...] = ()
-    """Unlabelled: one folder of images, or video files."""
+    """Unlabelled: data sets, folders of images and video files."""
     classes: Path | None = None
-    """YAML class file; by default classes.yaml in the source folder or beside it."""
+    """YAML class file; by default the list that comes with the source: its classes.yaml, or its layout's."""
     label_map: Path | None = None
     """YAML file that maps the values in the source's label files to classes."""
     evaluate: Path | None = None

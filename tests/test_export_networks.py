@@ -32,5 +32,5 @@ def test_logits_are_those_of_torch_at_any_size(name: str) -> None:
         pixels = torch.randn(images, 3, height * segmenter.stride, width * segmenter.stride)
         with torch.no_grad():
             expected = segmenter(pixels).numpy()
-        assert np.ptp(expected) > 1
+        assert np.ptp(expected) > 0.5
         np.testing.assert_allclose(session.run(None, {"pixels": pixels.numpy()})[0], expected, atol=1e-4)
