@@ -11,8 +11,8 @@ from click.testing import CliRunner, Result
 
 from adapt.cli import main
 from adapt.config import Config, load_config
-from adapt.presets import PRESETS
 from adapt.errors import InputError
+from adapt.presets import PRESETS
 from adapt.run import load_run
 
 
