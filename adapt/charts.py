@@ -5,7 +5,7 @@ A chart is a text of a few kilobytes. Colours are the page's classes `s0`, `s1`,
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from html import escape
 
 import numpy as np
@@ -32,7 +32,13 @@ class Line:
 
 
 def line_chart(
-    lines: Sequence[Line], meaning: str, *, zero: bool = True, scale: bool = True, height: int = HEIGHT
+    lines: Sequence[Line],
+    meaning: str,
+    *,
+    zero: bool = True,
+    scale: bool = True,
+    height: int = HEIGHT,
+    highest: float = math.inf,
 ) -> str:
     """A chart with axes.
 
@@ -42,7 +48,9 @@ def line_chart(
         zero: whether the vertical axis starts at 0.
         scale: whether it has numbers.
         height: of the chart, in its own units (its width is WIDTH).
+        highest: values above it are drawn at it.
     """
+    lines = [replace(line, y=np.minimum(line.y, highest)) for line in lines]
     x = np.concatenate([np.asarray(line.x, float) for line in lines])
     y = np.concatenate([np.asarray(line.y, float) for line in lines])
     x_ticks, y_ticks = ticks(x, zero=False), ticks(y, zero=zero)

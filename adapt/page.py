@@ -36,11 +36,11 @@ nav ul{display:flex;flex-wrap:wrap;gap:.2rem 1rem;padding:0;margin:.8rem 0 0;lis
 .cards div{background:var(--card);border-radius:.5rem;padding:.6rem .8rem}
 .cards dt{color:var(--soft);font-size:.85rem}
 .cards dd{margin:0;font-size:1.35rem;font-variant-numeric:tabular-nums}
-.cards dd small{font-size:.85rem;color:var(--soft)}
+.cards dd small{display:block;font-size:.85rem;color:var(--soft)}
 .facts{display:grid;grid-template-columns:max-content 1fr;gap:.15rem 1rem;margin:.6rem 0;font-size:.95rem}
 .facts dt{color:var(--soft)}.facts dd{margin:0;overflow-wrap:anywhere}
 .grid{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,19rem),1fr));gap:1rem;margin:1rem 0}
-.small{grid-template-columns:repeat(auto-fill,minmax(min(100%,13rem),1fr));gap:.8rem}
+.small{grid-template-columns:repeat(auto-fill,minmax(min(100%,max(10rem,18%)),1fr));gap:.8rem}
 .four{grid-template-columns:repeat(auto-fit,minmax(9rem,1fr));gap:.4rem;margin:.3rem 0 1rem}
 figure{margin:0;min-width:0}
 figure h3{font-size:.95rem;margin:0 0 .2rem}
@@ -63,13 +63,16 @@ list-style:none}
 .scroll{overflow-x:auto;margin:.6rem 0}
 table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}
 th,td{padding:.15rem .6rem;text-align:right;white-space:nowrap;border-bottom:1px solid var(--line)}
-th{font-weight:600}th:first-child{text-align:left;position:sticky;left:0;background:var(--paper)}
+th{font-weight:600}
+thead th{white-space:normal;min-width:4.5rem;max-width:7rem;vertical-align:bottom}
+th:first-child{text-align:left;position:sticky;left:0;background:var(--paper)}
 tbody th{font-weight:400}tfoot th,tfoot td{font-weight:600;border-bottom:0}
 .up{color:var(--s2)}.down{color:var(--s1)}
 .confusion td{padding:.1rem;width:2rem;min-width:2rem;text-align:center;border:1px solid var(--paper);
 font-size:.75rem;background:color-mix(in srgb,var(--s0) calc(var(--p,0)*1%),var(--card))}
 .confusion td.much{color:var(--paper)}
-.confusion thead th{vertical-align:bottom;padding:.2rem;border:0}
+.confusion thead th{padding:.2rem;border:0;min-width:0}
+.pair{display:flex;flex-wrap:wrap;gap:0 2.5rem}.pair>*{max-width:100%}
 .confusion thead th span{writing-mode:vertical-rl;transform:rotate(180deg);font-weight:400;font-size:.8rem}
 .confusion tbody th{border:0}
 pre{background:var(--card);border-radius:.5rem;padding:.7rem .9rem;overflow-x:auto;font-size:.85rem;
@@ -143,6 +146,11 @@ def grid(pieces: Iterable[str], kind: str = "") -> str:
     return f'<div class="{f"grid {kind}".strip()}">{"".join(pieces)}</div>'
 
 
+def pair(pieces: Iterable[str]) -> str:
+    """Pieces of sizes of their own, beside one another where there is room."""
+    return f'<div class="pair">{"".join(pieces)}</div>'
+
+
 def figure(content: str, caption: str, title: str = "") -> str:
     """Content with a caption, and a heading if it has a title; `content` is HTML."""
     head = f"<h3>{escape(title)}</h3>" if title else ""
@@ -170,8 +178,9 @@ def table(
     top = "".join(f'<th scope="col">{escape(cell)}</th>' for cell in head)
     body, below = ("".join(_row(row) for row in part) for part in (rows, foot))
     below = f"<tfoot>{below}</tfoot>" if foot else ""
+    named = f"<caption>{escape(caption)}</caption>" if caption else ""
     return (
-        f'<div class="scroll" tabindex="0"><table><caption>{escape(caption)}</caption><thead><tr>{top}</tr>'
+        f'<div class="scroll" tabindex="0"><table>{named}<thead><tr>{top}</tr>'
         f"</thead><tbody>{body}</tbody>{below}</table></div>"
     )
 

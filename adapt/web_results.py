@@ -8,7 +8,18 @@ from adapt.bias import bias_without_labels, bias_without_labels_corrected
 from adapt.confusion import row_shares
 from adapt.evaluate import Scores
 from adapt.logit_statistics import ShiftStatistics
-from adapt.page import Section, confusion_table, figure, grid, keys, label_map, paragraph, photograph, table
+from adapt.page import (
+    Section,
+    confusion_table,
+    figure,
+    grid,
+    keys,
+    label_map,
+    pair,
+    paragraph,
+    photograph,
+    table,
+)
 from adapt.picks import Pick, Picks
 from adapt.report import paint, present_classes
 from adapt.run import Run
@@ -95,4 +106,4 @@ def confusion(run: Run, scores: dict[float, Scores] | None) -> Iterator[Section]
         )
         for tau, part in scores.items()
     ]
-    yield Section("confusion", "Confusion", "".join(tables))
+    yield Section("confusion", "Confusion", pair(tables))

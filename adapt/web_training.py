@@ -45,13 +45,8 @@ def losses(run: Run) -> Iterator[Section]:
         Line("encoder", at, [training.encoder_lr * factor for factor in factors], 0),
         Line("decoder", at, [training.decoder_lr * factor for factor in factors], 1),
     ]
-    charts.append(
-        figure(
-            line_chart(rates, "Learning rates over iterations"),
-            "blue encoder, orange decoder",
-            "learning rates",
-        )
-    )
+    chart = line_chart(rates, "Learning rates over iterations")
+    charts.append(figure(chart + keys([("encoder", 0), ("decoder", 1)]), "", "learning rates"))
     charts.append(_curve(at, [line["iterations_per_second"] for line in lines], "iterations per second"))
     pictures = 2 * training.batch * training.accumulate
     words = (
@@ -130,7 +125,9 @@ def _over_training(run: Run, moments: Sequence[Moment]) -> str:
                 lines.append(Line(title, z.numpy(), curve, 0, strength=strength))
         words = "" if lines else "not seen"
         meaning = f"Densities of positive logits of {name} during training, and their anchor"
-        chart = line_chart([anchor_line, *lines], meaning, scale=False, height=130)
+        lasting = [anchor_line, *lines[-1:]]
+        highest = 1.3 * max(float(np.max(line.y)) for line in lasting)  # early peaks may be cut off
+        chart = line_chart([anchor_line, *lines], meaning, scale=False, height=130, highest=highest)
         charts.append(figure(chart, words, name))
     text = (
         f"How the {domain}'s logits of a class at its own pixels are distributed, after "
@@ -180,10 +177,10 @@ def training_pictures(run: Run, moments: Sequence[Moment]) -> Iterator[Section]:
         figure(
             photograph(
                 read_image(moment.picture),
-                f"Pictures, labels and confidence after {moment.iteration} iterations",
+                f"Pictures, labels and confidence, iteration {moment.iteration}",
                 "wide",
             ),
-            f"after {moment.iteration} iterations",
+            f"iteration {moment.iteration}",
         )
         for moment in moments
     ]

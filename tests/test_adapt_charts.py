@@ -32,6 +32,11 @@ def test_nothing_leaves_the_chart_whatever_is_drawn() -> None:
         assert all(LEFT <= x <= WIDTH - RIGHT and TOP <= y <= HEIGHT - BOTTOM for x, y in found)
 
 
+def test_peaks_can_be_cut_off() -> None:
+    found = points(line_chart([Line("a", [0, 1, 2], [1.0, 80.0, 2.0])], "a", highest=4))
+    assert found[1][1] == TOP and found[0][1] == pytest.approx(HEIGHT - BOTTOM - (HEIGHT - BOTTOM - TOP) / 4)
+
+
 def test_a_gap_breaks_the_line() -> None:
     chart = line_chart([Line("a", [0, 1, 2, 3], [1, np.nan, 2, 2])], "a")
     (path,) = re.findall(r'class="line s0" d="([^"]*)"', chart)

@@ -118,7 +118,7 @@ def test_every_class_and_every_section_is_there(page: Path) -> None:
 
 def test_pictures_are_those_of_the_album_and_of_both_ends(page: Path) -> None:
     alts = [image["alt"] or "" for image in Page(page.read_text()).images]
-    album = [alt for alt in alts if alt.startswith("Pictures, labels and confidence after")]
+    album = [alt for alt in alts if alt.startswith("Pictures, labels and confidence, iteration")]
     assert len(album) == 6
     for kind in ("input", "uncorrected", "corrected, tau 0.2", "ground truth"):
         assert sum(alt.endswith(f", {kind}") for alt in alts) == 6
