@@ -21,6 +21,7 @@ from serve.segmenter import TAU_RANGE, Segmenter
 
 _KEPT = 3600  # seconds that uploads and results stay on the server
 _SWEEP = 300
+_SESSIONS = 256  # that Gradio remembers, 0.1 MiB each; it never forgets one before there are more
 
 
 def serve_demo(
@@ -51,6 +52,7 @@ def serve_demo(
             pwa=False,
             mcp_server=False,
             enable_monitoring=False,
+            state_session_capacity=_SESSIONS,
             prevent_thread_lock=True,
         )
     except OSError as error:

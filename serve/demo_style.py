@@ -67,6 +67,7 @@ ul.classes li { margin: 0; }
     table.legend td.bar { width: 16%; }
     table.legend th, table.legend td { padding: .28rem .3rem; }
     table.facts th { width: 7rem; }
+    .curves { grid-template-columns: 1fr 1fr; }
 }
 """
 
