@@ -1,0 +1,45 @@
+"""The command of `export` that scores a graph file."""
+
+from pathlib import Path
+
+import click
+
+from export.cli_deploy import PATH, Sides
+
+
+@click.command("eval")
+@click.argument("file", type=PATH)
+@click.option("--data", type=PATH, required=True, help="Labelled folder.")
+@click.option(
+    "--tau",
+    "taus",
+    type=click.FloatRange(0, 2),
+    multiple=True,
+    help="Strength of the correction (repeat) [default: 0 and the folded one, as far as FILE has them].",
+)
+@click.option("--stats", type=PATH, help="From `calibrate`: then FILE may be any segmenter.")
+@click.option("--size", type=Sides(), help="Size that pictures and labels are brought to first.")
+@click.option("--json", "json_path", type=PATH, help="Also write the scores to this file.")
+@click.option("--confusion", type=PATH, help="Also draw the confusion matrices into this PNG.")
+@click.option("--force", is_flag=True, help="Overwrite the files to write.")
+def evaluate(
+    file: Path,
+    data: Path,
+    taus: tuple[float, ...],
+    stats: Path | None,
+    size: tuple[int, int] | None,
+    json_path: Path | None,
+    confusion: Path | None,
+    force: bool,
+) -> None:
+    """Score FILE on labelled data, as it is shipped: IoU, accuracy and bias.
+
+    For a run trained with data.size, give the same --size to compare.
+    """
+    from serve.files import check_outputs
+
+    check_outputs([path for path in (json_path, confusion) if path is not None], force)
+
+    from export.evaluate import score_file
+
+    score_file(file, data, taus, stats, size).publish(json_path, confusion)
