@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from demo_server import Demo, demo, file_data, result, submit, upload, upload_endlessly
 from serve_graphs import write_clip, write_graph
 
-CLIENTS, EACH = 10, 5
+CLIENTS, EACH = 10, 20
 SIZE = (720, 1280)
 GROWTH = 50.0  # MiB that the second half of the requests may add
 OVERTAKING = 0.5  # seconds: what counts as arriving at the same time
