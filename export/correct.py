@@ -1,139 +1,114 @@
-"""Logits -> scores inside a graph: the correction as a few convolutions and one matrix product.
+"""Logits -> scores inside a graph: the correction as one look-up per logit channel.
 
 The correction (Li et al. 2025, section 3.2) judges each class c under its own hypothesis:
 
     a_c[l] = f[l] + tau * Delta[c,l](f[l]),     score[c] = a_c[c] - log sum_l exp a_c[l].
 
-Written out, with E[c,l](z) = exp(tau * Delta[c,l](z)) and e[l] = exp(f[l] - max f),
+Both exp(a_c[l]) and Delta are functions of one logit, so they are tabled on an even grid of bins
+(export/tables.py): row k of channel l's table T_l is exp(z[k] + tau * D[c,l,k]) for all c at once. With k[l]
+the bin that f[l] falls into,
 
-    score[c] = (f[c] - max f) + tau * Delta[c,c](f[c]) - log S[c],     S[c] = sum_l E[c,l](f[l]) * e[l].
+    score = f + tau * D[l,l,k[l]] - log sum_l T_l[k[l]]
 
-E and Delta[l,l] are piecewise linear in one logit, between knots z[l,0..M] that all rows c share
-(export/tables.py). With bounded ramps r[l,m] = clip((f[l] - z[l,m-1]) / (z[l,m] - z[l,m-1]), 0, 1), m = 1..M,
+is C gathers of C numbers, summed up one after the other. There is no product over hypotheses, no exponential
+of a pixel, and no C*C tensor of pixels; all terms are positive, so nothing cancels; and the cost does not
+depend on how exact the table is.
 
-    E[c,l](f[l]) = E[c,l,0] + sum_m (E[c,l,m] - E[c,l,m-1]) * r[l,m],
+The tables are made inside the graph, of the few knots that the file stores: D is linear between knots
+K[l,0] < K[l,1] < ..., which bounded ramps over the bins write as
 
-so the sum over l *and* m is one matrix product, [C, C*M] with the products r[l,m] * e[l], plus [C, C] with e:
+    D[c,l,k] = D[c,l,0] + sum_m (D[c,l,m] - D[c,l,m-1]) * clip((k - K[l,m-1]) / (K[l,m] - K[l,m-1]), 0, 1).
 
-    ramps = Clip(Conv(f, groups=C))             C -> C*M
-    own   = Conv(ramps, groups=C)               C*M -> C      tau * Delta[c,c]
-    S     = steps @ (ramps * e) + start @ e     C*M -> C
+Runtimes fold that into constants when a file is opened; of a run-time tau, all but the last exponential. At
+tau == 0 the logits themselves are taken, so that labels equal the uncorrected ones exactly.
 
-Where E falls by many orders of magnitude that sum would cancel. Hats p[l,k] = min(clip(line rising to knot
-k), clip(line falling from it)) then take the ramps' place: E = sum_k E[c,l,k] * p[l,k], all terms positive.
-
-No C*C tensor exists, and exp is taken of C numbers per pixel, not of C*C. Adding a constant to all logits of
-a hypothesis changes nothing, so every row of Delta is centred on 0 first: exponents stay within float32 as
-long as tau * (half the range of a row) <= MAX_EXPONENT, and S >= exp(-MAX_EXPONENT) because some e[l] is 1.
-
-With tau as an input, E at the knots is exp(tau * s[c,l,m]), computed from constants inside the graph (C*C*M
-numbers), and at tau == 0 the logits themselves are taken, so that labels equal the uncorrected ones exactly.
+Logits off the grid, which reaches beyond the last quantiles of all rows, weigh in the sum as its ends do.
+Adding a constant to all logits of a hypothesis changes nothing, so every row of Delta is centred on 0 and the
+grid on its middle: exponents then stay within float32 as long as tau * (half the range of a row) <=
+export.fold.MAX_EXPONENT.
 """
 
 import numpy as np
+from onnx import TensorProto
 
-from export.curves import Array
 from export.nodes import Builder
-from export.tables import MAX_TAU, KnotTable
-
-MAX_RAMP_EXPONENT = 8.0
-"""Largest range of tau * Delta[c,l] summed from ramps: float32 then keeps E to exp(8) / 2^24 = 0.0002."""
+from export.tables import LookupTable
 
 
-def corrected_scores(b: Builder, logits: str, table: KnotTable, tau: float, runtime: bool) -> str:
+def corrected_scores(b: Builder, logits: str, table: LookupTable, tau: float, runtime: bool) -> str:
     """Write the nodes from logits [N, C, h, w] to scores [N, C, h, w]; returns the scores' name.
 
     Args:
         b: collects the nodes.
         logits: name of f.
-        table: knots, with every row of Delta centred on 0.
+        table: with every row of Delta centred on 0.
         tau: strength; when `runtime` the graph's input `tau` takes its place.
         runtime: whether that input exists.
     """
-    C = len(table.knots)
-    peak = b.op("ReduceMax", [logits, b.integers([1], "channel_axis")], "peak", keepdims=1)
-    centred = b.op("Sub", [logits, peak], "centred")
-    likelihood = b.op("Exp", [centred], "likelihood")  # e[l]
-
-    most = MAX_TAU if runtime else tau
-    steep = most * float(np.ptp(table.shift, axis=2).max()) > MAX_RAMP_EXPONENT
-    basis, own = (_hats if steep else _ramps)(b, logits, table.knots, table.own)
-    B = table.intervals + (1 if steep else 0)
-
-    flat = b.op("Reshape", [basis, b.integers([0, C, B, -1], "per_channel")], "flat_basis")  # [N, C, B, P]
-    each = b.op("Reshape", [likelihood, b.integers([0, C, 1, -1], "per_pixel")], "flat_likelihood")
-    product = b.op("Mul", [flat, each], "weighted_basis")
-    product = b.op("Reshape", [product, b.integers([0, C * B, -1], "stacked")], "stacked_basis")
-
-    exponentials = _exponentials(b, table, tau, runtime)
-    if steep:
-        weight = b.op("Reshape", [exponentials, b.integers([C, C * B], "weight_shape")], "weight")
-        total = b.op("MatMul", [weight, product], "totals")  # S [N, C, P]
-    else:
-        rise, start = _rises(b, exponentials, C, B)
-        each = b.op("Reshape", [likelihood, b.integers([0, C, -1], "pixels_last")], "stacked_likelihood")
-        starts = b.op("MatMul", [start, each], "starts")
-        total = b.op("Add", [b.op("MatMul", [rise, product], "rises"), starts], "totals")
-    log = b.op("Reshape", [b.op("Log", [total], "log_totals"), b.op("Shape", [logits], "shape")], "log_sums")
-    scale = "tau" if runtime else b.floats(tau, "strength")
-    shifted = b.op("Add", [centred, b.op("Mul", [own, scale], "strong_own_shift")], "own_corrected")
-    scores = b.op("Sub", [shifted, log], "corrected")
+    strength = "tau" if runtime else b.floats(tau, "strength")
+    position = _positions(b, logits, table)
+    exponentials, own = _tables(b, table, strength)
+    total = _sums(b, position, exponentials, len(table.knots))  # [N, h, w, C]
+    flat = b.op("Reshape", [position, b.integers([-1], "all_pixels")], "flat_position")
+    shift = b.op("GatherElements", [own, flat], "own_shift_flat", axis=0)
+    shift = b.op("Reshape", [shift, b.op("Shape", [logits], "shape")], "own_shift")
+    corrected = b.op("Transpose", [b.op("Add", [logits, shift], "own_corrected")], "last", perm=[0, 2, 3, 1])
+    scores = b.op("Sub", [corrected, b.op("Log", [total], "log_sums")], "corrected_last")
+    scores = b.op("Transpose", [scores], "corrected", perm=[0, 3, 1, 2])
     if not runtime:
         return scores
     off = b.op("Equal", ["tau", b.floats(0.0, "no_tau")], "off")
     return b.op("Where", [off, logits, scores], "scores_or_logits")
 
 
-def _ramps(b: Builder, logits: str, knots: Array, own: Array) -> tuple[str, str]:
-    """r[l,m] [N, C*M, h, w], and the own shift [N, C, h, w] made of them."""
-    slope = 1 / np.diff(knots)
-    ramps = _clipped_lines(b, logits, slope, -knots[:, :-1] * slope, "ramps")
-    steps, start = b.floats(np.diff(own)[:, :, None, None], "own_steps"), b.floats(own[:, 0], "own_start")
-    return ramps, b.op("Conv", [ramps, steps, start], "own_shift", group=len(own))
+def _positions(b: Builder, logits: str, table: LookupTable) -> str:
+    """Rows of the stacked tables, int32 [N, C, h, w]: bin numbers plus l * bins."""
+    C = len(table.knots)
+    bins = b.op("Mul", [logits, b.floats(1 / table.width, "bins_per_logit")], "scaled_logits")
+    bins = b.op("Add", [bins, b.floats(0.5 - table.start / table.width, "bin_of_0")], "bin_positions")
+    # Cut off as integers: a logit that is no number then is some bin, not a row that does not exist.
+    whole = b.op("Cast", [bins], "whole_bins", to=TensorProto.INT32)
+    ends = [b.constant(np.array(k, np.int32), name) for k, name in ((0, "bin_0"), (table.bins - 1, "bin_n"))]
+    inside = b.op("Clip", [whole, *ends], "bin")
+    first_rows = (np.arange(C, dtype=np.int32) * table.bins).reshape(C, 1, 1)
+    return b.op("Add", [inside, b.constant(first_rows, "first_rows")], "position")
 
 
-def _hats(b: Builder, logits: str, knots: Array, own: Array) -> tuple[str, str]:
-    """p[l,k] [N, C*(M+1), h, w], and the own shift [N, C, h, w] made of them."""
-    slope = 1 / np.diff(knots)
-    none, full = np.zeros((len(knots), 1)), np.ones((len(knots), 1))
-    rise = np.concatenate([none, slope], 1), np.concatenate([full, -knots[:, :-1] * slope], 1)
-    fall = np.concatenate([-slope, none], 1), np.concatenate([knots[:, 1:] * slope, full], 1)
-    sides = [_clipped_lines(b, logits, *rise, "rising"), _clipped_lines(b, logits, *fall, "falling")]
-    hats = b.op("Min", sides, "hats")
-    return hats, b.op(
-        "Conv", [hats, b.floats(own[:, :, None, None], "own_knots")], "own_shift", group=len(own)
-    )
-
-
-def _clipped_lines(b: Builder, logits: str, slope: Array, offset: Array, name: str) -> str:
-    """clip(slope * f[l] + offset, 0, 1), [N, C*B, h, w], from slopes and offsets [C, B]."""
-    weight = b.floats(slope.reshape(-1, 1, 1, 1), f"{name}_slope")
-    line = b.op(
-        "Conv",
-        [logits, weight, b.floats(offset.reshape(-1), f"{name}_offset")],
-        f"{name}_lines",
-        group=len(slope),
-    )
-    return b.op("Clip", [line, b.floats(0.0, f"{name}_least"), b.floats(1.0, f"{name}_most")], name)
-
-
-def _exponentials(b: Builder, table: KnotTable, tau: float, runtime: bool) -> str:
-    """E[c,l] at the knots, [C, C, M + 1]: constants, or made of the input `tau`."""
-    if not runtime:
-        return b.floats(np.exp(tau * table.shift), "knot_exponentials")
-    exponent = b.op("Mul", [b.floats(table.shift, "knot_shift"), "tau"], "knot_exponents")
-    return b.op("Exp", [exponent], "knot_exponentials")
-
-
-def _rises(b: Builder, exponentials: str, C: int, M: int) -> tuple[str, str]:
-    """E[c,l,m] - E[c,l,m-1] as [C, C*M], and E[c,l,0] as [C, C]; runtimes fold this when tau is fixed."""
-    last = b.integers([2], "knot_axis")
-    zero, one = b.integers([0], "first"), b.integers([1], "second")
-    after = b.op("Slice", [exponentials, one, b.integers([M + 1], "end"), last], "after")
-    before = b.op("Slice", [exponentials, zero, b.integers([M], "last_but_one"), last], "before")
-    rise = b.op("Sub", [after, before], "rise")
-    first = b.op("Slice", [exponentials, zero, one, last], "first_knots")
+def _tables(b: Builder, table: LookupTable, strength: str) -> tuple[str, str]:
+    """exp(z - middle + tau * D) as [C * bins, C], and tau * D - middle of the own logit as [C * bins]."""
+    C, bins = len(table.knots), table.bins
+    ends = [b.constant(np.array(k, np.float32), f"bins_{name}") for k, name in ((0, "from"), (bins, "to"))]
+    k = b.op("Range", [*ends, b.floats(1.0, "bin_step")], "bin_numbers")
+    k = b.op("Reshape", [k, b.integers([1, bins, 1], "bins_second")], "bin_column")
+    after = b.op("Sub", [k, b.floats(table.knots[:, None, :-1], "knots")], "after_knots")  # [C, bins, M - 1]
+    slopes = b.op("Mul", [after, b.floats(1 / np.diff(table.knots)[:, None], "knot_slopes")], "ramp_lines")
+    ramps = b.op("Clip", [slopes, b.floats(0.0, "ramp_least"), b.floats(1.0, "ramp_most")], "ramps")
+    shift = table.shift.transpose(1, 2, 0)  # [l, M, c]
+    own = table.shift.diagonal().T[:, :, None]  # [l, M, 1]
+    tables = []
+    for name, values in (("shift", shift), ("own", own)):
+        steps, start = b.floats(np.diff(values, axis=1), f"{name}_steps"), values[:, :1]
+        rises = b.op("MatMul", [ramps, steps], f"{name}_rises")
+        between = b.op("Add", [rises, b.floats(start, f"{name}_start")], f"{name}_table")
+        tables.append(b.op("Mul", [between, strength], f"strong_{name}"))
+    z = b.op("Mul", [k, b.floats(table.width, "bin_width")], "bin_offsets")
+    z = b.op("Add", [z, b.floats(-(bins - 1) / 2 * table.width, "bin_0_centre")], "bin_centres")
+    middle = table.start + (bins - 1) / 2 * table.width
+    own_less_middle = b.op("Sub", [tables[1], b.floats(middle, "middle")], "own_less_middle")
+    exponentials = b.op("Exp", [b.op("Add", [tables[0], z], "exponents")], "exponentials")
     return (
-        b.op("Reshape", [rise, b.integers([C, C * M], "steps_shape")], "steps"),
-        b.op("Reshape", [first, b.integers([C, C], "start_shape")], "start"),
+        b.op("Reshape", [exponentials, b.integers([C * bins, C], "rows")], "rows_of_all"),
+        b.op("Reshape", [own_less_middle, b.integers([C * bins], "flat")], "own_of_all"),
     )
+
+
+def _sums(b: Builder, position: str, exponentials: str, C: int) -> str:
+    """Sum over l of the rows at the positions [N, C, h, w]: [N, h, w, C]. One at a time stays in cache."""
+    axis = b.integers([1], "split_axis")
+    total = ""
+    for l in range(C):
+        ends = [b.integers([l], f"channel{l}"), b.integers([l + 1], f"after_channel{l}")]
+        own = b.op("Slice", [position, *ends, axis], f"position{l}")
+        rows = b.op("Gather", [exponentials, own], f"rows{l}", axis=0)  # [N, 1, h, w, C]
+        total = b.op("Add", [total, rows], f"sum{l}") if total else rows
+    return b.op("Squeeze", [total, axis], "sums")

@@ -49,27 +49,27 @@ class Curves(NamedTuple):
 
 def shift_curves(statistics: ShiftStatistics) -> list[Curves]:
     """Delta of every channel, exact at the grid points to the rounding of float64."""
-    points = int(np.clip(2**23 // len(statistics.seen) ** 2, 384, 2048))
+    points = int(np.clip(2**22 // len(statistics.seen) ** 2, 192, 2048))
     statistics = statistics.to(torch.float64)
     lower, upper = support(statistics)
-    even = torch.linspace(0, 1, points, dtype=torch.float64)
+    even = torch.linspace(0, 1, points // 2, dtype=torch.float64)
     z = lower.unsqueeze(-1) + (upper - lower).unsqueeze(-1) * even
-    for _ in range(2):  # each pass resolves a climb a hundred times finer
-        z = _spread_evenly(z, z + exact_shift(statistics, z))
+    for count in (points // 2, points):  # each pass resolves a climb a hundred times finer
+        z = _spread_evenly(z, z + exact_shift(statistics, z), count)
     shift = exact_shift(statistics, z)
     remainder = _remainder(statistics, z, z + shift) * statistics.seen.view(-1, 1, 1)
     parts = [part.transpose(0, 1).contiguous().numpy() for part in (z, shift, remainder)]
     return [Curves(*channel) for channel in zip(*parts, strict=True)]
 
 
-def _spread_evenly(z: Tensor, moved: Tensor) -> Tensor:
-    """New grid points [C, C, G] between the same ends, even in the mean of relative z and relative A."""
+def _spread_evenly(z: Tensor, moved: Tensor, count: int) -> Tensor:
+    """New grid points [C, C, count] between the same ends, even in the mean of relative z and relative A."""
     progress = sum((x - x[..., :1]) / (x[..., -1:] - x[..., :1]).clamp_min(1e-9) for x in (z, moved))
     assert isinstance(progress, Tensor)
     flat, level = z.flatten(0, 1).numpy(), progress.flatten(0, 1).numpy()
-    even = np.linspace(0, 1, z.shape[-1])
+    even = np.linspace(0, 1, count)
     grid = np.stack([np.interp(even * y[-1], y, x) for x, y in zip(flat, level, strict=True)])
-    return torch.from_numpy(grid).view_as(z)
+    return torch.from_numpy(grid).view(*z.shape[:2], count)
 
 
 def _remainder(statistics: ShiftStatistics, z: Tensor, moved: Tensor) -> Tensor:

@@ -22,14 +22,13 @@ from adapt.logit_statistics import ShiftStatistics
 from export.correct import corrected_scores
 from export.ends import add_labels, add_preprocessing, label_type
 from export.nodes import PREFIX, Builder, rename_values
-from export.tables import DEFAULT_BOUND, DEFAULT_TAU, MAX_TAU, KnotTable, Strengths, knot_table
+from export.tables import DEFAULT_BOUND, DEFAULT_TAU, MAX_TAU, LookupTable, lookup_table
 from serve.card import PREFIX as KEY
 from serve.card import Card, Correction, GraphInfo, from_metadata, to_metadata
 
 OPSET = 18
 MAX_EXPONENT = 36.0
-"""Largest |exponent| at the knots: e[l] < exp(-87) is lost, which must not matter beside S >= exp(-36)."""
-
+"""Largest tau * |Delta| of centred rows: with half the grid, about 40, it must stay below float32's 88."""
 
 STATISTICS = KEY + "statistics"
 BARE = KEY + "logits_graph"
@@ -49,8 +48,8 @@ class Strength:
     runtime: bool = False
     """Give the graph the optional input `tau`, whose default is `tau`."""
     error_bound: float = DEFAULT_BOUND
-    """Proven |score error| in logits that the knots are placed for; of a run-time tau, at tau = 0.2: the
-    error is in proportion to tau."""
+    """Proven |score error| in logits that the table is made for, as far as its memory allows; of a run-time
+    tau, at tau = 0.2."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ def fold(
         strength: None leaves the logits uncorrected.
 
     Raises:
-        InputError: not such a graph, statistics of another number of classes, or a shift too steep or too
-            wide to be folded at this strength.
+        InputError: not such a graph, statistics of another number of classes, or a shift too wide to be
+            folded at this strength.
     """
     model = unfold(logits_graph)
     pixels, logits = _ends(model)
@@ -172,29 +171,27 @@ def folded_statistics(model: onnx.ModelProto) -> ShiftStatistics | None:
 
 
 def error_bound_at(correction: Correction, tau: float) -> float:
-    """Proven bound on |score error| in logits at a strength: at run time it is in proportion to tau."""
-    return correction.error_bound * (tau / DEFAULT_TAU if correction.runtime_tau else 1.0)
+    """Proven bound on |score error| in logits at a strength: of a run-time tau, it grows in proportion."""
+    return correction.error_bound * (max(1.0, tau / DEFAULT_TAU) if correction.runtime_tau else 1.0)
 
 
 # ---- the correction -------------------------------------------------------------------------------------
 
 
-def _table(strength: Strength) -> KnotTable:
-    """Knots for the strength, with every row of Delta centred on 0."""
-    tau = MAX_TAU if strength.runtime else strength.tau
-    if strength.runtime:
-        table = knot_table(strength.statistics, Strengths(0, MAX_TAU), strength.error_bound / DEFAULT_TAU)
-    else:
-        table = knot_table(strength.statistics, Strengths(tau, tau), strength.error_bound / tau)
+def _table(strength: Strength) -> LookupTable:
+    """The table for the strength, with every row of Delta centred on 0."""
+    most = MAX_TAU if strength.runtime else strength.tau
+    table = lookup_table(
+        strength.statistics, DEFAULT_TAU if strength.runtime else strength.tau, strength.error_bound
+    )
     top, bottom = table.shift.max((1, 2)), table.shift.min((1, 2))
     reach = float((top - bottom).max() / 2)
-    if tau * reach > MAX_EXPONENT:
+    if most * reach > MAX_EXPONENT:
         raise InputError(
             f"the statistics move logits by {2 * reach:.0f} within one class, which float32 cannot hold at "
-            f"tau {tau:g}; fold a fixed --tau of at most {np.floor(100 * MAX_EXPONENT / reach) / 100:g}."
+            f"tau {most:g}; fold a fixed --tau of at most {np.floor(100 * MAX_EXPONENT / reach) / 100:g}."
         )
-    centre = (top + bottom) / 2
-    return replace(table, shift=table.shift - centre[:, None, None], own=table.own - centre[:, None])
+    return replace(table, shift=table.shift - ((top + bottom) / 2)[:, None, None])
 
 
 # ---- the model around it --------------------------------------------------------------------------------
@@ -275,15 +272,15 @@ def _size_names(graph: onnx.GraphProto) -> dict[str, str]:
     return names
 
 
-def _describe(card: Card, strength: Strength, table: KnotTable | None) -> Correction:
+def _describe(card: Card, strength: Strength, table: LookupTable | None) -> Correction:
     seen = strength.statistics.seen.tolist()
     bound = 0.0
     if table is not None:
-        bound = table.error_per_tau * (DEFAULT_TAU if strength.runtime else strength.tau)
+        bound = table.error_at(DEFAULT_TAU if strength.runtime else strength.tau)
     return Correction(
         tau=strength.tau,
         runtime_tau=strength.runtime,
-        knots=0 if table is None else table.intervals + 1,
+        knots=0 if table is None else table.knots.shape[1],
         knots_total=0 if table is None else table.knots.size,
         eps=strength.statistics.eps,
         error_bound=bound,

@@ -31,7 +31,7 @@ class Builder:
     def constant(self, value: NDArray[Any], name: str) -> str:
         """Add an initialiser; returns its name."""
         name = self._unique(name)
-        self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value), name))
+        self.initializers.append(numpy_helper.from_array(np.asarray(value, order="C"), name))
         return name
 
     def floats(self, value: NDArray[Any] | float, name: str) -> str:

@@ -34,9 +34,9 @@ class FoldedShift(NamedTuple):
     """Delta as the graph's own constants have it."""
 
     knots: Array
-    """[C, M + 1] positions on logit l's axis, in logits."""
+    """[C, M] positions on logit l's axis, in logits; the spare ones lie beyond the others."""
     shift: Array
-    """[C, C, M + 1] Delta[c, l] at channel l's knots, in logits, up to a constant per row c, which no score
+    """[C, C, M] Delta[c, l] at channel l's knots, in logits, up to a constant per row c, which no score
     depends on."""
 
 
@@ -62,20 +62,13 @@ def folded_shift(model: onnx.ModelProto) -> FoldedShift | None:
     if correction is None or (correction.tau == 0 and not correction.runtime_tau):
         return None
     try:
-        if correction.runtime_tau:
-            shift = numpy_helper.to_array(constants["knot_shift"]).astype(np.float64)
-        else:
-            exponentials = numpy_helper.to_array(constants["knot_exponentials"]).astype(np.float64)
-            shift = np.log(exponentials) / correction.tau
-        lines = "rising" if "rising_slope" in constants else "ramps"
-        slope, offset = (
-            numpy_helper.to_array(constants[f"{lines}_{part}"]).astype(np.float64).reshape(len(shift), -1)
-            for part in ("slope", "offset")
+        names = ("knots", "knot_slopes", "shift_steps", "shift_start", "bin_width", "middle", "bins_to")
+        knots, slopes, steps, start, width, middle, bins = (
+            numpy_helper.to_array(constants[name]).astype(np.float64) for name in names
         )
-        if lines == "rising":  # the first hat has no rising side
-            slope, offset = slope[:, 1:], offset[:, 1:]
-        knots = np.concatenate([-offset[:, :1] / slope[:, :1], (1 - offset) / slope], 1)
-        return FoldedShift(knots, shift.reshape(*knots.shape[:1], *knots.shape))
+        numbers = np.concatenate([knots, knots[..., -1:] + 1 / slopes[..., -1:]], axis=2)[:, 0]  # [C, M]
+        shift = np.cumsum(np.concatenate([start, steps], axis=1), axis=1)  # [l, M, c]
+        return FoldedShift(middle + (numbers - (bins - 1) / 2) * width, shift.transpose(2, 0, 1))
     except (KeyError, ValueError) as error:
         raise InputError(
             f"the graph says that a correction is folded in, but its constants were altered ({error}); "

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 import onnx
 import onnxruntime
+import oracle
 import pytest
 import torch
 from hypothesis import given, settings
@@ -21,19 +22,20 @@ from onnx_segmenters import (
     same_bytes,
     statistics,
 )
+from scipy.special import logsumexp
 
-import export.fold
 from adapt.errors import InputError
 from adapt.logit_statistics import ShiftStatistics
 from adapt.mixtures import Mixture
 from adapt.segmenter import labels_from_scores
-from export.fold import Extras, Strength, fold, folded_statistics, graph_info, unfold
+from export.fold import Extras, Strength, error_bound_at, fold, folded_statistics, graph_info, unfold
 from export.graph import check_operators
-from export.tables import DEFAULT_BOUND, KnotTable
+from export.tables import DEFAULT_BOUND
 
 ALLOWED = {
     *("Cast", "Transpose", "Mul", "Add", "Sub", "Div", "Pad", "Shape", "Slice", "Concat", "ReduceMax", "Exp"),
-    *("Log", "Conv", "Clip", "Reshape", "MatMul", "Resize", "ArgMax", "Equal", "Where", "Identity", "Min"),
+    *("Log", "Clip", "Reshape", "MatMul", "Resize", "ArgMax", "Equal", "Where", "Identity", "Min", "Max"),
+    *("Range", "Gather", "GatherElements", "Squeeze"),
 }
 ALL = Extras(scores=True, uncorrected_labels=True)
 
@@ -59,29 +61,50 @@ def as_rows(maps: np.ndarray) -> np.ndarray:
     return maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1])
 
 
-@pytest.mark.parametrize("classes", [2, 11, 19])
-def test_scores_and_labels_agree_with_the_oracle(classes):
-    model = folded(classes)
-    bound = graph_info(model, "").correction.error_bound
-    assert bound <= DEFAULT_BOUND
-    image = pictures(1, 65, 97)
-    out = run(model, image)
-    logits = bare_logits(classes, image)
-    exact = oracle_scores(statistics(classes), as_rows(logits), 0.2)
-    assert np.abs(as_rows(out["scores"]) - exact).max() <= 0.05  # about half of what is proven
-    maps = torch.from_numpy(exact.reshape(1, *logits.shape[2:], classes)).permute(0, 3, 1, 2)
-    expected = labels_from_scores(maps, 4, 65, 97).numpy()
-    full = torch.nn.functional.interpolate(maps, scale_factor=4.0, mode="bilinear")[:, :, :65, :97]
+def clear_of_ties(maps: torch.Tensor, height: int, width: int, margin: float) -> np.ndarray:
+    """Where the two best scores, upsampled, are further apart than `margin`."""
+    full = torch.nn.functional.interpolate(maps, scale_factor=4.0, mode="bilinear")[:, :, :height, :width]
     best = full.topk(2, dim=1).values
-    clear = (best[:, 0] - best[:, 1]).numpy() > 2 * bound
+    return (best[:, 0] - best[:, 1]).numpy() > margin
+
+
+@settings(max_examples=4, deadline=None)
+@given(seed=st.integers(0, 1000), classes=st.sampled_from([2, 11, 19]))
+def test_scores_and_labels_agree_with_the_oracle(seed, classes):
+    """By default: within 0.02 logits of float64, whatever the statistics."""
+    stats = statistics(classes, seed)
+    model = fold(plain_segmenter(classes, seed), card(classes), Strength(stats, "random"), ALL)
+    assert graph_info(model, "").correction.error_bound <= DEFAULT_BOUND == 0.02
+    image = pictures(1, 65, 97, seed)
+    out = run(model, image)
+    logits = bare_logits(classes, image, seed)
+    exact = oracle_scores(stats, as_rows(logits), 0.2)
+    assert np.abs(as_rows(out["scores"]) - exact).max() <= 0.02
+    maps = torch.from_numpy(exact.reshape(1, *logits.shape[2:], classes)).permute(0, 3, 1, 2)
+    clear = clear_of_ties(maps, 65, 97, 2 * DEFAULT_BOUND)
     assert clear.mean() > 0.8
-    assert (out["labels"] == expected)[clear].mean() >= 0.9999
+    assert (out["labels"] == labels_from_scores(maps, 4, 65, 97).numpy())[clear].mean() >= 0.9999
+
+
+def test_150_classes_agree_with_the_oracle():
+    """Three of the hypotheses: the oracle takes a second for each."""
+    C, stats = 150, statistics(150, 1)
+    model = fold(logits_as_pixels(C), card(C), Strength(stats, "random"), Extras(scores=True))
+    logits = np.random.default_rng(0).normal(0, 5, (1, C, 8, 8)).astype(np.float32)
+    scores, f = as_rows(correction_alone(model, logits)), as_rows(logits).astype(np.float64)
+    rows, anchors = (tuple(p.double().numpy() for p in m) for m in (stats.rows, stats.anchors))
+    for c in (0, 70, 149):
+        shifts = [oracle.delta(rows, anchors, stats.seen.numpy(), c, l, f[:, l]) for l in range(C)]
+        corrected = f + 0.2 * np.stack(shifts, axis=1)
+        exact = corrected[:, c] - logsumexp(corrected, axis=1)
+        assert np.abs(scores[:, c] - exact).max() <= 0.02
+    assert model.ByteSize() < 30e6
 
 
 @pytest.mark.parametrize("tau", [0.05, 0.2, 1.0, 2.0])
 def test_a_runtime_tau_gives_the_scores_of_a_fixed_one(tau):
     model = folded(3, tau=0.3, runtime=True, seed=2)
-    bound = graph_info(model, "").correction.error_bound / 0.2 * tau
+    bound = error_bound_at(graph_info(model, "").correction, tau)
     image = pictures(2, 64, 72)
     exact = oracle_scores(statistics(3, 2), as_rows(bare_logits(3, image, 2)), tau)
     assert np.abs(as_rows(run(model, image, tau=tau)["scores"]) - exact).max() <= bound + 1e-3
@@ -102,7 +125,7 @@ def test_tau_zero_gives_exactly_the_uncorrected_labels():
     assert (run(runtime, image, tau=2.0)["labels"] != plain["labels"]).any()
     fixed = folded(5, tau=0.0)
     np.testing.assert_array_equal(run(fixed, image)["labels"], plain["labels"])
-    assert not {"Exp", "Log", "MatMul"} & {node.op_type for node in fixed.graph.node}
+    assert not {"Exp", "Log", "Gather"} & {node.op_type for node in fixed.graph.node}
 
 
 def test_uncorrected_labels_are_those_of_the_uncorrected_graph():
@@ -181,7 +204,7 @@ def test_an_unseen_class_is_judged_by_its_plain_log_softmax():
     image = pictures(1, 64, 64)
     model = fold(plain_segmenter(4), card(4), Strength(stats, "random", 1.0), ALL)
     expected = torch.from_numpy(bare_logits(4, image)).log_softmax(1)[:, 2]
-    assert np.abs(run(model, image)["scores"][:, 2] - expected.numpy()).max() < 1e-4
+    assert np.abs(run(model, image)["scores"][:, 2] - expected.numpy()).max() < DEFAULT_BOUND
 
 
 def test_permuting_classes_permutes_scores():
@@ -220,39 +243,33 @@ def logits_as_pixels(classes: int) -> onnx.ModelProto:
     seed=st.integers(0, 1000),
     classes=st.sampled_from([2, 3, 5]),
     tau=st.sampled_from([0.2, 1.0, 2.0]),
-    largest=st.sampled_from([1.0, 30.0, 100.0]),
+    largest=st.sampled_from([1.0, 10.0, 30.0, 100.0]),
 )
-def test_scores_stay_finite_and_right_for_any_logits(seed, classes, tau, largest):
+def test_scores_are_right_for_any_logits_on_the_grid_and_finite_beyond(seed, classes, tau, largest):
     stats = statistics(classes, seed)
     strength = Strength(stats, "", tau, error_bound=0.1 * tau)
     model = fold(logits_as_pixels(classes), card(classes), strength, Extras(scores=True))
     logits = np.random.default_rng(seed).uniform(-largest, largest, (1, classes, 8, 8)).astype(np.float32)
     logits[0, :, 0, 0] = largest
     logits[0, :, 0, 1] = -largest
-    scores = correction_alone(model, logits)
+    scores = as_rows(correction_alone(model, logits))
     exact = oracle_scores(stats, as_rows(logits), tau)
     assert np.isfinite(scores).all()
-    assert np.abs(as_rows(scores) - exact).max() <= 0.1 * tau + 1e-3 + 1e-5 * largest
+    peak = as_rows(logits).max(1)
+    on_grid = (peak > -6) & (peak < 10)  # above the least quantile of these statistics, below the grid's end
+    assert np.abs(scores - exact)[on_grid].max(initial=0) <= 0.1 * tau + 1e-3
 
 
-def test_scores_stay_finite_at_150_classes(monkeypatch):
-    """The graph at full width, with a shift that anybody can evaluate: the statistics would take minutes."""
-    C, rng = 150, np.random.default_rng(0)
-    knots = np.sort(rng.uniform(-20, 20, (C, 3)), axis=1).astype(np.float32).astype(np.float64)
-    shift, own = rng.uniform(-15, 15, (C, C, 3)), rng.uniform(-15, 15, (C, 3))
-    monkeypatch.setattr(export.fold, "knot_table", lambda *_: KnotTable(knots, shift, own, 0.0))
-    stats = ShiftStatistics(statistics(2).rows, statistics(2).anchors, torch.ones(C, dtype=torch.bool))
-    model = fold(logits_as_pixels(C), card(C), Strength(stats, "", 2.0), Extras(scores=True))
-    logits = rng.uniform(-100, 100, (1, C, 4, 4)).astype(np.float32)
-    f = as_rows(logits).astype(np.float64)
-    exponents = np.stack(
-        [np.log([np.interp(f[:, l], knots[l], np.exp(2 * row)) for row in shift[:, l]]) for l in range(C)], 2
-    )  # [C, P, l]
-    peak = (exponents + f).max(2, keepdims=True)
-    sums = np.log(np.exp(exponents + f - peak).sum(2)) + peak[..., 0]
-    exact = np.stack([f[:, c] + 2 * np.interp(f[:, c], knots[c], own[c]) - sums[c] for c in range(C)], 1)
-    scores = as_rows(correction_alone(model, logits))
-    assert np.isfinite(scores).all() and np.abs(scores - exact).max() <= 0.01
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+def test_a_logit_that_is_no_number_spoils_no_other_pixel(value):
+    strength = Strength(statistics(3), "")
+    model = fold(logits_as_pixels(3), card(3), strength, Extras(scores=True))
+    logits = np.random.default_rng(0).normal(0, 5, (1, 3, 8, 8)).astype(np.float32)
+    expected = correction_alone(model, logits)
+    logits[0, 1, 3, 4] = value
+    scores = correction_alone(model, logits)
+    scores[0, :, 3, 4] = expected[0, :, 3, 4]
+    np.testing.assert_array_equal(scores, expected)
 
 
 def correction_alone(model: onnx.ModelProto, logits: np.ndarray) -> np.ndarray:
