@@ -14,10 +14,10 @@ from adapt.logit_statistics import ShiftStatistics
 from adapt.run import Run, load_run
 from export.fold import Extras, Strength, fold, folded_statistics, graph_info, record_verification, unfold
 from export.graph import logits_graph
+from export.verification import Verification
 from export.verify import (
     Image,
     Reference,
-    Verification,
     bare_reference,
     frames_from,
     run_reference,
@@ -134,7 +134,7 @@ def build(
     return fold(source.logits_graph(), replace(card, size=size), strength, extras)
 
 
-def pictures_for(model: onnx.ModelProto, source: Source, data: Path | None) -> tuple[list[Image], str]:
+def pictures_for(card: Card, source: Source, data: Path | None) -> tuple[list[Image], str]:
     """Pictures to check a graph on, and what they are: a folder's, the run's, or colour fields.
 
     Raises:
@@ -156,9 +156,7 @@ def pictures_for(model: onnx.ModelProto, source: Source, data: Path | None) -> t
         words = f"target pictures kept in {source.path.resolve().name}"
     if paths:
         return frames_from(paths), words
-    return synthetic_frames(
-        graph_info(model, str(source.path)).card
-    ), "synthetic pictures (give real ones: --data)"
+    return synthetic_frames(card), "synthetic pictures (give real ones: --data)"
 
 
 def write_verified(

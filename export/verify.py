@@ -5,11 +5,9 @@ logits graph), the correction from exact curves of Delta, one hypothesis at a ti
 torch.
 """
 
-import dataclasses
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
@@ -19,14 +17,17 @@ from numpy.typing import NDArray
 from onnx import helper
 from torch import Tensor
 
-from adapt.images import read_image, resize_image
+from adapt.errors import InputError
+from adapt.images import read_image, resize_image, resize_labels
+from adapt.logit_statistics import ShiftStatistics
 from adapt.run import Run
-from adapt.segmenter import labels_from_scores
 from export.curves import Curves, shift_curves
 from export.fold import error_bound_at, folded_statistics, graph_info, unfold
 from export.nodes import PREFIX
 from export.tables import MAX_TAU
+from export.verification import Labels, Tally, Verification
 from serve.card import Card, GraphInfo
+from serve.runtime import Runtime
 
 Image = NDArray[np.uint8]
 Reference = Callable[[Image], Tensor]
@@ -34,61 +35,16 @@ Reference = Callable[[Image], Tensor]
 
 ROUNDING = 0.01
 """Part of the tolerance, in logits, for float32 in another order of operations: network, table, graph."""
-AGREEMENT = 0.9999
-"""Least share of equal labels away from near-ties."""
-CLASS_AGREEMENT = 0.998
-"""The same for every class with more than CLASS_SHARE of the pixels: a mean hides what a rare class loses."""
-CLASS_SHARE = 0.001
 MAX_FRAMES = 8
 
 
-@dataclass(frozen=True)
-class Verification:
-    """What was compared, and how far apart the two were."""
+class Candidate(NamedTuple):
+    """What is checked: a graph in ONNX Runtime, or an engine."""
 
-    against: str
-    """Reference, in words."""
-    pictures: str
-    """Which pictures, in words."""
-    frames: int
-    strengths: tuple[float, ...]
-    """Values of tau that were checked."""
-    score_difference: float
-    """Largest |score - reference score| in logits; of further strengths in proportion to their tolerance."""
-    tolerance: float
-    """Proven bound of the knots plus rounding, in logits."""
-    agreement: float
-    """Share of equal labels among the pixels that are not near-ties."""
-    near_ties: float
-    """Share of pixels whose two best reference scores lie within twice the tolerance: either is right."""
-    class_agreement: dict[str, float]
-    """Agreement per class of the reference, of classes with more than CLASS_SHARE of the pixels."""
-
-    @property
-    def passed(self) -> bool:
-        return (
-            self.score_difference <= self.tolerance
-            and self.agreement >= AGREEMENT
-            and all(share >= CLASS_AGREEMENT for share in self.class_agreement.values())
-        )
-
-    def record(self) -> dict[str, object]:
-        """For the graph's metadata."""
-        return {**dataclasses.asdict(self), "passed": self.passed}
-
-    def report(self) -> str:
-        """For a person."""
-        rarest = min(self.class_agreement.items(), key=lambda item: item[1], default=("none", 1.0))
-        strengths = ", ".join(f"{tau:g}" for tau in self.strengths)
-        return "\n".join(
-            [
-                f"{'passed' if self.passed else 'FAILED'}: against {self.against}",
-                f"  on {self.frames} {self.pictures}, tau {strengths}",
-                f"  largest difference of scores {self.score_difference:.2g}, tolerance {self.tolerance:.2g}",
-                f"  equal labels {self.agreement:.4%} of all but {self.near_ties:.2%} near-ties; "
-                f"least by class {rarest[1]:.4%} ({rarest[0]})",
-            ]
-        )
+    info: GraphInfo
+    statistics: ShiftStatistics | None
+    run: Callable[[Image, float], tuple[Labels, Tensor | None]]
+    """Labels [N, H, W] and scores [N, C, h, w], if it gives any, of pictures [N, H, W, 3] at a strength."""
 
 
 def verify(
@@ -98,6 +54,7 @@ def verify(
     against: str,
     frames: Sequence[Image],
     pictures: str,
+    truths: Sequence[Labels] = (),
 ) -> Verification:
     """Compare a deployable graph with a reference on pictures.
 
@@ -107,26 +64,71 @@ def verify(
         reference: from `run_reference` or `bare_reference`.
         against, pictures: in words, for the report.
         frames: at least one; from `frames_from` or `synthetic_frames`.
+        truths: ground truth [H, W] of each frame, or nothing.
     """
-    info = graph_info(model, source)
-    statistics = folded_statistics(model)
-    curves = None if statistics is None else shift_curves(statistics)
-    session = _session(_with_scores(model))
-    tally = _Tally(info.card)
-    for frame in frames:
+    return compare(graph_candidate(model, source), reference, against, frames, pictures, truths)
+
+
+def compare(
+    candidate: Candidate,
+    reference: Reference,
+    against: str,
+    frames: Sequence[Image],
+    pictures: str,
+    truths: Sequence[Labels] = (),
+) -> Verification:
+    """Compare anything that runs with a reference; see `verify`."""
+    info = candidate.info
+    curves = None if candidate.statistics is None else shift_curves(candidate.statistics)
+    tally, strengths = Tally(info.card), _strengths(info)
+    for position, frame in enumerate(frames):
         image = _fitting(frame, info.card)[None]
+        truth = resize_labels(truths[position], image.shape[1:3]) if truths else None
         with torch.no_grad():
             logits = reference(image)
-        for tau in _strengths(info):
-            feeds = {"image": image}
-            if info.correction is not None and info.correction.runtime_tau:
-                feeds["tau"] = np.array(tau, np.float32)
-            labels, scores = session.run(["labels", _scores_name(model)], feeds)
+        for tau in strengths:
+            labels, scores = candidate.run(image, tau)
             exact = logits if curves is None or tau == 0 else exact_scores(logits, curves, tau)
-            tally.add(exact, torch.from_numpy(scores), labels, _tolerance(info, tau))
-    return tally.result(
-        against, pictures, len(frames), _strengths(info), _tolerance(info, _strengths(info)[0])
-    )
+            tally.add(exact, scores, labels, _tolerance(info, tau), truth if tau == strengths[0] else None)
+    return tally.result(against, pictures, len(frames), strengths, _tolerance(info, strengths[0]))
+
+
+def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
+    """A graph, run by ONNX Runtime with its scores, whether or not it offers them."""
+    info = graph_info(model, source)
+    session, name = _session(_with_scores(model)), _scores_name(model)
+
+    def run(image: Image, tau: float) -> tuple[Labels, Tensor]:
+        feeds: dict[str, NDArray[Any]] = {"image": image}
+        if info.correction is not None and info.correction.runtime_tau:
+            feeds["tau"] = np.array(tau, np.float32)
+        labels, scores = session.run(["labels", name], feeds)
+        return labels, torch.from_numpy(scores)
+
+    return Candidate(info, folded_statistics(model), run)
+
+
+def engine_candidate(engine: Runtime, statistics: ShiftStatistics | None) -> Candidate:
+    """An open engine, which knows its card but not the statistics that were folded into it.
+
+    Raises:
+        InputError: it is corrected, and there are no statistics to check that by.
+    """
+    info = engine.info
+    if info.correction is not None and statistics is None:
+        raise InputError(
+            f"{engine.path} is corrected; give with --against the graph that it was built from, or its run."
+        )
+    names = ["labels", *(t.name for t in engine.outputs if t.name == "scores")]
+
+    def run(image: Image, tau: float) -> tuple[Labels, Tensor | None]:
+        feeds: dict[str, NDArray[Any]] = {"image": image}
+        if info.correction is not None and info.correction.runtime_tau:
+            feeds["tau"] = np.array(tau, np.float32)
+        labels, *scores = engine.run(names, feeds)
+        return labels, torch.from_numpy(scores[0]) if scores else None
+
+    return Candidate(info, None if info.correction is None else statistics, run)
 
 
 def run_reference(run: Run) -> Reference:
@@ -164,55 +166,6 @@ def synthetic_frames(card: Card) -> list[Image]:
     sizes = [card.size] if card.size else [(card.minimum_size + 1, card.minimum_size + 33), (192, 320)]
     coarse = [rng.integers(0, 256, (7, 9, 3), dtype=np.uint8) for _ in sizes]
     return [resize_image(colours, size) for colours, size in zip(coarse, sizes, strict=True)]
-
-
-class _Tally:
-    """Adds up the comparison frame by frame."""
-
-    def __init__(self, card: Card) -> None:
-        self.card = card
-        self.excess = 0.0
-        self.pixels, self.near = 0, 0
-        self.counted = np.zeros(len(card.classes), np.int64)
-        self.equal = np.zeros(len(card.classes), np.int64)
-
-    def add(self, exact: Tensor, scores: Tensor, labels: Image, tolerance: float) -> None:
-        difference = float((exact - scores).abs().max())
-        self.excess = max(self.excess, difference / tolerance if np.isfinite(difference) else np.inf)
-        height, width = labels.shape[1:]
-        scale = self.card.output_stride
-        expected = labels_from_scores(exact, scale, height, width).numpy()
-        full = torch.nn.functional.interpolate(
-            exact, scale_factor=float(scale), mode="bilinear", align_corners=False
-        )[:, :, :height, :width]
-        best = full.topk(2, dim=1).values
-        clear = (best[:, 0] - best[:, 1] > 2 * tolerance).numpy()
-        self.pixels += clear.size
-        self.near += int((~clear).sum())
-        C = len(self.card.classes)
-        self.counted += np.bincount(expected[clear], minlength=C)
-        self.equal += np.bincount(expected[clear & (expected == labels)], minlength=C)
-
-    def result(
-        self, against: str, pictures: str, frames: int, strengths: tuple[float, ...], tolerance: float
-    ) -> Verification:
-        total = int(self.counted.sum())
-        shares = {
-            name: float(equal / counted)
-            for name, equal, counted in zip(self.card.classes, self.equal, self.counted, strict=True)
-            if counted > CLASS_SHARE * self.pixels
-        }
-        return Verification(
-            against=against,
-            pictures=pictures,
-            frames=frames,
-            strengths=strengths,
-            score_difference=self.excess * tolerance,
-            tolerance=tolerance,
-            agreement=float(self.equal.sum() / total) if total else 1.0,
-            near_ties=self.near / self.pixels,
-            class_agreement=shares,
-        )
 
 
 def _strengths(info: GraphInfo) -> tuple[float, ...]:

@@ -43,7 +43,7 @@ def test_a_run_becomes_a_checked_file(exported):
     info = graph_info(onnx.load(exported), "")
     assert info.card.classes == ("ground", "sky", "box") and info.card.size is None
     assert info.correction.tau == 0.2 and not info.correction.runtime_tau
-    assert info.correction.error_bound <= 0.08
+    assert info.correction.error_bound <= 0.02
     assert info.verification["passed"] is True and "target pictures" in info.verification["pictures"]
     assert run(onnx.load(exported), pictures(1, 65, 97))["labels"].shape == (1, 65, 97)
 
@@ -53,6 +53,18 @@ def test_verify_repeats_the_check(exported, trained):
         result = call("verify", exported, *arguments)
         assert result.exit_code == 0, result.output
         assert "passed" in result.output
+
+
+def test_verify_with_ground_truth_stores_what_it_found(exported, trained, tmp_path):
+    file = tmp_path / "model.onnx"
+    file.write_bytes(exported.read_bytes())
+    result = call("verify", file, "--data", trained.parent / "target_eval")
+    assert result.exit_code == 0 and "mIoU" in result.output, result.output
+    stored = graph_info(onnx.load(file), "").verification
+    assert stored["passed"] is True and abs(stored["labelled"]["mean_iou_change"]) <= 0.002
+    broken = break_a_weight(exported, tmp_path / "broken.onnx")
+    assert call("verify", broken).exit_code == 1
+    assert graph_info(onnx.load(broken), "").verification["passed"] is False
 
 
 def test_a_file_folded_again_with_another_tau_needs_no_run(exported, tmp_path):
@@ -115,6 +127,7 @@ def test_a_failed_check_writes_nothing(exported, tmp_path, monkeypatch):
         (("--size", "16x16"), "at least 64 pixels"),
         (("--without-correction", "--runtime-tau"), "need the correction"),
         (("--data", "nowhere"), "has no pictures"),
+        (("--error-bound", 0.0001), "is less than a table can hold"),
     ],
 )
 def test_bad_options_are_named(exported, tmp_path, arguments, message):

@@ -5,6 +5,8 @@ on the CPU takes the GPU's place behind the same calls.
 """
 
 import ctypes
+import dataclasses
+import hashlib
 import importlib.util
 import json
 from pathlib import Path
@@ -20,6 +22,7 @@ from onnx_segmenters import card, pictures, plain_segmenter, run, statistics
 from small_network import small_network, smooth_pictures, write_pictures
 from transformers import SegformerConfig, SegformerModel
 
+import export.checked
 import serve.engine
 from adapt.decoders import DaformerDecoder, SegformerDecoder
 from adapt.encoders import SegformerEncoder
@@ -30,6 +33,7 @@ from export.fold import Extras, Strength, fold, graph_info
 from export.graph import logits_graph
 from export.precision import ends, quantise, to_half
 from export.tensorrt import Options, Profile, build_engine, profile_for
+from serve.card import to_metadata
 from serve.engine import EngineRuntime, EngineSession, read_sidecar
 from serve.errors import InputError as ServeError
 from serve.runtime import Tensor, open_runtime
@@ -334,6 +338,36 @@ def test_an_engine_runs_like_a_graph_and_keeps_no_memory(engine):
     assert engine.session.memory.held == {}
     assert [tensor.name for tensor in engine.inputs] == ["image", "tau"]
     assert engine.outputs[0] == Tensor("labels", "uint8", engine.outputs[0].shape)
+
+
+@pytest.mark.parametrize("metadata", ["right", "another strength"])
+def test_verify_checks_an_engine_against_its_graph(engine, metadata, tmp_path, monkeypatch):
+    """The engine's file, its card and its way into the check are real; the GPU is not."""
+    graph, file = tmp_path / "model.onnx", tmp_path / "model.engine"
+    onnx.save(engine.session.model, graph)
+    file.write_bytes(b"an engine")
+    info = graph_info(engine.session.model, "")
+    if metadata != "right":
+        info = dataclasses.replace(
+            info, correction=dataclasses.replace(info.correction, runtime_tau=False, tau=2)
+        )
+    sidecar = {
+        "library": "tensorrt 10.16",
+        "sha256": hashlib.sha256(b"an engine").hexdigest(),
+        "profile": {"least": [1, 64, 64], "best": [1, 96, 128], "most": [2, 128, 128]},
+        "outputs": ["labels", "scores"],
+        "metadata": to_metadata(info),
+    }
+    side = tmp_path / "model.engine.json"
+    side.write_text(json.dumps(sidecar))
+    monkeypatch.setattr(
+        export.checked, "open_engine", lambda path: dataclasses.replace(engine, path=path, info=info)
+    )
+    code, said = call("verify", file)
+    assert code == 2 and "--against" in said
+    code, said = call("verify", file, "--against", graph)
+    assert code == (0 if metadata == "right" else 1), said
+    assert read_sidecar(file).info.verification["passed"] is (metadata == "right")
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 63, 64), (1, 64, 129)])

@@ -9,7 +9,15 @@ from onnx_segmenters import card, oracle_scores, pictures, plain_segmenter, stat
 
 from export.curves import shift_curves
 from export.fold import Extras, Strength, fold
-from export.verify import bare_reference, exact_scores, synthetic_frames, verify
+from export.verify import (
+    Candidate,
+    bare_reference,
+    compare,
+    exact_scores,
+    graph_candidate,
+    synthetic_frames,
+    verify,
+)
 
 
 def folded(tau: float = 0.5, runtime: bool = False, size=None) -> onnx.ModelProto:
@@ -53,7 +61,7 @@ def test_without_correction_and_with_fixed_sizes_too(size):
     assert result.passed and result.score_difference < 1e-4
 
 
-@pytest.mark.parametrize("name", ["blda/knot_exponentials", "blda/own_steps", "blda/scale", "weight"])
+@pytest.mark.parametrize("name", ["blda/shift_steps", "blda/own_steps", "blda/scale", "weight"])
 def test_a_wrong_weight_anywhere_fails(name):
     factor = np.float32(1.3).item()
     scaled = altered(folded(), name, factor)
@@ -80,3 +88,41 @@ def test_the_reference_is_the_oracle():
     exact = exact_scores(logits, shift_curves(stats), 1.0).permute(0, 2, 3, 1).reshape(-1, 3)
     expected = oracle_scores(stats, logits.permute(0, 2, 3, 1).reshape(-1, 3).numpy(), 1.0)
     assert np.abs(exact.numpy() - expected).max() < 2e-3
+
+
+def test_ground_truth_adds_scores_and_what_they_differ_by():
+    model, frames = folded(), list(pictures(2, 70, 90))
+    session = graph_candidate(model, "file")
+    truths = [session.run(frame[None], 0.5)[0][0] for frame in frames]
+    truths[0][:20] = 3
+    result = verify(model, "file", bare_reference(model, "file"), "the graph", frames, "noise", truths)
+    assert result.passed and result.labelled is not None
+    assert 0.5 < result.labelled.mean_iou < 1 and abs(result.labelled.mean_iou_change) < 1e-3
+    assert "mIoU" in result.report() and result.record()["labelled"]["sum_abs_bias"] > 0
+
+
+def test_a_changed_miou_fails_though_no_label_away_from_ties_differs():
+    """Near-ties alone can cost a class: the labels of near-ties are turned round here."""
+    model, frames = folded(), list(pictures(2, 70, 90))
+    honest = graph_candidate(model, "file")
+    truths = [honest.run(frame[None], 0.5)[0][0] for frame in frames]
+
+    def near_ties_wrong(image, tau):
+        labels, scores = honest.run(image, tau)
+        full = torch.nn.functional.interpolate(scores, scale_factor=4.0, mode="bilinear")[:, :, :70, :90]
+        best = full.topk(2, 1)
+        near = (best.values[:, 0] - best.values[:, 1] < 0.03).numpy()
+        return np.where(near, best.indices[:, 1].numpy(), labels), scores
+
+    liar = Candidate(honest.info, honest.statistics, near_ties_wrong)
+    result = compare(liar, bare_reference(model, "file"), "the graph", frames, "noise", truths)
+    assert result.agreement == 1 and result.labelled.mean_iou_change < 0
+    assert result.passed == (result.labelled.mean_iou_change >= -0.002)
+
+
+def test_without_scores_labels_alone_are_compared():
+    model = folded()
+    honest = graph_candidate(model, "file")
+    mute = Candidate(honest.info, honest.statistics, lambda image, tau: (honest.run(image, tau)[0], None))
+    result = compare(mute, bare_reference(model, "file"), "x", list(pictures(1, 70, 90)), "noise")
+    assert result.passed and result.score_difference is None and "no scores" in result.report()
