@@ -83,7 +83,7 @@ def video(
     with report.json and a summary; run again after an interruption, it leaves out what is finished.
 
     Outputs appear when they are complete. Odd sides grow by one pixel, rotated videos are turned upright.
-    On a CPU up to four frames run at the same time, each with memory of its own; --threads 1 runs one.
+    On a CPU two frames run at the same time, each with memory of its own; --threads 1 runs one.
     A camera is recorded up to --end or Ctrl-C. Exit code 0: all done; 1: some failed; 2: nothing done.
     """
     from serve.batch import REPORT, local_work, plan, run_batch, write_report

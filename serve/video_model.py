@@ -1,8 +1,8 @@
 """The inference stage of the video pipeline: frames to labels, several at once.
 
-On a CPU, frames are run side by side, a thread each, which keeps all cores busy while others are decoded and
-encoded: at 1280x720 on two cores it took a fifth off the time of one frame after the other, and batches never
-paid. On a GPU, frames go in batches, if that is faster.
+On a CPU, two frames are run side by side, which keeps all cores busy while others are decoded and encoded: at
+1280x720 on two cores it took a fifth off the time of one frame after the other, and batches never paid. (More
+cores were not at hand to measure on.) On a GPU, frames go in batches, if that is faster.
 """
 
 import time
@@ -24,7 +24,7 @@ from serve.video_reader import Frame
 from serve.video_settings import Settings
 from serve.video_smooth import Smoother
 
-_SIDE_BY_SIDE = 4  # frames, at most: each needs the memory of a run of its own
+_SIDE_BY_SIDE = 2  # frames, at most: each needs the memory of a run, a gigabyte for MiT-B0 at 1280x720
 _WAITING = 2  # frames per caller that wait for one, so that none waits for a slower one before it
 _LARGEST = 16
 _RUNS = 3  # per size, the first of which may pay for setting up
