@@ -80,6 +80,7 @@ class LabelledFolder:
     size: (height, width) to resize to (images by averaging or bilinear, labels to the nearest), or None.
     code: what the label files' values mean in these classes; by default what the class list says.
     split: what is meant of a data set with splits, unless the folder is inside of it.
+    keep_labels: leave the labels as large as their files are, whatever `size` makes of the images.
     Raises InputError if a folder is missing or empty, or if images and labels do not pair up.
     """
 
@@ -91,10 +92,12 @@ class LabelledFolder:
         *,
         code: LabelCode | None = None,
         split: Split = "train",
+        keep_labels: bool = False,
     ) -> None:
         found = find_labelled(Path(root), split)
         self.classes = classes
         self.size = size
+        self.keep_labels = keep_labels
         self.code = classes.code if code is None else code
         self.layout = found.layout.name
         self.names = [path.stem for path in found.images]
@@ -121,7 +124,9 @@ class LabelledFolder:
             raise UnknownLabels(unknown.counts, str(path), unknown.book) from None
         if self.size is None:
             return Sample(image, labels)
-        return Sample(resize_image(image, self.size), resize_labels(labels, self.size))
+        if not self.keep_labels:
+            labels = resize_labels(labels, self.size)
+        return Sample(resize_image(image, self.size), labels)
 
 
 def open_target(

@@ -48,18 +48,23 @@ def open_source(data: Data, classes: ClassList) -> LabelledFolder:
 
 
 def open_labelled(
-    folder: Path, run_classes: ClassList, size: tuple[int, int] | None, split: Split = "val"
+    folder: Path,
+    run_classes: ClassList,
+    size: tuple[int, int] | None,
+    split: Split = "val",
+    keep_labels: bool = False,
 ) -> LabelledFolder:
     """A labelled folder for evaluation, counted in the run's classes.
 
     Its label map, its class file, or the class list of the data set whose layout or palette it has says what
-    its label files mean; without any of them, the run's class list does.
+    its label files mean; without any of them, the run's class list does. `keep_labels` leaves its labels as
+    large as the files, as official evaluations have it.
 
     Raises:
         InputError: the class lists do not fit each other, or the folder cannot be read.
     """
     code = _evaluation_code(folder, run_classes, find_labelled(folder, split))
-    return LabelledFolder(folder, run_classes, size, code=code, split=split)
+    return LabelledFolder(folder, run_classes, size, code=code, split=split, keep_labels=keep_labels)
 
 
 def _evaluation_code(folder: Path, run_classes: ClassList, found: Labelled) -> LabelCode | None:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 from tqdm import tqdm
 
 from adapt.bias import bias_with_labels
@@ -169,7 +170,7 @@ def confusions(
 
     Args:
         segmenter: the network; evaluated on `device` in evaluation mode, its former mode is restored.
-        dataset: pictures with ground truth.
+        dataset: pictures with ground truth; where that is of another size, the scores are brought to it.
         num_classes: C.
         table: shifts of the domain the pictures come from, on any device; may be left out when all of
             `taus` are 0.
@@ -187,7 +188,9 @@ def confusions(
             yield {
                 tau: confusion_matrix(
                     truth,
-                    labels_of_logits(logits, segmenter.output_stride, truth.shape, table, tau),
+                    labels_of_logits(
+                        logits, segmenter.output_stride, image.shape[:2], table, tau, truth.shape
+                    ),
                     num_classes,
                 )
                 for tau in taus
@@ -205,9 +208,17 @@ def picture_logits(segmenter: Segmenter, image: np.ndarray, window: Window | Non
 
 @torch.no_grad()
 def labels_of_logits(
-    logits: Tensor, output_stride: int, size: tuple[int, ...], table: ShiftTable | None, tau: float
+    logits: Tensor,
+    output_stride: int,
+    size: tuple[int, ...],
+    table: ShiftTable | None,
+    tau: float,
+    wanted: tuple[int, ...] | None = None,
 ) -> np.ndarray:
     """Logits [1, C, h, w] of a padded picture to labels uint8 [H, W], in the order the exported graph has.
+
+    `size` is the picture's (height, width), `wanted` that of the labels where it differs: the picture was
+    resized, and the official evaluations judge at the size of the files.
 
     The correction is not linear and does not commute with the upsampling: it comes first, and the scores
     are upsampled once.
@@ -220,7 +231,11 @@ def labels_of_logits(
         table = ShiftTable(*(part.to(logits.device) for part in table))
         scores = posthoc_scores(logits, table, tau)
     height, width = size
-    return labels_from_scores(scores.float(), output_stride, height, width)[0].cpu().numpy()
+    if wanted is None or tuple(wanted) == tuple(size):
+        return labels_from_scores(scores.float(), output_stride, height, width)[0].cpu().numpy()
+    full = F.interpolate(scores.float(), scale_factor=float(output_stride), mode="bilinear")
+    shown = F.interpolate(full[:, :, :height, :width], size=tuple(wanted), mode="bilinear")
+    return shown.argmax(1).byte()[0].cpu().numpy()
 
 
 def format_scores(classes: Sequence[str], columns: Mapping[str, Scores]) -> str:

@@ -40,7 +40,7 @@ def score(
     if not taus:
         taus = DEFAULT_TAUS if _has_statistics(run) else (0.0,)
     table = shift_table(run.shift_statistics()) if any(taus) else None
-    dataset = open_labelled(data, run.classes, run.config.data.size)
+    dataset = open_labelled(data, run.classes, run.config.data.size, keep_labels=True)
     segmenter = run.segmenter(which)
     return evaluate(segmenter, dataset, len(run.classes), table, taus, best_device(), window)
 
@@ -65,7 +65,8 @@ def bias_report(run: Run, data: Path | None, tau: float, folder: Path) -> BiasRe
     dataset = None
     if data is not None:
         dataset = open_labelled(data, run.classes, run.config.data.size)
-        scores = evaluate(segmenter, dataset, len(run.classes), table, (0.0, tau), best_device())
+        full = open_labelled(data, run.classes, run.config.data.size, keep_labels=True)
+        scores = evaluate(segmenter, full, len(run.classes), table, (0.0, tau), best_device())
         columns |= {"measured": scores[0.0].bias, f"measured, tau {tau:g}": scores[tau].bias}
     folder.mkdir(parents=True, exist_ok=True)
     pictures = (folder / "bias.png", folder / "distributions.png", folder / "examples.png")

@@ -201,7 +201,7 @@ def _target(config: Config, folder: Path) -> UnlabelledImages | None:
 def _evaluation(config: Config, classes: ClassList) -> LabelledFolder | None:
     if config.data.evaluate is None:
         return None
-    return open_labelled(config.data.evaluate, classes, config.data.size)
+    return open_labelled(config.data.evaluate, classes, config.data.size, keep_labels=True)
 
 
 def _say(domain: str, folder: LabelledFolder) -> None:

@@ -214,3 +214,35 @@ def test_table_shows_every_class_and_column():
     assert cells["pixel accuracy"] == ["62.5", "87.5"]
     assert cells["std of IoU"] == ["17.5", "12.5"]
     assert cells["sum |Bias|"] == ["0.500", "0.250"]
+
+
+def test_resized_pictures_are_judged_at_the_size_of_their_files(tmp_path) -> None:
+    """As Cityscapes is: the network sees 1024x512, the prediction is compared at 2048x1024."""
+    import cv2
+
+    from adapt.datasets import LabelledFolder
+    from adapt.images import resize_image, resize_labels
+    from adapt.labels import ClassList
+
+    rng = np.random.default_rng(5)
+    classes = ClassList(("a", "b", "c"), (0, 1, 2), ((1, 0, 0), (0, 1, 0), (0, 0, 1)), ())
+    blocks = rng.integers(0, 256, (6, 9, 3), dtype=np.uint8).repeat(11, 0).repeat(11, 1)
+    labels = rng.integers(0, 3, blocks.shape[:2], dtype=np.uint8)
+    for name, array in (("images", blocks[..., ::-1]), ("labels", labels)):
+        (tmp_path / name).mkdir()
+        cv2.imwrite(str(tmp_path / name / "x.png"), np.ascontiguousarray(array))
+    painter, size = Painter(3), (32, 48)
+    full = LabelledFolder(tmp_path, classes, size, keep_labels=True)
+    assert (full[0].image.shape[:2], full[0].labels.shape) == (size, (66, 99))
+    (got,) = (counted[0.0] for counted in confusions(painter, full, 3, progress=False))
+
+    image = torch.from_numpy(resize_image(blocks, size)).unsqueeze(0)
+    scores = nn.functional.interpolate(painter.logits(image), scale_factor=4.0, mode="bilinear")[
+        :, :, :32, :48
+    ]
+    guess = nn.functional.interpolate(scores, size=(66, 99), mode="bilinear").argmax(1)[0].numpy()
+    assert np.array_equal(got, confusion_matrix(labels, guess, 3))
+
+    small = LabelledFolder(tmp_path, classes, size)
+    assert np.array_equal(small[0].labels, resize_labels(labels, size))
+    assert int(got.sum()) == 66 * 99
