@@ -115,11 +115,29 @@ def posthoc_scores(logits: Tensor, table: ShiftTable, tau: float) -> Tensor:
         [N, C, h, w] scores, at most 0.
     """
     scores = torch.empty(logits.shape, device=logits.device)
-    for c in range(logits.shape[1]):
-        hypothesis = torch.full_like(logits[:, 0], c, dtype=torch.int64)
-        corrected = logits + tau * shift_of_labels(table, logits, hypothesis)
-        scores[:, c] = corrected[:, c] - corrected.logsumexp(1)
+    for image, said in zip(
+        logits.float().flatten(2), scores.flatten(2), strict=True
+    ):  # [C, P], one at a time
+        for c in range(len(image)):
+            corrected = torch.lerp(*_cells(table, image, c)).mul_(tau).add_(image)
+            torch.sub(corrected[c], corrected.logsumexp(0), out=said[c])
     return scores
+
+
+def _cells(table: ShiftTable, logits: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Delta at the grid points below and above every logit, for one row, and where between them; [C, P] each.
+
+    What `shift_of_labels` looks up where all pixels have the same label, without an index per pixel.
+    """
+    points = table.shift.shape[2]
+    per_step = table.step[row].reciprocal()
+    position = logits * per_step.unsqueeze(1)
+    position -= (table.lower[row] * per_step).unsqueeze(1)
+    position.clamp_(0, points - 1)
+    cell = position.to(torch.int64).clamp_(0, points - 2)
+    position -= cell
+    left = table.shift[row].gather(1, cell)
+    return left, table.shift[row].gather(1, cell.add_(1)), position
 
 
 @torch.no_grad()
