@@ -27,7 +27,7 @@ BELOW, ABOVE = 16.0, 8.0
 """Logits that the grid reaches beyond the last quantiles of all rows: exp(-16) is nothing beside them."""
 MAX_BYTES = 2**28
 """Most memory of the table, 4 C^2 bytes a bin; of many classes, it limits the bins."""
-MAX_BINS = 2**17
+LEAST_BINS, MAX_BINS = 2**12, 2**17
 MAX_STORED = 2**23
 """Most bytes of the knots in the file, 4 C^2 a knot; of many classes, it limits the knots."""
 _KNOT_SHARE = 0.15
@@ -67,7 +67,7 @@ def lookup_table(statistics: ShiftStatistics, tau: float, error_bound: float) ->
     high = max(float(channel.z.max()) for channel in curves) + ABOVE
     unknown = tau * _worst(np.array([channel.remainder.max(1) for channel in curves]))
     target = (1 - 2 * _KNOT_SHARE) * max(error_bound, 2 * unknown)  # no bins mend what is not known of curves
-    bins, most = 1024, min(MAX_BINS, MAX_BYTES // (4 * C * C))
+    bins, most = LEAST_BINS, min(MAX_BINS, MAX_BYTES // (4 * C * C))
     while True:
         bins = min(bins, most)
         width = (high - low) / bins

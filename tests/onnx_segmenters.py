@@ -76,3 +76,33 @@ def pictures(count: int, height: int, width: int, seed: int = 0) -> np.ndarray:
 
 def same_bytes(a: onnx.ModelProto, b: onnx.ModelProto) -> bool:
     return a.SerializeToString(deterministic=True) == b.SerializeToString(deterministic=True)
+
+
+def logits_as_pixels(classes: int) -> onnx.ModelProto:
+    """A graph whose logits are its pixels, so that tests choose them."""
+    shape = ["n", classes, "a", "b"]
+    value = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in "xy"]
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", value[:1], value[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def correction_alone(model: onnx.ModelProto, logits: np.ndarray) -> np.ndarray:
+    """Scores of given logits, from the part of a folded graph behind the network."""
+    behind = onnx.ModelProto()
+    behind.CopyFrom(model)
+    start = next(i for i, node in enumerate(model.graph.node) if node.op_type == "Identity")
+    wanted = [n for n in model.graph.node[start + 1 :] if "labels" not in n.name]
+    del behind.graph.node[:], behind.graph.input[:], behind.graph.output[:], behind.graph.value_info[:]
+    behind.graph.node.extend(wanted)
+    shape = [None, logits.shape[1], None, None]
+    behind.graph.input.append(helper.make_tensor_value_info("y", TensorProto.FLOAT, shape))
+    behind.graph.output.extend(o for o in model.graph.output if o.name == "scores")
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(behind.SerializeToString(), options)
+    return session.run(["scores"], {"y": logits})[0]
+
+
+def as_rows(maps: np.ndarray) -> np.ndarray:
+    """[N, C, h, w] -> [P, C]."""
+    return maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1])

@@ -4,8 +4,6 @@ import dataclasses
 
 import numpy as np
 import onnx
-import onnxruntime
-import oracle
 import pytest
 import torch
 from hypothesis import given, settings
@@ -14,7 +12,10 @@ from onnx import helper
 from onnx_segmenters import (
     MEAN,
     STD,
+    as_rows,
     card,
+    correction_alone,
+    logits_as_pixels,
     oracle_scores,
     pictures,
     plain_segmenter,
@@ -22,7 +23,6 @@ from onnx_segmenters import (
     same_bytes,
     statistics,
 )
-from scipy.special import logsumexp
 
 from adapt.errors import InputError
 from adapt.logit_statistics import ShiftStatistics
@@ -56,11 +56,6 @@ def bare_logits(classes: int, image: np.ndarray, seed: int = 0) -> np.ndarray:
     return next(iter(run(bare, pixels).values()))
 
 
-def as_rows(maps: np.ndarray) -> np.ndarray:
-    """[N, C, h, w] -> [P, C]."""
-    return maps.transpose(0, 2, 3, 1).reshape(-1, maps.shape[1])
-
-
 def clear_of_ties(maps: torch.Tensor, height: int, width: int, margin: float) -> np.ndarray:
     """Where the two best scores, upsampled, are further apart than `margin`."""
     full = torch.nn.functional.interpolate(maps, scale_factor=4.0, mode="bilinear")[:, :, :height, :width]
@@ -84,21 +79,6 @@ def test_scores_and_labels_agree_with_the_oracle(seed, classes):
     clear = clear_of_ties(maps, 65, 97, 2 * DEFAULT_BOUND)
     assert clear.mean() > 0.8
     assert (out["labels"] == labels_from_scores(maps, 4, 65, 97).numpy())[clear].mean() >= 0.9999
-
-
-def test_150_classes_agree_with_the_oracle():
-    """Three of the hypotheses: the oracle takes a second for each."""
-    C, stats = 150, statistics(150, 1)
-    model = fold(logits_as_pixels(C), card(C), Strength(stats, "random"), Extras(scores=True))
-    logits = np.random.default_rng(0).normal(0, 5, (1, C, 8, 8)).astype(np.float32)
-    scores, f = as_rows(correction_alone(model, logits)), as_rows(logits).astype(np.float64)
-    rows, anchors = (tuple(p.double().numpy() for p in m) for m in (stats.rows, stats.anchors))
-    for c in (0, 70, 149):
-        shifts = [oracle.delta(rows, anchors, stats.seen.numpy(), c, l, f[:, l]) for l in range(C)]
-        corrected = f + 0.2 * np.stack(shifts, axis=1)
-        exact = corrected[:, c] - logsumexp(corrected, axis=1)
-        assert np.abs(scores[:, c] - exact).max() <= 0.02
-    assert model.ByteSize() < 30e6
 
 
 @pytest.mark.parametrize("tau", [0.05, 0.2, 1.0, 2.0])
@@ -230,14 +210,6 @@ def test_above_256_classes_labels_are_uint16():
     assert out.dtype == np.uint16 and out.max() > 255
 
 
-def logits_as_pixels(classes: int) -> onnx.ModelProto:
-    """A graph whose logits are its pixels, so that tests choose them."""
-    shape = ["n", classes, "a", "b"]
-    value = [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, shape) for name in "xy"]
-    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", value[:1], value[1:])
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
-
-
 @settings(max_examples=12, deadline=None)
 @given(
     seed=st.integers(0, 1000),
@@ -270,23 +242,6 @@ def test_a_logit_that_is_no_number_spoils_no_other_pixel(value):
     scores = correction_alone(model, logits)
     scores[0, :, 3, 4] = expected[0, :, 3, 4]
     np.testing.assert_array_equal(scores, expected)
-
-
-def correction_alone(model: onnx.ModelProto, logits: np.ndarray) -> np.ndarray:
-    """Scores of given logits, from the part of a folded graph behind the network."""
-    behind = onnx.ModelProto()
-    behind.CopyFrom(model)
-    start = next(i for i, node in enumerate(model.graph.node) if node.op_type == "Identity")
-    wanted = [n for n in model.graph.node[start + 1 :] if "labels" not in n.name]
-    del behind.graph.node[:], behind.graph.input[:], behind.graph.output[:], behind.graph.value_info[:]
-    behind.graph.node.extend(wanted)
-    shape = [None, logits.shape[1], None, None]
-    behind.graph.input.append(helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, shape))
-    behind.graph.output.extend(o for o in model.graph.output if o.name == "scores")
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(behind.SerializeToString(), options)
-    return session.run(["scores"], {"y": logits})[0]
 
 
 @pytest.mark.parametrize("runtime", [False, True])
