@@ -176,9 +176,14 @@ def measure_pipeline(preset: str, folder: Path) -> tuple[float, float]:
     def loop() -> None:
         naive(theirs, clip, target)
 
-    spent = take_turns([alone, served, *([loop] if preset == "demo" else [])], ROUNDS[preset])
-    per_frame = ", ".join(f"{1000 * each / len(frames):.0f}" for each in np.median(spent, axis=0))
-    print(f"{preset}: model alone, serve video (, naive loop): {per_frame} ms per frame", flush=True)
+    candidates = {"model alone": alone, "serve video": served}
+    if preset == "demo":
+        candidates["naive loop"] = loop
+    spent = take_turns(list(candidates.values()), ROUNDS[preset])
+    per_frame = zip(candidates, 1000 * np.median(spent, axis=0) / len(frames), strict=True)
+    print(
+        f"{preset}, ms per frame: {', '.join(f'{name} {each:.0f}' for name, each in per_frame)}", flush=True
+    )
     over, *faster = np.median(spent[:, 1:] / spent[:, :-1], axis=0)
     return float(over), float(faster[0]) if faster else float("nan")
 
