@@ -49,6 +49,9 @@ class BackboneEncoder(nn.Module):
         if dilated:
             dilate_resnet(model)
         self.model = model
+        for name, parameter in model.named_parameters():
+            if name.endswith("mask_token"):  # of a ViT's pretraining; no picture ever reaches it
+                parameter.requires_grad_(False)
         self.channels = tuple(model.channels)
         with torch.no_grad():
             training = model.training

@@ -153,7 +153,8 @@ def masked_term(step: Step) -> dict[str, Tensor]:
     balance = step.balance
     table = balance.target_table if balance is not None and method.correct_mixed else None
     loss = _cross_entropy(step, output, step.pseudo.labels, table, weights=step.pseudo.weights)
-    return _run_backward({"masked": method.masked_consistency * loss}, step)
+    # Ranks exchange gradients with the last term's backward pass: it must reach the density head as well.
+    return _run_backward({"masked": method.masked_consistency * loss + 0 * output.density.sum()}, step)
 
 
 def _mix(step: Step) -> Mixed:

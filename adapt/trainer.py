@@ -1,17 +1,15 @@
 """The training loop: devices, precision, schedule, checkpoints, logging, evaluation."""
 
 import math
-import signal
 import sys
 import time
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
@@ -20,17 +18,20 @@ from tqdm import tqdm
 
 from adapt.build import Built
 from adapt.checkpoint import load_checkpoint, restore, save_checkpoint
-from adapt.config import Config, Training
+from adapt.config import Config
 from adapt.correction import shift_table
 from adapt.datasets import LabelledFolder, UnlabelledImages
 from adapt.device import best_device, peak_memory
 from adapt.encoders import save_memory
 from adapt.errors import InputError
 from adapt.evaluate import evaluate
+from adapt.failures import Diverged, OutOfMemory, broken_classes, memory_advice
 from adapt.feature_distance import FeatureDistance, thing_ids
+from adapt.interruption import ignore_interrupts, interruption
 from adapt.journal import Journal, rewind, shown
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics, ShiftStatistics
+from adapt.optimisation import learning_rate_factor, new_optimizer
 from adapt.pairs import Pair, TrainingPairs
 from adapt.posthoc import gather_statistics
 from adapt.run import (
@@ -49,14 +50,6 @@ from adapt.teacher import follow, new_teacher, teacher_momentum
 EVALUATION_TAUS = (0.0, 0.2, 1.0)
 
 
-class Diverged(click.ClickException):
-    """The loss is not finite; the weights are those before the step."""
-
-
-class OutOfMemory(click.ClickException):
-    """The step does not fit into memory."""
-
-
 @dataclass(frozen=True)
 class Domains:
     """The data of a run, opened and checked."""
@@ -66,13 +59,6 @@ class Domains:
     """None only in source-only training without statistics."""
     evaluation: LabelledFolder | None
     pairs: TrainingPairs
-
-
-def learning_rate_factor(iteration: int, training: Training) -> float:
-    """Linear warm-up to 1, then linear decay to 0 at the last iteration."""
-    if iteration < training.warmup:
-        return (iteration + 1) / training.warmup
-    return 1 - (iteration - training.warmup) / max(1, training.iterations - training.warmup)
 
 
 class Trainer:
@@ -92,7 +78,7 @@ class Trainer:
             save_memory(built.segmenter.encoder)
         torch.manual_seed(config.training.seed)  # of the density head
         self.student = StudentNetwork(built.segmenter).to(device)
-        self.optimizer = _optimizer(self.student, config.training)
+        self.optimizer = new_optimizer(self.student, config.training)
         self.modules: dict[str, nn.Module] = {"student": self.student}
         self.teacher: Segmenter | None = None
         if config.method.host != "source":
@@ -153,7 +139,7 @@ class Trainer:
         training = self.config.training
         self.student.train()
         started, first = time.monotonic(), self.iteration
-        with _interruption() as interrupted:
+        with interruption() as interrupted:
             bar = tqdm(total=training.iterations, initial=first, desc="train", unit="it", disable=self._quiet)
             for pairs in self._batches():
                 losses = self._try_step(pairs)
@@ -206,7 +192,7 @@ class Trainer:
             self.domains.pairs,
             batch_sampler=indices,  # type: ignore[arg-type]
             num_workers=data.workers,
-            worker_init_fn=_ignore_interrupts,
+            worker_init_fn=ignore_interrupts,
             pin_memory=self.accelerator.device.type == "cuda",
         )
         read = iter(loader)
@@ -222,7 +208,7 @@ class Trainer:
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
-            raise OutOfMemory(_advice(self.config, self.iteration)) from error
+            raise OutOfMemory(memory_advice(self.config, self.iteration)) from error
 
     def _step(self, pairs: list[Pair]) -> dict[str, float]:
         """One optimiser step. The losses are read back once, before the weights are touched."""
@@ -276,7 +262,7 @@ class Trainer:
     def _check_finite(self, losses: dict[str, float], pairs: list[Pair]) -> None:
         wrong = [name for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
-            broken = sorted({c for pair in pairs for c in _broken_classes(self.student.segmenter, pair)})
+            broken = sorted({c for pair in pairs for c in broken_classes(self.student.segmenter, pair)})
             names = ", ".join(self.classes.names[c] for c in broken)
             where = f"the logits of {names} are not finite either" if names else "all logits are finite"
             raise Diverged(
@@ -378,73 +364,3 @@ def _accelerator(config: Config) -> Accelerator:
         dynamo_backend="inductor" if config.training.compile else None,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
-
-
-def _optimizer(student: StudentNetwork, training: Training) -> torch.optim.Optimizer:
-    """AdamW; the encoder learns more slowly, norms, biases and position blocks do not decay."""
-    groups: dict[tuple[float, float], list[Tensor]] = {}
-    for name, parameter in student.named_parameters():
-        rate = training.encoder_lr if name.startswith("segmenter.encoder.") else training.decoder_lr
-        decay = 0.0 if parameter.ndim <= 1 or "position" in name else training.weight_decay
-        groups.setdefault((rate, decay), []).append(parameter)
-    return torch.optim.AdamW(
-        {"params": parameters, "lr": rate, "base_lr": rate, "weight_decay": decay}
-        for (rate, decay), parameters in groups.items()
-    )
-
-
-@torch.no_grad()
-def _broken_classes(segmenter: Segmenter, pair: Pair) -> list[int]:
-    """Classes whose logits are not finite on this batch."""
-    pixels = [image.permute(0, 3, 1, 2).float() / 255 for image in (pair.source_image, pair.target_image)]
-    logits = torch.cat([segmenter(segmenter.normalise(each)) for each in pixels])
-    finite: list[bool] = logits.isfinite().all(dim=(0, 2, 3)).tolist()
-    return [index for index, good in enumerate(finite) if not good]
-
-
-def _advice(config: Config, iteration: int) -> str:
-    """What to lower when memory runs out."""
-    training, (height, width) = config.training, config.data.crop
-    if training.batch > 1:
-        parts = next(parts for parts in range(2, training.batch + 1) if training.batch % parts == 0)
-        batch, accumulate = training.batch // parts, training.accumulate * parts
-        lower = (
-            f"training.batch={batch} with training.accumulate={accumulate} takes about {1 / parts:.0%} of it "
-            "for the same pictures, also with --resume"
-        )
-    else:
-        fewer = [max(32, side * 3 // 4 // 32 * 32) for side in (height, width)]
-        share = fewer[0] * fewer[1] / (height * width)
-        lower = f"data.crop=[{fewer[0]}, {fewer[1]}] takes about {share:.0%} of it"
-    half_precision = "" if training.precision != "fp32" else ", training.precision=bf16 about 60%"
-    again = "" if training.recompute_activations else ", training.recompute_activations=true about half"
-    return (
-        f"out of memory at iteration {iteration + 1} with batches of {training.batch} crops of "
-        f"{height}x{width} in {training.precision}; the last checkpoint is whole. "
-        f"{lower}{half_precision}{again}."
-    )
-
-
-def _ignore_interrupts(_: int) -> None:
-    """Ctrl-C reaches the whole process group; the loop decides when readers stop."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@contextmanager
-def _interruption() -> Iterator[Any]:
-    """Turns the first Ctrl-C into a flag, so that a step is finished and saved; the second one interrupts."""
-    caught: list[int] = []
-
-    def handle(number: int, frame: Any) -> None:
-        if caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-        tqdm.write(
-            "interrupted: finishing this step and saving (Ctrl-C again to stop at once)", file=sys.stderr
-        )
-
-    former = signal.signal(signal.SIGINT, handle)
-    try:
-        yield lambda: bool(caught)
-    finally:
-        signal.signal(signal.SIGINT, former)

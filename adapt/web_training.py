@@ -12,10 +12,10 @@ from adapt.images import read_image
 from adapt.journal import EVALUATIONS, METRICS, read_lines
 from adapt.logit_statistics import ShiftStatistics
 from adapt.mixtures import Mixture, pdf, quantile
+from adapt.optimisation import learning_rate_factor
 from adapt.page import Section, figure, grid, keys, paragraph, photograph, table
 from adapt.report import class_densities
 from adapt.run import Run
-from adapt.trainer import learning_rate_factor
 
 POINTS = 60
 """Points of a density curve."""

@@ -14,9 +14,9 @@ from adapt.config import Method
 from adapt.datasets import LabelledFolder, UnlabelledFolder, check_labels
 from adapt.labels import IGNORE, load_classes
 from adapt.logit_statistics import logit_histogram
+from adapt.optimisation import learning_rate_factor
 from adapt.pairs import TrainingPairs
 from adapt.posthoc import _logits_inside, gather_statistics
-from adapt.trainer import learning_rate_factor
 
 
 @pytest.fixture(scope="module")

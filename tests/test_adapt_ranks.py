@@ -95,3 +95,33 @@ def test_ranks_that_disagree_are_refused(tmp_path: Path) -> None:
     assert run.returncode != 0
     assert "rank 1 sees other settings or pictures than rank 0" in run.stderr
     assert load_run(tmp_path / "run").card["iterations"] == 0
+
+
+ALIKE = """
+import sys, torch
+from adapt import trainer
+from adapt.cli import main
+finish = trainer.Trainer._finish
+def compared(self):
+    own = torch.stack([p.detach().double().abs().sum() for p in self.student.parameters()]).view(1, -1)
+    both = self.accelerator.gather(own)
+    names = [name for name, _ in self.student.named_parameters()]
+    differ = [n for n, a, b in zip(names, both[0], both[1], strict=True) if not torch.equal(a, b)]
+    print("DIFFER", differ, file=sys.stderr)
+    finish(self)
+trainer.Trainer._finish = compared
+main(sys.argv[1:])
+"""
+
+
+def test_ranks_keep_the_same_weights_with_every_term(tmp_path: Path) -> None:
+    """The masked term comes last and does not need the density head, whose gradients are exchanged then."""
+    (tmp_path / "data").mkdir()
+    tiny.make_domains(tmp_path / "data", images=4)
+    (tmp_path / "alike.py").write_text(ALIKE)
+    more = ("training.iterations=3", "method.host=mic", "method.feature_distance=0", "method.mask_patch=8")
+    run = torchrun(
+        str(tmp_path / "alike.py"), *tiny.train_arguments(tmp_path / "data", tmp_path / "run", *more)
+    )
+    assert run.returncode == 0, run.stderr[-3000:]
+    assert run.stderr.count("DIFFER []") == 2
