@@ -30,7 +30,7 @@ MAX_BYTES = 2**28
 LEAST_BINS, MAX_BINS = 2**12, 2**17
 MAX_STORED = 2**23
 """Most bytes of the knots in the file, 4 C^2 a knot; of many classes, it limits the knots."""
-_KNOT_SHARE = 0.15
+_KNOT_SHARE = 0.12
 """Part of the bound that goes into storing few knots, for the own logit and for the others alike."""
 
 
