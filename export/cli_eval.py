@@ -18,7 +18,7 @@ from export.cli_deploy import PATH, Sides
     help="Strength of the correction (repeat) [default: 0 and the folded one, as far as FILE has them].",
 )
 @click.option("--stats", type=PATH, help="From `calibrate`: then FILE may be any segmenter.")
-@click.option("--size", type=Sides(), help="Size that pictures and labels are brought to first.")
+@click.option("--size", type=Sides(), help="Size that pictures are brought to first; labels keep theirs.")
 @click.option("--json", "json_path", type=PATH, help="Also write the scores to this file.")
 @click.option("--confusion", type=PATH, help="Also draw the confusion matrices into this PNG.")
 @click.option("--force", is_flag=True, help="Overwrite the files to write.")

@@ -43,7 +43,8 @@ def score_file(
         taus: strengths. Empty takes what the file itself can do: without and with its folded strength; with
             `stats` 0, 0.2 and 1.
         stats: what `calibrate` wrote for the file; without it, the file is one of ours.
-        size: (height, width) that pictures and labels are brought to first; None keeps their own.
+        size: (height, width) that pictures are brought to first; None keeps their own. Labels keep theirs:
+            the file's are brought to them.
 
     Raises:
         InputError: a file that can't be run or can't do a strength, or data that does not fit it.
@@ -62,7 +63,7 @@ def score_file(
         source = open_calibrated(file, stats)
         card, table = source.card, shift_table(source.statistics)
         labeller = _calibrated(source.reference(), card, table, taus or DEFAULT_TAUS)
-    dataset = open_labelled(data, _classes(card), size)
+    dataset = open_labelled(data, _classes(card), size, keep_labels=True)
     return Scorecard(card.classes, _scores(labeller, dataset, len(card.classes)))
 
 
@@ -110,7 +111,7 @@ def _scores(labeller: Labeller, dataset: LabelledFolder, num_classes: int) -> di
     for index in tqdm(range(len(dataset)), desc="evaluate", unit="image"):
         image, truth = dataset[index]
         for tau, labels in labeller(image).items():
-            counted = confusion_matrix(truth, labels, num_classes)
+            counted = confusion_matrix(truth, resize_labels(labels, truth.shape[:2]), num_classes)
             totals[tau] = totals[tau] + counted if tau in totals else counted
     return {tau: Scores.from_confusion(total) for tau, total in totals.items()}
 

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 import tiny
@@ -12,13 +13,13 @@ from click.testing import CliRunner, Result
 from adapt.cli import main as adapt_main
 from adapt.domains import open_labelled
 from adapt.evaluate import confusion_matrix, labels_of_logits, picture_logits
+from adapt.images import resize_image, resize_labels
 from adapt.run import load_run
 from export.cli import main
 from serve.segmenter import Segmenter
 
 SIZE = (96, 128)
 """Of the pictures: the served graph pads those below 64 pixels in another way than training does."""
-RESIZED = ("--size", "96x128")
 TIE = 1e-3
 """Where the best two logits are closer than this, either label is right: float32 sums in another order."""
 
@@ -29,13 +30,17 @@ def call(*arguments: object) -> Result:
 
 @pytest.fixture(scope="module")
 def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_domains(tmp_path_factory.mktemp("domains"))
+    root = tiny.make_domains(tmp_path_factory.mktemp("domains"))
+    for file in root.rglob("*.png"):
+        picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
+        cv2.imwrite(str(file), cv2.resize(picture, SIZE[::-1], interpolation=cv2.INTER_NEAREST))
+    return root
 
 
 @pytest.fixture(scope="module")
 def run(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("trained") / "run"
-    settings = ("method.balance=posthoc", "training.iterations=30", f"data.size={list(SIZE)}")
+    settings = ("method.balance=posthoc", "training.iterations=30")
     words = tiny.train_arguments(domains, folder, *settings)
     assert CliRunner().invoke(adapt_main, words).exit_code == 0
     return folder
@@ -66,7 +71,7 @@ def test_a_file_scores_as_its_run(domains: Path, run: Path, files: Path, tmp_pat
     words = ["eval", str(run), "--data", str(data), "--tau", "0"]
     said = CliRunner().invoke(adapt_main, [*words, "--json", str(tmp_path / "run.json")])
     of_run = scores(said, tmp_path / "run.json")
-    result = call("eval", files / "both.onnx", "--data", data, *RESIZED, "--json", tmp_path / "file.json")
+    result = call("eval", files / "both.onnx", "--data", data, "--json", tmp_path / "file.json")
     of_file = scores(result, tmp_path / "file.json")
     assert set(of_file) == {"0", "0.7"} and "mIoU" in result.output
     assert np.abs(of_file["0"] - of_run["0"]).sum() / 2 <= near_ties(run, data)
@@ -77,7 +82,7 @@ def test_a_file_scores_as_its_run(domains: Path, run: Path, files: Path, tmp_pat
 
 def served(run: Path, data: Path, file: Path, tau: float | None) -> np.ndarray:
     """Confusion of the labels that a file gives to those who serve it."""
-    dataset, segmenter = open_labelled(data, load_run(run).classes, SIZE), Segmenter(file)
+    dataset, segmenter = open_labelled(data, load_run(run).classes, None), Segmenter(file)
     samples = [dataset[index] for index in range(len(dataset))]
     return np.sum([confusion_matrix(s.labels, segmenter(s.image, tau).labels, 3) for s in samples], axis=0)
 
@@ -85,7 +90,7 @@ def served(run: Path, data: Path, file: Path, tau: float | None) -> np.ndarray:
 def test_uncorrected_labels_are_the_runs_to_the_pixel(domains: Path, run: Path, files: Path) -> None:
     """But where two classes are as good as equal."""
     opened, segmenter = load_run(run), Segmenter(files / "both.onnx")
-    dataset = open_labelled(domains / "target_eval", opened.classes, SIZE)
+    dataset = open_labelled(domains / "target_eval", opened.classes, None)
     network = opened.segmenter()
     for index in range(len(dataset)):
         image = dataset[index].image
@@ -98,7 +103,7 @@ def test_uncorrected_labels_are_the_runs_to_the_pixel(domains: Path, run: Path, 
 
 def near_ties(run: Path, data: Path) -> int:
     opened = load_run(run)
-    network, dataset = opened.segmenter(), open_labelled(data, opened.classes, SIZE)
+    network, dataset = opened.segmenter(), open_labelled(data, opened.classes, None)
     images = [dataset[index].image for index in range(len(dataset))]
     return sum(
         int(tied(picture_logits(network, image), network.output_stride, image).sum()) for image in images
@@ -116,7 +121,7 @@ def tied(logits: torch.Tensor, stride: int, image: np.ndarray) -> np.ndarray:
 def test_a_file_with_any_strength_is_scored_at_those_wanted(
     domains: Path, run: Path, files: Path, tmp_path: Path
 ) -> None:
-    words = ("--data", domains / "target_eval", *RESIZED, "--tau", "0", "--tau", "0.7", "--json")
+    words = ("--data", domains / "target_eval", "--tau", "0", "--tau", "0.7", "--json")
     found = scores(call("eval", files / "slider.onnx", *words, tmp_path / "s.json"), tmp_path / "s.json")
     for tau in (0.0, 0.7):
         expected = served(run, domains / "target_eval", files / "slider.onnx", tau)
@@ -128,14 +133,19 @@ def test_a_file_with_any_strength_is_scored_at_those_wanted(
     assert set(default) == {"0", "0.2"}
 
 
-def test_pictures_are_brought_to_a_size_with_their_labels(
+def test_pictures_are_brought_to_a_size_and_judged_at_their_own(
     domains: Path, run: Path, files: Path, tmp_path: Path
 ) -> None:
-    data, out = domains / "target_eval", tmp_path / "scores.json"
-    result = call("eval", files / "plain.onnx", "--data", data, *RESIZED, "--json", out)
+    data, out, size = domains / "target_eval", tmp_path / "scores.json", (64, 96)
+    result = call("eval", files / "plain.onnx", "--data", data, "--size", "64x96", "--json", out)
     (confusion,) = scores(result, out).values()
     assert confusion.sum() == 6 * SIZE[0] * SIZE[1]
-    assert (confusion == served(run, data, files / "plain.onnx", None)).all()
+    dataset, segmenter = open_labelled(data, load_run(run).classes, None), Segmenter(files / "plain.onnx")
+    expected = np.zeros((3, 3), np.int64)
+    for image, truth in (dataset[index] for index in range(len(dataset))):
+        labels = segmenter(resize_image(image, size)).labels
+        expected += confusion_matrix(truth, resize_labels(labels, SIZE), 3)
+    assert (confusion == expected).all()
 
 
 def test_with_statistics_any_network_is_scored(domains: Path, run: Path, files: Path, tmp_path: Path) -> None:
@@ -152,7 +162,7 @@ def test_with_statistics_any_network_is_scored(domains: Path, run: Path, files: 
     )
     assert result.exit_code == 0, result.output
     out = tmp_path / "scores.json"
-    words = ("--data", data, *RESIZED, "--json")
+    words = ("--data", data, "--json")
     found = scores(call("eval", foreign, "--stats", stats, *words, out), out)
     assert set(found) == {"0", "0.2", "1"}
     plain = scores(call("eval", files / "plain.onnx", *words, tmp_path / "p.json"), tmp_path / "p.json")
