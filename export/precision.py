@@ -78,14 +78,15 @@ def to_half(logits_graph: onnx.ModelProto, islands: Sequence[str] = ()) -> onnx.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
+    named = _named(logits_graph)
     with _quiet():
         half = convert_float_to_float16(
-            _named(logits_graph),
+            named,
             keep_io_types=True,
             op_block_list=list(ISLANDS),
-            node_block_list=list(islands),
+            node_block_list=[*islands, *_of_sizes(named)],
         )
-    return _checked(_tidy(half), "fp16")
+    return _checked(_tidy(_without_detours(half)), "fp16")
 
 
 def quantise(
@@ -191,6 +192,22 @@ def depthwise(logits_graph: onnx.ModelProto) -> list[str]:
     ]
 
 
+def _of_sizes(model: onnx.ModelProto) -> list[str]:
+    """Names of the nodes that compute with sizes alone, not with pixels.
+
+    Positions of a ViT's patches are made of them. They cost nothing, float16 cannot count far, and TensorRT
+    has no float16 among its shape tensors.
+    """
+    pixels = {value.name for value in model.graph.input}
+    names = []
+    for node in model.graph.node:  # in topological order
+        if node.op_type not in ("Shape", "Size") and pixels.intersection(node.input):
+            pixels.update(node.output)
+        else:
+            names.append(node.name)
+    return names
+
+
 def _checked(model: onnx.ModelProto, wanted: str) -> onnx.ModelProto:
     """Refuse a conversion that did not take effect."""
     found = precision_of(model)
@@ -217,6 +234,32 @@ def _normalised_counts(counts: Counter[str]) -> dict[str, float]:
 
 def _shares(shares: dict[str, float]) -> str:
     return ", ".join(f"{share:.3g} % {kind}" for kind, share in ((k, 100 * s) for k, s in shares.items()))
+
+
+def _without_detours(model: onnx.ModelProto) -> onnx.ModelProto:
+    """Let neighbouring islands hand float32 to each other, not by way of float16, as the converter does."""
+    to = {
+        n.output[0]: (n.input[0], n.attribute[0].i) for n in model.graph.node if n.op_type == "Cast"
+    }  # result -> what was cast, and to which type
+    direct = {
+        back: to[half][0]
+        for back, (half, kind) in to.items()
+        if kind == TensorProto.FLOAT and half in to and to[half][1] == TensorProto.FLOAT16
+    }
+    for node in model.graph.node:
+        for index, name in enumerate(node.input):
+            node.input[index] = direct.get(name, name)
+    read = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
+    for _ in range(2):  # first the way back, then the way there
+        kept = [
+            onnx.NodeProto.FromString(n.SerializeToString())
+            for n in model.graph.node
+            if n.op_type != "Cast" or n.output[0] in read
+        ]
+        read = {name for node in kept for name in node.input} | {o.name for o in model.graph.output}
+        del model.graph.node[:]
+        model.graph.node.extend(kept)
+    return model
 
 
 def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:

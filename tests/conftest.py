@@ -5,6 +5,7 @@ results do not depend on how many cores there are.
 """
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -20,6 +21,8 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS"):
     )  # read when torch and onnxruntime are first imported, here or in a child
 os.environ.setdefault("HF_HUB_OFFLINE", "1")  # a test that needs the network is not a test
 os.environ.setdefault("MPLBACKEND", "Agg")
+# Started in the background, a shell's children ignore Ctrl-C, and so would those that the tests interrupt.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 # The same examples every time, so that a change and not the dice turns a test red.

@@ -7,7 +7,7 @@ import onnx
 import onnxruntime
 import pytest
 from click.testing import CliRunner
-from onnx import TensorProto
+from onnx import TensorProto, helper
 from onnx_segmenters import card, pictures, plain_segmenter, run, same_bytes, statistics
 from small_network import pixels_of, small_network, smooth_pictures, write_pictures
 
@@ -191,3 +191,26 @@ def test_calibration_pictures_are_spread_evenly(tmp_path):
         (tmp_path / f"{index:03}.png").touch()
     chosen = [int(path.stem) for path in calibration_pictures(tmp_path)]
     assert len(chosen) == 64 and chosen[0] == 0 and chosen[-1] == 199
+
+
+def test_arithmetic_on_sizes_stays_float32(tmp_path):
+    """A ViT's positions come from sizes: float16 could not count them, and TensorRT would refuse it."""
+    ramp = [
+        helper.make_node("Shape", ["y"], ["sizes"], name="sizes"),
+        helper.make_node("Cast", ["sizes"], ["counts"], name="counts", to=TensorProto.FLOAT),
+        helper.make_node("ReduceProd", ["counts"], ["pixels"], name="pixels", keepdims=0),
+        helper.make_node("Div", ["pixels", "pixels"], ["one"], name="one"),
+        helper.make_node("Mul", ["y", "one"], ["z"], name="scale"),
+    ]
+    network = plain_segmenter(3)
+    network.graph.node.extend(ramp)
+    network.graph.output[0].name = "z"
+    half = to_half(network)
+    by_name = {node.name: node for node in half.graph.node}
+    assert {"pixels", "one"} <= set(by_name)
+    session = onnxruntime.InferenceSession(half.SerializeToString(), providers=["CPUExecutionProvider"])
+    pixels = np.random.default_rng(0).normal(size=(1, 3, 640, 640)).astype(np.float32)  # 76,800 logits
+    (got,) = session.run(None, {session.get_inputs()[0].name: pixels})
+    plain = onnxruntime.InferenceSession(network.SerializeToString(), providers=["CPUExecutionProvider"])
+    (want,) = plain.run(None, {"x": pixels})
+    np.testing.assert_allclose(got, want, atol=0.05)

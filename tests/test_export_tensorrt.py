@@ -33,7 +33,7 @@ from export.fold import Extras, Strength, fold, graph_info
 from export.graph import logits_graph
 from export.precision import ends, quantise, to_half
 from export.tensorrt import Options, Profile, build_engine, profile_for
-from serve.card import to_metadata
+from serve.card import Card, to_metadata
 from serve.engine import EngineRuntime, EngineSession, read_sidecar
 from serve.errors import InputError as ServeError
 from serve.runtime import Tensor, open_runtime
@@ -67,12 +67,12 @@ def decoder_graph(request) -> onnx.ModelProto:
     return logits_graph(Segmenter(encoder, decoder, 8, 3).eval())
 
 
-def converted(bare: onnx.ModelProto, precision: str, folder: Path) -> onnx.ModelProto:
+def converted(bare: onnx.ModelProto, precision: str, folder: Path, taken: Card) -> onnx.ModelProto:
     if precision == "fp16":
         return to_half(bare)
     if precision == "int8":
         files = write_pictures(folder / "target", smooth_pictures(2))
-        return quantise(bare, card(3), files, ends(bare))
+        return quantise(bare, taken, files, ends(bare))
     return bare
 
 
@@ -81,8 +81,8 @@ class TestEveryGraphOfOurs:
     pytestmark = needs_tensorrt
 
     def test_builds_with_and_without_all_that_is_optional(self, decoder_graph, precision, tmp_path):
-        network = converted(decoder_graph, precision, tmp_path)
         taken = card(3)
+        network = converted(decoder_graph, precision, tmp_path, taken)
         for runtime, extras in ((False, Extras()), (True, Extras(scores=True, uncorrected_labels=True))):
             model = fold(network, taken, Strength(statistics(3), "random", 0.5, runtime), extras)
             engine = tmp_path / f"{runtime}.engine"
