@@ -63,7 +63,9 @@ def main() -> None:
 @click.argument("source", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="ONNX file to write.")
 @click.option("--with-correction/--without-correction", "correct", default=True, show_default=True)
-@click.option("--tau", type=float, default=0.2, show_default=True, help="Strength of the correction, 0 to 2.")
+@click.option(
+    "--tau", type=float, help="Strength of the correction, 0 to 2 [default: 0.2; with --stats 0.5]."
+)
 @click.option("--runtime-tau", is_flag=True, help="Make tau an optional input, with --tau as its default.")
 @click.option(
     "--size", type=Size(), default="dynamic", show_default=True, help="Picture size the graph takes."
@@ -90,7 +92,7 @@ def onnx_command(
     source: Path,
     output: Path,
     correct: bool,
-    tau: float,
+    tau: float | None,
     runtime_tau: bool,
     size: tuple[int, int] | None,
     scores: bool,
@@ -107,7 +109,7 @@ def onnx_command(
     With --stats, SOURCE may be any ONNX segmenter. The file takes pictures and gives labels. It is checked
     before it appears at the output's name.
     """
-    if not 0 <= tau <= 2:  # also catches nan
+    if tau is not None and not 0 <= tau <= 2:  # also catches nan
         raise InputError(f"--tau is {tau:g}, but must lie in [0, 2]; 0.2 is a good start.")
     if not correct and (runtime_tau or uncorrected_labels):
         raise InputError("--runtime-tau and --uncorrected-labels need the correction; drop them or fold it.")
@@ -121,8 +123,10 @@ def onnx_command(
     from export.calibrated import deployed_size, open_calibrated, with_fixed_batch
     from export.fold import Extras, graph_info
     from export.reduced import calibration_pictures, in_precision
-    from export.tables import DEFAULT_BOUND
+    from export.tables import CALIBRATED_TAU, DEFAULT_BOUND, DEFAULT_TAU
 
+    if tau is None:
+        tau = DEFAULT_TAU if stats is None else CALIBRATED_TAU
     measured = [] if calibrate is None else calibration_pictures(calibrate)
     click.echo(f"reading {source}", err=True)
     opened = open_source(source) if stats is None else open_calibrated(source, stats)
