@@ -1,5 +1,7 @@
 """Steps that cannot be taken: what is said then."""
 
+from collections.abc import Sequence
+
 import click
 import torch
 
@@ -14,6 +16,24 @@ class Diverged(click.ClickException):
 
 class OutOfMemory(click.ClickException):
     """The step does not fit into memory."""
+
+
+def diverged(losses: Sequence[str], iteration: int, classes: Sequence[str]) -> Diverged:
+    """What to say of losses that are not finite.
+
+    Args:
+        losses: their names.
+        iteration: number of the step, from 0.
+        classes: names of the classes whose logits are not finite either.
+    """
+    broken = "all logits are finite"
+    if classes:
+        broken = f"the logits of {', '.join(classes)} are not finite either"
+    return Diverged(
+        f"the {', '.join(losses)} loss is not finite at iteration {iteration + 1} ({broken}); the weights "
+        "were not touched, and the last checkpoint is whole. Lower training.encoder_lr and "
+        "training.decoder_lr, set training.clip_gradient, or use precision bf16 instead of fp16."
+    )
 
 
 @torch.no_grad()

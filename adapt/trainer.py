@@ -3,7 +3,6 @@
 import math
 import sys
 import time
-import zlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 from dataclasses import dataclass, replace
@@ -11,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
@@ -21,11 +19,10 @@ from adapt.checkpoint import load_checkpoint, restore, save_checkpoint
 from adapt.config import Config
 from adapt.correction import shift_table
 from adapt.datasets import LabelledFolder, UnlabelledImages
-from adapt.device import best_device, peak_memory
+from adapt.device import peak_memory
 from adapt.encoders import save_memory
-from adapt.errors import InputError
 from adapt.evaluate import evaluate
-from adapt.failures import Diverged, OutOfMemory, broken_classes, memory_advice
+from adapt.failures import OutOfMemory, broken_classes, diverged, memory_advice
 from adapt.feature_distance import FeatureDistance, thing_ids
 from adapt.interruption import ignore_interrupts, interruption
 from adapt.journal import Journal, rewind, shown
@@ -34,6 +31,7 @@ from adapt.logit_statistics import LogitStatistics, ShiftStatistics
 from adapt.optimisation import learning_rate_factor, new_optimizer
 from adapt.pairs import Pair, TrainingPairs
 from adapt.posthoc import gather_statistics
+from adapt.ranks import check_ranks, new_accelerator
 from adapt.run import (
     PRETRAINED,
     new_card,
@@ -72,7 +70,7 @@ class Trainer:
         self.built = built
         self.classes = classes
         self.domains = domains
-        self.accelerator = _accelerator(config)
+        self.accelerator = new_accelerator(config)
         device = self.accelerator.device
         if config.training.recompute_activations:
             save_memory(built.segmenter.encoder)
@@ -104,7 +102,8 @@ class Trainer:
         """Open while `train` runs."""
         self.last_step: Step | None = None
         """The last one, where the journal wants to show it."""
-        self._check_ranks()
+        targets = domains.target.names if domains.target else ()
+        check_ranks(self.accelerator, [config.to_yaml(), *domains.source.names, *targets])
 
     def resume(self) -> None:
         """Continue from the newest checkpoint."""
@@ -263,33 +262,7 @@ class Trainer:
         wrong = [name for name, value in losses.items() if not math.isfinite(value)]
         if wrong:
             broken = sorted({c for pair in pairs for c in broken_classes(self.student.segmenter, pair)})
-            names = ", ".join(self.classes.names[c] for c in broken)
-            where = f"the logits of {names} are not finite either" if names else "all logits are finite"
-            raise Diverged(
-                f"the {', '.join(wrong)} loss is not finite at iteration {self.iteration + 1} ({where}); the "
-                "weights were not touched, and the last checkpoint is whole. Lower training.encoder_lr and "
-                "training.decoder_lr, set training.clip_gradient, or use precision bf16 instead of fp16."
-            )
-
-    def _check_ranks(self) -> None:
-        """Refuse ranks that see other settings or other data.
-
-        Raises:
-            InputError: on every rank alike.
-        """
-        ranks, domains = self.accelerator, self.domains
-        if ranks.num_processes == 1:
-            return
-        targets = domains.target.names if domains.target else ()
-        seen = [self.config.to_yaml(), *domains.source.names, *targets]
-        own = torch.tensor([zlib.crc32("\n".join(seen).encode())], device=ranks.device)
-        marks = ranks.gather(own).tolist()
-        if len(set(marks)) > 1:
-            odd = [str(rank) for rank, mark in enumerate(marks) if mark != marks[0]]
-            raise InputError(
-                f"rank {', '.join(odd)} sees other settings or pictures than rank 0; give every machine the "
-                "same run folder and the same data under the same paths."
-            )
+            raise diverged(wrong, self.iteration, [self.classes.names[c] for c in broken])
 
     def _finish(self) -> None:
         """Statistics of the final weights, final evaluation, final save (the first rank does)."""
@@ -351,16 +324,3 @@ class Trainer:
         factor = learning_rate_factor(self.iteration - 1, training)
         rates = {"encoder": training.encoder_lr * factor, "decoder": training.decoder_lr * factor}
         self.journal.losses(self.iteration, losses, rate, rates, self.statistics)
-
-
-def _accelerator(config: Config) -> Accelerator:
-    """Device, precision and ranks, as `accelerate launch` or torchrun set them up."""
-    precision = config.training.precision
-    # The density head has no gradient unless the density is regressed.
-    unused = config.method.balance != "online" or config.method.density_weight == 0
-    return Accelerator(
-        cpu=best_device().type == "cpu",  # without this, torchrun on CPUs would start strangers, not ranks
-        mixed_precision="no" if precision == "fp32" else precision,
-        dynamo_backend="inductor" if config.training.compile else None,
-        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
-    )

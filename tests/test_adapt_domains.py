@@ -216,6 +216,7 @@ def test_an_id_that_the_label_map_lacks_is_named(tmp_path):
     (source / "label_map.yaml").write_text("3: ground\n4: sky\n")  # found by itself
     result = train(tmp_path / "run", "--source", source, "--target", source)
     refused(result, source / "label_map.yaml", "holds 7 (")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_class_file_with_fewer_classes_than_the_data(tmp_path):
@@ -223,11 +224,13 @@ def test_a_class_file_with_fewer_classes_than_the_data(tmp_path):
     (tmp_path / "classes.yaml").write_text(CLASSES)
     result = train(tmp_path / "run", "--source", source, "--target", source)
     refused(result, "values that are not in the class list", "holds 3 (")
+    assert not (tmp_path / "run").exists()
 
 
 def test_ones_own_grey_labels_need_a_class_file(tmp_path):
     source = own(tmp_path / "source", [0, 1])
     refused(train(tmp_path / "run", "--source", source, "--target", source), "classes.yaml", "--classes")
+    assert not (tmp_path / "run").exists()
 
 
 def test_deep_colours_say_where_synthias_labels_belong(tmp_path):

@@ -141,6 +141,7 @@ def test_the_handle_moves_by_mouse_and_by_keys(page, files):
     moved = handle.rect["x"]
     handle.send_keys(Keys.ARROW_RIGHT)
     until(lambda: handle.rect["x"] > moved + 5, "move by key")
+    assert moved < handle.rect["x"] < start
 
 
 def test_strength_opacity_and_classes_are_live(page, files):
@@ -199,6 +200,7 @@ def test_a_photo_is_taken(page):
     until(lambda: page.find_element(CSS, "#picture video").get_property("readyState") >= 2, "camera picture")
     shutter.click()
     until(lambda: "green" in _legend(page), "result of the photo")
+    assert len(_sources(page)) == 2  # before and after
 
 
 def test_an_example_is_one_click_away(page):
