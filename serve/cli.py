@@ -77,6 +77,12 @@ main.add_command(video)
 @click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path), metavar="MODEL...")
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
 @click.option("--port", type=click.IntRange(1, 65535), default=7860, show_default=True)
+@click.option(
+    "--allow-host",
+    multiple=True,
+    metavar="NAME",
+    help="Name or address that visitors type, beside --host and localhost; may be given several times.",
+)
 @click.option("--auth", type=click.Path(path_type=Path), help="File with a line NAME:PASSWORD per visitor.")
 @click.option("--examples", multiple=True, metavar="PATH", help="Picture, video or folder to offer.")
 @click.option("--max-upload", type=click.IntRange(min=1), default=200, show_default=True, help="MB per file.")
@@ -111,7 +117,8 @@ def demo(
 ) -> None:
     """Serve a web page that segments pictures and videos with one or several models.
 
-    It listens on this machine only, unless --host says otherwise. Uploads are deleted after an hour and when
+    It listens on this machine only, unless --host says otherwise, and answers to the names that --allow-host
+    adds. Uploads are deleted after an hour and when
     the server stops. Needs the extra `demo`; nothing is fetched from the internet.
     """
     from serve.demo_options import Limits

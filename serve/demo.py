@@ -1,6 +1,7 @@
 """The web demo: pictures and videos through one or several graphs, in a browser, with safe defaults."""
 
 import inspect
+import os
 import signal
 import threading
 from collections.abc import Callable, Sequence
@@ -9,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
+from starlette.middleware import Middleware
 
 from serve import demo_image, demo_video
-from serve.demo_files import Results
-from serve.demo_limits import told
+from serve.demo_files import Results, Uploads
+from serve.demo_gate import Gate
+from serve.demo_limits import choose, told
 from serve.demo_model import model_html
 from serve.demo_options import PICTURES, VIDEOS, Limits, Server
 from serve.demo_style import CSS, SCRIPT, THEME, palette_html, title_html
@@ -32,7 +35,9 @@ def serve_demo(
     Raises:
         InputError: the port is taken.
     """
-    page = build(segmenters, folder, limits, examples)
+    uploads = Uploads(folder)
+    page = build(segmenters, folder, uploads, limits, examples)
+    gate = Middleware(Gate, host=server.host, extra=server.names, uploads=uploads)
     try:
         page.launch(
             server_name=server.host,
@@ -46,6 +51,7 @@ def serve_demo(
             theme=THEME,
             css=CSS,
             js=SCRIPT,
+            app_kwargs={"middleware": [gate]},
             footer_links=["api"],
             run_history=False,
             ssr_mode=False,
@@ -72,14 +78,33 @@ def _until_stopped() -> None:
     stopped.wait()
 
 
-def build(segmenters: Sequence[Segmenter], folder: Path, limits: Limits, examples: Sequence[Path]) -> Any:
-    """The page as gradio.Blocks. `folder` is Gradio's cache folder."""
-    models = _names(segmenters)
+class Page(gr.Blocks):  # type: ignore[misc]
+    """Blocks that take no request further if it names a file that is not the page's.
+
+    Gradio checks files only in values that say of themselves that they are files, and fetches those that are
+    addresses; handlers of ours that take values as they come must not have to remember it.
+    """
+
+    def __init__(self, uploads: Uploads, **options: Any) -> None:
+        super().__init__(**options)
+        self._uploads = uploads
+
+    async def preprocess_data(self, block_fn: Any, inputs: list[Any], *more: Any, **options: Any) -> Any:
+        """Gradio's step before every handler, public or not, of which all values of a request are shown."""
+        told(self._uploads.check)(inputs)
+        return await super().preprocess_data(block_fn, inputs, *more, **options)
+
+
+def build(
+    segmenters: Sequence[Segmenter], folder: Path, uploads: Uploads, limits: Limits, examples: Sequence[Path]
+) -> Any:
+    """The page as gradio.Blocks. `folder` is Gradio's cache folder, where `uploads` lie."""
+    models = model_names(segmenters)
     first = segmenters[0]
     results = Results(folder / "results")
-    pictures = demo_image.ImageDesk(models, results, limits)
-    videos = demo_video.VideoDesk(models, results, limits)
-    with gr.Blocks(title="blda demo", analytics_enabled=False, delete_cache=(_SWEEP, _KEPT)) as page:
+    pictures = demo_image.ImageDesk(models, uploads, results, limits)
+    videos = demo_video.VideoDesk(models, uploads, results, limits)
+    with Page(uploads, title="blda demo", analytics_enabled=False, delete_cache=(_SWEEP, _KEPT)) as page:
         gr.HTML(title_html(list(models)), elem_id="title")
         model = gr.Dropdown(list(models), label="Model", visible=len(models) > 1, elem_id="model")
         palette = gr.HTML(palette_html(first.card), elem_id="palette")
@@ -91,7 +116,7 @@ def build(segmenters: Sequence[Segmenter], folder: Path, limits: Limits, example
             card = gr.HTML(model_html(first), elem_id="card")
 
         def change(name: str) -> list[Any]:
-            chosen = models[name]
+            chosen = choose(models, name)
             classes = list(chosen.card.classes)
             return [
                 palette_html(chosen.card),
@@ -103,7 +128,7 @@ def build(segmenters: Sequence[Segmenter], folder: Path, limits: Limits, example
             ]
 
         outputs = [palette, image_tab.tau, image_tab.classes, *video_tab, card]
-        changed = model.input(change, model, outputs, api_visibility="private")
+        changed = model.input(told(change), model, outputs, api_visibility="private")
         changed.then(**image_tab.work, api_visibility="private")
     page.queue(max_size=limits.queue, default_concurrency_limit=1)
     return page
@@ -217,11 +242,13 @@ def _opacity_slider(elem_id: str) -> gr.Slider:
     return gr.Slider(0, 1, value=0.55, step=0.05, label="Opacity of the colours", elem_id=elem_id)
 
 
-def _names(segmenters: Sequence[Segmenter]) -> dict[str, Segmenter]:
-    """By file name, or by path where two files have the same name."""
-    names = [segmenter.runtime.path.name for segmenter in segmenters]
+def model_names(segmenters: Sequence[Segmenter]) -> dict[str, Segmenter]:
+    """By file name, or by path from their common folder where two files have the same name."""
+    paths = [segmenter.runtime.path.absolute() for segmenter in segmenters]
+    names = [path.name for path in paths]
     if len(set(names)) < len(names):
-        names = [str(segmenter.runtime.path) for segmenter in segmenters]
+        common = os.path.commonpath([path.parent for path in paths])  # visitors need not know what is above
+        names = [str(path.relative_to(common)) for path in paths]
     return dict(zip(names, segmenters, strict=True))
 
 

@@ -1,16 +1,80 @@
-"""Results that the page downloads: files in the server's cache, named by content, and cleaned up by age."""
+"""Files of the page, all in one folder: what visitors sent and may name again, and what they download."""
 
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import cv2
 from numpy.typing import NDArray
 
+from serve.errors import InputError
 from serve.files import replacing
 
 _JPEG_QUALITY = 92
+_LONGEST_NAME = 80  # characters; what the page adds to it must fit into a file system's 255 bytes
+
+
+class Upload(NamedTuple):
+    """A file in the server's upload folder."""
+
+    path: Path
+    name: str
+    """The visitor's name for it."""
+
+    @property
+    def stem(self) -> str:
+        return Path(self.name).stem
+
+
+class Uploads:
+    """The files that a request may name: those below `folder`, Gradio's cache.
+
+    Uploads arrive there, and Gradio copies the examples there when the page is built. A request names a file
+    by its path on this machine and can name any, so every path is looked up here before it is opened.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder.resolve()
+
+    def holds(self, path: str) -> bool:
+        """Whether this is a file of the page, once links and `..` are followed."""
+        try:
+            real = Path(path).resolve()
+            return real.is_relative_to(self._folder) and real.is_file()
+        except (OSError, ValueError, RuntimeError):  # too long, a NUL, a circle of links
+            return False
+
+    def find(self, payload: object) -> Upload:
+        """The file that a request names in Gradio's way, {"path": …, "orig_name": …}.
+
+        Raises:
+            InputError: it is none of the page's files. The sentence is the same whether or not there is such
+                a file elsewhere on this machine.
+        """
+        path = payload.get("path") if isinstance(payload, dict) else None
+        if not isinstance(path, str) or not self.holds(path):
+            raise InputError(
+                "The request names a file that this page does not have (any more); upload it first."
+            )
+        given = payload.get("orig_name") if isinstance(payload, dict) else None
+        return Upload(Path(path).resolve(), _plain(given if isinstance(given, str) else path))
+
+    def check(self, values: object) -> None:
+        """Raise InputError if a request's values name, at any depth, a file that is not the page's."""
+        if isinstance(values, dict):
+            if values.get("path") is not None:
+                self.find(values)
+            values = list(values.values())
+        if isinstance(values, list | tuple):
+            for value in values:
+                self.check(value)
+
+
+def _plain(name: str) -> str:
+    """The last part of a visitor's file name, without what a terminal or a file system would stumble over."""
+    path = Path("".join(character for character in name if character.isprintable()))
+    return path.stem[:_LONGEST_NAME] + path.suffix[:_LONGEST_NAME] or "file"
 
 
 class Results:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.card import Card
-from serve.demo_files import Results
-from serve.demo_limits import Upload, choose, fraction, read_picture, upload_of
+from serve.demo_files import Results, Upload, Uploads
+from serve.demo_limits import choose, fraction, read_picture
 from serve.demo_options import Limits
 from serve.render import Image, Painter, below, legend, present, shares
 from serve.segmenter import Labels, Segmenter
@@ -47,8 +47,11 @@ EMPTY = '<p class="hint">Give a picture: drop a file, paste one, take a photo or
 class ImageDesk:
     """Segments pictures for many visitors; the last few stay in memory."""
 
-    def __init__(self, segmenters: Mapping[str, Segmenter], results: Results, limits: Limits) -> None:
+    def __init__(
+        self, segmenters: Mapping[str, Segmenter], uploads: Uploads, results: Results, limits: Limits
+    ) -> None:
         self._segmenters = segmenters
+        self._uploads = uploads
         self._results = results
         self._limits = limits
         self._look = lru_cache(_REMEMBERED)(self._run)
@@ -76,7 +79,7 @@ class ImageDesk:
         """
         if picture is None:
             return Answer(None, EMPTY, None, None, None)
-        upload = upload_of(picture)
+        upload = self._uploads.find(picture)
         segmenter = choose(self._segmenters, model)
         opacity = fraction(opacity)
         correction = segmenter.correction

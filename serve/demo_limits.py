@@ -3,13 +3,14 @@
 import html
 from collections.abc import Callable, Mapping
 from functools import wraps
-from pathlib import Path
-from typing import Any, NamedTuple, ParamSpec, TypeVar
+from typing import ParamSpec, TypeVar
 
+import av
 import cv2
 import gradio as gr
 from PIL import Image as Pillow
 
+from serve.demo_files import Upload
 from serve.demo_options import Limits
 from serve.errors import InputError
 from serve.images import read_image
@@ -22,23 +23,11 @@ Result = TypeVar("Result")
 
 _ERROR_SECONDS = 20.0
 
-
-class Upload(NamedTuple):
-    """A file in the server's upload folder."""
-
-    path: Path
-    name: str
-    """The visitor's name for it."""
-
-    @property
-    def stem(self) -> str:
-        return Path(self.name).stem
-
-
-def upload_of(payload: dict[str, Any]) -> Upload:
-    """From what the page sends for a file; Gradio has checked that it lies in the upload folder."""
-    path = Path(payload["path"])
-    return Upload(path, Path(payload.get("orig_name") or path.name).name)
+# What a visitor's file may be read as. Other readers of libav (playlists such as HLS and DASH, lists of
+# files, numbered pictures, descriptions of streams) go on to open what the visitor's file names: other files
+# of this machine, or addresses.
+_PICTURES = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
+_VIDEOS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,ivf,gif"
 
 
 def choose(segmenters: Mapping[str, Segmenter], model: str) -> Segmenter:
@@ -59,9 +48,8 @@ def read_picture(upload: Upload, limits: Limits) -> Image:
     """uint8 [H, W, 3] RGB, upright, no side longer than `limits.side`.
 
     Raises:
-        InputError: cleaned up meanwhile, not a picture, or more pixels than `limits.megapixels`.
+        InputError: not a picture, or more pixels than `limits.megapixels`.
     """
-    _refuse_missing(upload)
     _refuse_pixels(upload.name, *_size_in_header(upload), limits)
     try:
         image = read_image(upload.path)
@@ -78,9 +66,9 @@ def check_video(upload: Upload, limits: Limits) -> int | None:
     """Frames in the video, None if its file does not say.
 
     Raises:
-        InputError: cleaned up meanwhile, not a video, too many pixels per frame, or too long.
+        InputError: not a video in one file, too many pixels per frame, or too long.
     """
-    _refuse_missing(upload)
+    _refuse_playlist(upload)
     try:
         with VideoReader(upload.path) as reader:
             height, width = reader.size
@@ -117,15 +105,21 @@ def told(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
     return handler
 
 
-def _refuse_missing(upload: Upload) -> None:
-    if not upload.path.is_file():
-        raise InputError(f"{upload.name} was cleaned up on the server in the meantime; upload it again.")
+def _refuse_playlist(upload: Upload) -> None:
+    """Equal bytes under an equal name are taken for the same format whenever they are opened again."""
+    try:
+        av.open(str(upload.path), options={"format_whitelist": _VIDEOS, "protocol_whitelist": "file"}).close()
+    except av.error.FFmpegError as error:
+        raise InputError(
+            f"{upload.name} is no video that this page takes: something else, damaged, truncated, or a list "
+            "of other files; give one file: MP4, MOV, MKV, WebM, AVI, MPEG, FLV, WMV, Ogg, MXF, IVF or GIF."
+        ) from error
 
 
 def _size_in_header(upload: Upload) -> tuple[int, int]:
     """Width and height, without decoding a pixel."""
     try:
-        with Pillow.open(upload.path) as picture:
+        with Pillow.open(upload.path, formats=_PICTURES) as picture:
             return picture.size
     except Pillow.DecompressionBombError as error:
         raise InputError(f"{upload.name} has far too many pixels for this demo; make it smaller.") from error

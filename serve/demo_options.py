@@ -32,6 +32,8 @@ class Server:
 
     host: str = "127.0.0.1"
     port: int = 7860
+    names: tuple[str, ...] = ()
+    """Names and addresses that visitors use beside `host` and those of this machine itself."""
     accounts: tuple[tuple[str, str], ...] = ()
     """Pairs of name and password; empty lets everybody in who reaches the port."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import click
 
+from serve.demo_gate import host_name
 from serve.demo_options import Limits, Server, find_examples, read_accounts
 from serve.errors import InputError
 from serve.runtime import Provider
@@ -27,12 +28,14 @@ def run(
     *,
     host: str,
     port: int,
+    allow_host: Sequence[str],
     auth: Path | None,
     examples: Sequence[str],
     limits: Limits,
 ) -> None:
     """Open the models and serve the page until stopped; see `serve demo --help`."""
-    server = Server(host, port, () if auth is None else read_accounts(auth))
+    names = tuple(map(host_name, allow_host))
+    server = Server(host, port, names, () if auth is None else read_accounts(auth))
     offered = find_examples(examples)
     os.environ.update(_SILENT)  # before the libraries are imported, as some look only then
     with tempfile.TemporaryDirectory(prefix="blda-demo-", ignore_cleanup_errors=True) as folder:
@@ -49,6 +52,12 @@ def run(
             click.echo(
                 f"Everybody who reaches {host} may use this page; --auth asks for a password.", err=True
             )
+        if not names and _is_wildcard(host):
+            click.echo(
+                "It answers to localhost, 127.0.0.1 and [::1]; name what else visitors will type with "
+                "--allow-host NAME.",
+                err=True,
+            )
         serve_demo(segmenters, Path(folder), server, limits, offered)
 
 
@@ -57,3 +66,10 @@ def _is_local(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_unspecified
+    except ValueError:
+        return False

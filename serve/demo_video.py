@@ -7,8 +7,8 @@ from typing import Any
 
 import gradio as gr
 
-from serve.demo_files import Results
-from serve.demo_limits import check_video, choose, fraction, too_long, upload_of
+from serve.demo_files import Results, Uploads
+from serve.demo_limits import check_video, choose, fraction, too_long
 from serve.demo_options import Limits
 from serve.errors import InputError
 from serve.segmenter import Pixels, Segmentation, Segmenter
@@ -40,8 +40,11 @@ def outputs_of(segmenter: Segmenter) -> list[str]:
 class VideoDesk:
     """Segments clips for many visitors, each of whom may stop their own."""
 
-    def __init__(self, segmenters: Mapping[str, Segmenter], results: Results, limits: Limits) -> None:
+    def __init__(
+        self, segmenters: Mapping[str, Segmenter], uploads: Uploads, results: Results, limits: Limits
+    ) -> None:
         self._segmenters = segmenters
+        self._uploads = uploads
         self._results = results
         self._limits = limits
         self._stops: dict[str | None, threading.Event] = {}
@@ -73,7 +76,7 @@ class VideoDesk:
             raise InputError("There is no video yet; give one first.")
         if output not in OUTPUTS:
             raise InputError(f"There is no output {output!r}; take one of {', '.join(OUTPUTS)}.")
-        upload = upload_of(video)
+        upload = self._uploads.find(video)
         segmenter = choose(self._segmenters, model)
         correction = segmenter.correction
         progress(0, desc="Reading")

@@ -28,8 +28,8 @@ from safetensors.numpy import save
 from serve_graphs import PALETTE, halves, write_clip, write_graph
 
 from serve.cli import main
-from serve.demo_files import Results
-from serve.demo_limits import Upload, read_picture
+from serve.demo_files import Results, Upload
+from serve.demo_limits import read_picture
 from serve.demo_options import Limits
 from serve.demo_statistics import estimated_bias, own_shifts, read_statistics
 from serve.errors import InputError

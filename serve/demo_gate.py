@@ -1,0 +1,140 @@
+"""The door of the demo: Gradio is reached under a known name, by the page itself, for what the page needs."""
+
+import ipaddress
+import re
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from serve.demo_files import Uploads
+from serve.errors import InputError
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Application = Callable[[Message, Receive, Send], Awaitable[None]]
+
+LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
+_HOST = re.compile(r"(?:\[[0-9a-f:.]+\]|[0-9a-z._-]+)(?::\d{1,5})?", re.IGNORECASE)
+_NAME = re.compile(r"[0-9a-z._-]+|[0-9a-f:.]+", re.IGNORECASE)
+
+# Gradio has more: a fetcher of addresses, editors, recordings through ffmpeg, other people's spaces. What the
+# page does not use is not there, so that a fault in it is none of ours.
+_PAGES = re.compile(
+    r"/|/config|/login|/logout|/theme\.css|/manifest\.json|/favicon\.ico|/(?:assets|static)/.+"
+    r"|/gradio_api/(?:info|openapi\.json|app_id|token|user|login_check|startup-events|theme\.css"
+    r"|upload|upload_progress|run/[^/]+|call/(?:v2/)?[^/]+(?:/[^/]+)?|queue/(?:join|data|status)|cancel|reset"
+    r"|heartbeat/[^/]+)/?"
+)
+_FILE = "/gradio_api/file="
+
+
+def host_name(given: str) -> str:
+    """A name or address for `--allow-host`, as it is compared: lower case, without brackets.
+
+    Raises:
+        InputError: it is more than a name, such as a URL, or a pattern.
+    """
+    name = _bare(given)
+    if not _NAME.fullmatch(name):
+        raise InputError(
+            f"--allow-host {given} is no host name; give a name or address alone, such as demo.example.org."
+        )
+    return name
+
+
+class Gate:
+    """ASGI middleware that answers for Gradio what must not come to it.
+
+    * A `Host` that is not one of `hosts` is refused: a page elsewhere whose name was made to point at this
+      machine (DNS rebinding) would otherwise be of one origin with the demo.
+    * An `Origin` that is neither the `Host` that was asked nor one of the `extra` names is refused: a page
+      elsewhere may not send uploads and requests here in the name of its visitor.
+    * Paths that the page does not need are not there; files are given out from the upload folder only.
+
+    Args:
+        app: what is behind the door.
+        host: what `--host` says; known beside the names of this machine.
+        extra: names that visitors use beside these; the page may also be shown under them by a proxy that
+            asks under another `Host`.
+        uploads: the files that may be asked for.
+    """
+
+    def __init__(self, app: Application, host: str, extra: Iterable[str], uploads: Uploads) -> None:
+        self._app = app
+        self._extra = frozenset(extra)
+        self._hosts = LOOPBACK | {_bare(host)} | self._extra
+        self._uploads = uploads
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self._app(scope, receive, send)
+        elif scope["type"] == "websocket":  # the page opens none
+            await send({"type": "websocket.close"})
+        elif refusal := self._refusal(scope):
+            await _answer(send, *refusal)
+        else:
+            await self._app(scope, receive, send)
+
+    def _refusal(self, scope: Message) -> tuple[int, str] | None:
+        hosts, origins = (_headers(scope, name) for name in (b"host", b"origin"))
+        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+            return 400, "The request must say with one Host header which page it is for."
+        asked = _name(hosts[0])
+        if asked not in self._hosts:
+            return 403, f"This page is not known as {asked}. Whoever runs it can add --allow-host {asked}."
+        for origin in origins:
+            if not self._is_own(origin, hosts[0], scope["scheme"]):
+                return 403, "This page takes requests from itself only, not from other web pages."
+        return self._path_refusal(scope["path"])
+
+    def _is_own(self, origin: str, host: str, scheme: str) -> bool:
+        """Whether a page of this origin is the one that is asked, or this one under another known name."""
+        try:
+            parts = urlsplit(origin)
+            port = parts.port
+        except ValueError:
+            return False
+        if parts.scheme not in ("http", "https") or not _HOST.fullmatch(parts.netloc):
+            return False  # "null", the origin of sandboxed frames and local files, among others
+        if parts.hostname in self._extra:
+            return True
+        # Behind a proxy that ends TLS the origin says https and the request http: only ports are compared.
+        asked = urlsplit(f"{scheme}://{host}")
+        return parts.hostname == asked.hostname and port == asked.port
+
+    def _path_refusal(self, path: str) -> tuple[int, str] | None:
+        if path.startswith(_FILE):
+            if self._uploads.holds(path.removeprefix(_FILE)):
+                return None
+            return 403, "That file is not one of this page's, or was cleaned up."
+        return None if _PAGES.fullmatch(path) else (404, "This page has nothing of that name.")
+
+
+def _bare(host: str) -> str:
+    """Lower case, without the brackets and needless zeros of IPv6: as browsers write it."""
+    name = host.lower().removeprefix("[").removesuffix("]")
+    try:
+        return ipaddress.ip_address(name).compressed
+    except ValueError:
+        return name
+
+
+def _headers(scope: Message, wanted: bytes) -> list[str]:
+    return [value.decode("latin-1").strip() for name, value in scope["headers"] if name.lower() == wanted]
+
+
+def _name(host: str) -> str:
+    """The name in a Host header, without its port."""
+    return urlsplit(f"//{host}").hostname or ""
+
+
+async def _answer(send: Send, status: int, sentence: str) -> None:
+    body = f"{sentence}\n".encode()
+    headers = [
+        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-length", str(len(body)).encode()),
+        (b"x-content-type-options", b"nosniff"),
+    ]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

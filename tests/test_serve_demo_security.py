@@ -1,0 +1,552 @@
+"""What a visitor of the demo, or a web page elsewhere, must not get: a list that grows with each finding.
+
+The server has two secrets beside its folder, a picture and a clip, of a colour that nothing else has. What is
+asked for is in the parameters, what must come of it in the tests: one sentence, which does not tell whether a
+file exists, no new file on the server, and nobody contacted.
+"""
+
+import http.client
+import json
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, NamedTuple
+
+import av
+import numpy as np
+import pytest
+from click.testing import CliRunner
+from demo_server import Demo, demo, file_data, result, submit, upload
+from PIL import Image
+from serve_graphs import halves, write_clip, write_graph
+
+from serve.cli import main
+from serve.demo import model_names
+from serve.demo_files import Uploads
+from serve.demo_gate import host_name
+from serve.errors import InputError
+
+REFUSED = "The request names a file that this page does not have (any more); upload it first."
+NOT_GIVEN = "That file is not one of this page's, or was cleaned up.\n"
+KNOWN_AS = "demo.example.org"
+COLOUR = (250, 0, 250)
+
+META = {
+    "none": {},
+    "empty": {"meta": {}},
+    "null": {"meta": None},
+    "another type": {"meta": {"_type": "gradio.Other"}},
+    "no mapping": {"meta": ["gradio.FileData"]},
+    "right": {"meta": {"_type": "gradio.FileData"}},
+    "a stream": {"meta": {"_type": "gradio.FileData"}, "is_stream": True},
+    "an address too": {"url": "http://127.0.0.1:9/x.png"},
+    "a name": {"orig_name": "street.png", "mime_type": "image/png", "size": 12},
+}
+
+
+class Site(NamedTuple):
+    """A running demo and what lies around it."""
+
+    server: Demo
+    secret: Path
+    secret_clip: Path
+
+    @property
+    def folder(self) -> Path:
+        """Where uploads lie."""
+        return next(self.server.temporary.glob("blda-demo-*"))
+
+    def files(self) -> set[Path]:
+        return {path for path in self.folder.rglob("*") if path.is_file()}
+
+    @property
+    def port(self) -> int:
+        return int(self.server.url.rpartition(":")[2])
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    folder = tmp_path_factory.mktemp("site")
+    models = (
+        write_graph(folder / "sliding.onnx", runtime_tau=True, extras=True),
+        write_graph(folder / "plain.onnx"),
+    )
+    secret, clip = folder / "secret.png", folder / "secret.ts"
+    colour = np.full((64, 64, 3), COLOUR, np.uint8)
+    Image.fromarray(colour).save(secret)
+    write_clip(clip, times=range(12), picture=colour)
+    (folder / "examples").mkdir()
+    Image.fromarray(halves(60, 60)).save(folder / "examples" / "street.png")
+    write_clip(folder / "examples" / "drive.mp4", times=range(6))
+    options = ("--examples", folder / "examples", "--allow-host", KNOWN_AS)
+    with demo(folder / "server", *models, *options) as running:
+        yield Site(running, secret, clip)
+
+
+@pytest.fixture
+def picture(tmp_path: Path) -> Path:
+    Image.fromarray(halves(80, 100)).save(tmp_path / "mine.png")
+    return tmp_path / "mine.png"
+
+
+def _ask(site: Site, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
+    """Status and text of an answer; `headers` with _ for -."""
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
+    connection.putrequest(method, path, skip_host="Host" in headers)
+    if body is not None:
+        headers.setdefault("Content_Type", "application/json")
+        headers["Content_Length"] = str(len(body))
+    for name, value in headers.items():
+        connection.putheader(name.replace("_", "-"), value)
+    connection.endheaders(body)
+    answer = connection.getresponse()
+    text = answer.read().decode(errors="replace")
+    connection.close()
+    return answer.status, text
+
+
+def _config(site: Site) -> dict[str, Any]:
+    status, text = _ask(site, "GET", "/config")
+    assert status == 200
+    return dict(json.loads(text))
+
+
+def _run(site: Site, number: int, data: list[object]) -> dict[str, Any]:
+    """Let a handler run as the page does, be it public or not; the last message about it."""
+    session = os.urandom(6).hex()
+    body = {"fn_index": number, "data": data, "session_hash": session}
+    status, text = _ask(site, "POST", "/gradio_api/queue/join", json.dumps(body).encode())
+    assert status == 200, text
+    _, stream = _ask(site, "GET", f"/gradio_api/queue/data?session_hash={session}")
+    messages = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line]
+    return next(m for m in messages if m["msg"] == "process_completed")
+
+
+def _handlers(site: Site) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+    """Number and input components of every handler that takes any."""
+    config = _config(site)
+    components = {component["id"]: component for component in config["components"]}
+    for handler in config["dependencies"]:
+        if handler["inputs"] and handler["backend_fn"]:
+            yield handler["id"], [components[number] for number in handler["inputs"]]
+
+
+def _paths(site: Site) -> dict[str, str]:
+    """What is named: some exist and some do not, and the answer must not tell."""
+    link = site.folder / "link.png"
+    if not link.is_symlink():
+        link.symlink_to(site.secret)
+        (site.folder / "folder").symlink_to(site.secret.parent)
+        (site.folder / "round").symlink_to(site.folder / "round")
+    inside = f"{site.folder}/"
+    return {
+        "absolute": str(site.secret),
+        "absent": str(site.secret.with_name("absent.png")),
+        "no folder": "/absent/absent.png",
+        "relative": os.path.relpath(site.secret),
+        "traversing": inside + os.path.relpath(site.secret, site.folder),
+        "traversing to nothing": inside + "../../../../absent.png",
+        "neighbour": f"{site.folder}-other/secret.png",
+        "symlinked": str(link),
+        "symlinked folder": f"{site.folder}/folder/secret.png",
+        "circle": f"{site.folder}/round/x.png",
+        "the folder": str(site.folder),
+        "cleaned up": inside + "0" * 64 + "/x.png",
+        "through proc": f"/proc/self/root{site.secret}",
+        "own memory": "/proc/self/environ",
+        "device": "/dev/zero",
+        "home": "~/x.png",
+        "file address": f"file://{site.secret}",
+        "web address": f"http://127.0.0.1:{site.port}/gradio_api/file={site.secret}",
+        "other address": "http://192.0.2.1/x.png",
+        "NUL": f"{site.secret}\0.png",
+        "long": "/" + "a" * 5000,
+        "empty": "",
+        "clip": str(site.secret_clip),
+        "numbered clip": str(site.secret.with_name("secret%d.png")),
+    }
+
+
+@pytest.fixture(scope="module")
+def paths(site: Site) -> dict[str, str]:
+    return _paths(site)
+
+
+def _contacts(site: Site) -> list[str]:
+    lines = site.server.contacts.read_text().splitlines()
+    return [line for line in lines if "127.0.0.1" not in line and "localhost" not in line]
+
+
+# Files
+
+
+@pytest.mark.parametrize("meta", META)
+def test_no_handler_takes_a_file_that_is_not_the_pages(site, paths, meta):
+    before = site.files()
+    seen = 0
+    for number, inputs in _handlers(site):
+        for place, component in enumerate(inputs):
+            if component["type"] not in ("image", "video"):
+                continue
+            for name, path in paths.items():
+                data = [each["props"].get("value") for each in inputs]
+                data[place] = {"path": path} | META[meta]
+                answer = _run(site, number, data)
+                assert not answer["success"], (number, name)
+                assert answer["output"]["error"] == REFUSED, (number, name, answer["output"])
+                seen += 1
+    assert seen >= 3 * len(paths)  # the picture's handler, the same after another model, the video's
+    assert site.files() == before and not _contacts(site)
+
+
+def test_nor_in_a_value_that_should_be_no_file(site, paths):
+    """Sliders, lists of classes and names of models, and deep inside them."""
+    before = site.files()
+    for number, inputs in _handlers(site):
+        for place in range(len(inputs)):
+            for payload in (
+                file_data(paths["absolute"]),
+                [{"a": [file_data(paths["other address"])]}],
+                {"path": 7},
+                {"path": [paths["absolute"]]},
+            ):
+                data = [each["props"].get("value") for each in inputs]
+                data[place] = payload
+                answer = _run(site, number, data)
+                assert not answer["success"] and answer["output"]["error"] == REFUSED, (number, place)
+    assert site.files() == before and not _contacts(site)
+
+
+@pytest.mark.parametrize("payload", [7, "x.png", [], ["x.png"], True, {}, {"path": None}, {"url": "x"}])
+def test_nor_what_is_no_file_at_all(site, payload):
+    before = site.files()
+    for number, inputs in _handlers(site):
+        for place, component in enumerate(inputs):
+            if component["type"] in ("image", "video"):
+                data = [each["props"].get("value") for each in inputs]
+                data[place] = payload
+                assert not _run(site, number, data)["success"], (number, payload)
+    assert site.files() == before
+
+
+@pytest.mark.parametrize(
+    "way",
+    [
+        "/gradio_api/call/segment_image",
+        "/gradio_api/call/v2/segment_image",
+        "/gradio_api/run/segment_image",
+        "/gradio_api/run/predict",
+        "/gradio_api/api/segment_image",
+    ],
+)
+@pytest.mark.parametrize("path", ["absolute", "absent", "other address"])
+def test_other_ways_to_the_handlers(site, paths, way, path):
+    before = site.files()
+    values = {"model": "plain.onnx", "picture": {"path": paths[path]}, "tau": 0, "opacity": 1, "shown": []}
+    body = values if "/v2/" in way else {"data": list(values.values()), "fn_index": 0}
+    status, text = _ask(site, "POST", way, json.dumps(body).encode())
+    if status == 200 and "event_id" in text:
+        event = json.loads(text)["event_id"]
+        with pytest.raises(AssertionError) as refused:
+            result(site.server, "segment_image", event)
+        assert REFUSED in str(refused.value)
+    else:
+        assert status in (404, 422) or (status == 500 and "error" in json.loads(text)), text
+        assert '"data"' not in text
+    assert site.files() == before and not _contacts(site)
+
+
+def test_no_file_is_given_out_but_the_pages(site, paths):
+    for name, path in paths.items():
+        address = "/gradio_api/file=" + path.replace("%", "%25").replace("\0", "%00")
+        for way in (address, address.replace("/", "%2F").replace("%2Fgradio_api%2F", "/gradio_api/")):
+            assert _ask(site, "GET", way) == (403, NOT_GIVEN), name
+    assert not _contacts(site)
+
+
+@pytest.mark.parametrize("folder", ["results", "deep_links"])
+def test_nor_a_listing(site, folder):
+    for path in (site.folder, site.folder / folder):
+        assert _ask(site, "GET", f"/gradio_api/file={path}") == (403, NOT_GIVEN)
+
+
+# Gradio itself takes no file whose `meta` is no mapping.
+@pytest.mark.parametrize("meta", [name for name in META if name not in ("null", "no mapping")])
+def test_uploads_and_examples_are_the_pages(site, picture, meta):
+    sent = upload(site.server, picture)
+    samples = [c["props"]["samples"] for c in _config(site)["components"] if c["type"] == "dataset"]
+    example = next(s[0][0] for s in samples if s[0][0]["path"].endswith(".png"))
+    assert not Path(example["path"]).is_relative_to(site.secret.parent / "examples")
+    for path in (sent, example["path"]):
+        event = submit(site.server, "segment_image", "plain.onnx", {"path": path} | META[meta], 0, 1, ["red"])
+        assert result(site.server, "segment_image", event)[4]["corrected"]["red"] == 0.5
+    assert _ask(site, "GET", f"/gradio_api/file={sent}", Accept="*/*")[0] == 200
+
+
+@pytest.mark.parametrize(
+    "name", ["../../x.png", "a\0b.png", "a" * 400 + ".png", "\x1b[31mx.png", "..", "", None]
+)
+def test_a_visitors_name_for_a_file_leads_nowhere(site, picture, name):
+    before = site.files()
+    payload = {"path": upload(site.server, picture), "orig_name": name}
+    event = submit(site.server, "segment_image", "plain.onnx", payload, 0, 1, [])
+    labels = Path(result(site.server, "segment_image", event)[2]["path"])
+    assert labels.is_relative_to(site.folder / "results") and labels.name.isprintable()
+    assert all(path.is_relative_to(site.folder) for path in site.files() - before)
+    assert not list(site.server.temporary.parent.glob("x*"))
+
+
+# Files that name files
+
+
+def _playlist(site: Site, folder: Path, kind: str) -> Path:
+    clip = site.secret_clip
+    if kind == "concat":
+        path, text = folder / "clip.ffconcat", f"ffconcat version 1.0\nfile '{clip}'\n"
+    elif kind == "session":
+        path = folder / "clip.sdp"
+        text = "v=0\no=- 0 0 IN IP4 127.0.0.1\ns=x\nc=IN IP4 127.0.0.1\nt=0 0\nm=video 5004 RTP/AVP 33\n"
+    else:
+        path, place = folder / "clip.m3u8", clip
+        if kind == "web playlist":
+            place = f"http://192.0.2.1/{clip.name}"
+        elif kind == "relative playlist":
+            place = os.path.relpath(clip, site.folder / "hash")
+        text = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1.0,\n{place}\n#EXT-X-ENDLIST\n"
+    path.write_text(text)
+    return path
+
+
+@pytest.mark.parametrize("kind", ["playlist", "relative playlist", "web playlist", "concat", "session"])
+def test_a_video_that_names_other_files(site, tmp_path, kind):
+    """libav would open them: with the playlist, the clip beside it comes back segmented."""
+    path = _playlist(site, tmp_path, kind)
+    if kind == "playlist":
+        with av.open(str(path)) as container:  # it does: else this test would prove nothing
+            pixel = next(container.decode(video=0)).to_ndarray(format="rgb24")[32, 32]
+        assert pixel.tolist() == pytest.approx(COLOUR, abs=12)
+    sent = upload(site.server, path)
+    before = site.files()
+    event = submit(site.server, "segment_video", "plain.onnx", file_data(sent), 0, 0, "overlay")
+    with pytest.raises(AssertionError) as refused:
+        result(site.server, "segment_video", event)
+    assert f"{path.name} is no video that this page takes" in str(refused.value)
+    assert "list of other files" in str(refused.value) and str(site.folder) not in str(refused.value)
+    assert site.files() == before and not _contacts(site)
+
+
+def test_numbered_pictures_are_not_read_as_one_video(site, picture):
+    numbered = picture.rename(picture.with_name("a%d.png"))
+    event = submit(
+        site.server, "segment_video", "plain.onnx", file_data(upload(site.server, numbered)), 0, 0, "overlay"
+    )
+    with pytest.raises(AssertionError, match="is no video that this page takes"):
+        result(site.server, "segment_video", event)
+
+
+# Other pages
+
+
+FOREIGN = [
+    "evil.example",
+    "evil.example:{port}",
+    "127.0.0.1.evil.example",
+    "localhost.evil.example:{port}",
+    "evil.example#localhost",
+    "evil.example/localhost",
+    "localhost@evil.example",
+    "evil.example:80@localhost",
+    "localhost:80:80",
+    "localhost.",
+    "127.0.0.2",
+    "2130706433",
+    "0x7f.1",
+    "[::2]",
+    "[::1",
+    "127.0.0.1, evil.example",
+    f"other.{KNOWN_AS}",
+    f"{KNOWN_AS}.evil.example",
+    "*",
+    "",
+]
+OWN = [
+    "127.0.0.1:{port}",
+    "127.0.0.1",
+    "localhost:{port}",
+    "LOCALHOST",
+    "[::1]:{port}",
+    KNOWN_AS,
+    KNOWN_AS + ":443",
+]
+ASKED = [
+    ("GET", "/"),
+    ("GET", "/config"),
+    ("GET", "/assets/index.js"),
+    ("GET", "/gradio_api/info"),
+    ("POST", "/gradio_api/call/segment_image"),
+    ("POST", "/gradio_api/queue/join"),
+    ("POST", "/gradio_api/upload"),
+    ("GET", "/gradio_api/queue/data?session_hash=x"),
+]
+
+
+@pytest.mark.parametrize("host", FOREIGN)
+def test_a_foreign_host_is_refused(site, host):
+    for method, path in ASKED:
+        body = b'{"data": []}' if method == "POST" else None
+        status, text = _ask(site, method, path, body, Host=host.format(port=site.port))
+        assert status in (400, 403), (path, text)
+        assert "components" not in text and "event_id" not in text
+
+
+def test_the_refusal_says_what_to_do(site):
+    status, text = _ask(site, "GET", "/", Host="street.local:7860")
+    assert status == 403
+    assert (
+        text == "This page is not known as street.local. Whoever runs it can add --allow-host street.local.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    "lines", [[], ["Host: localhost", "Host: evil.example"], ["Host: evil.example", "Host: localhost"]]
+)
+@pytest.mark.parametrize("version", ["1.0", "1.1"])
+def test_exactly_one_host_is_named(site, lines, version):
+    head = [f"GET /config HTTP/{version}", *lines, "Connection: close", "", ""]
+    with socket.create_connection(("127.0.0.1", site.port), timeout=30) as connection:
+        connection.sendall("\r\n".join(head).encode())
+        answer = b"".join(iter(lambda: connection.recv(65536), b""))
+    assert answer.split()[1] == b"400" and b"components" not in answer
+
+
+@pytest.mark.parametrize("host", OWN)
+def test_known_names_are_answered(site, host):
+    status, text = _ask(site, "GET", "/config", Host=host.format(port=site.port))
+    assert status == 200 and "components" in text
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://evil.example", "127.0.0.1:{port}"),
+        ("https://evil.example", KNOWN_AS),
+        ("http://evil.example:{port}", "evil.example:{port}"),
+        ("null", "127.0.0.1:{port}"),
+        ("", "127.0.0.1:{port}"),
+        ("file://", "127.0.0.1:{port}"),
+        ("http://127.0.0.1:1", "127.0.0.1:{port}"),  # another server of this machine
+        ("http://127.0.0.1", "127.0.0.1:{port}"),
+        ("http://localhost:{port}", "127.0.0.1:{port}"),
+        ("http://127.0.0.1:{port}@evil.example", "127.0.0.1:{port}"),
+        ("http://127.0.0.1:{port}.evil.example", "127.0.0.1:{port}"),
+        ("http://127.0.0.1:x", "127.0.0.1:{port}"),
+        (f"https://{KNOWN_AS}.evil.example", KNOWN_AS),
+        ("chrome-extension://abcdefgh", "127.0.0.1:{port}"),
+    ],
+)
+def test_a_foreign_origin_is_refused(site, picture, origin, host):
+    """A request with such a body, or without any, needs no permission of the browser's to be sent."""
+    before = site.files()
+    headers = {"Origin": origin.format(port=site.port), "Host": host.format(port=site.port)}
+    for method, path in ASKED:
+        body = b'{"data": []}' if method == "POST" else None
+        assert _ask(site, method, path, body, **headers)[0] == 403, path
+    form = b'--e\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\nx\r\n--e--\r\n'
+    kind = {"Content_Type": "multipart/form-data; boundary=e"}
+    assert _ask(site, "POST", "/gradio_api/upload", form, **headers, **kind)[0] == 403
+    assert site.files() == before
+
+
+@pytest.mark.parametrize(
+    ("origin", "host"),
+    [
+        ("http://127.0.0.1:{port}", "127.0.0.1:{port}"),
+        ("http://[::1]:{port}", "[::1]:{port}"),
+        ("https://localhost:{port}", "localhost:{port}"),
+        (f"https://{KNOWN_AS}", KNOWN_AS),  # a proxy that ends TLS and hands the name on
+        (f"https://{KNOWN_AS}", "127.0.0.1:{port}"),  # one that does not
+    ],
+)
+def test_the_pages_own_origin_is_taken(site, origin, host):
+    headers = {"Origin": origin.format(port=site.port), "Host": host.format(port=site.port)}
+    assert _ask(site, "GET", "/config", **headers)[0] == 200
+
+
+# What Gradio has and the page does not use
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        ("GET", "/gradio_api/file/etc/hostname"),
+        ("GET", "/gradio_api/proxy=https://x.hf.space/"),
+        ("POST", "/gradio_api/process_recording"),
+        ("POST", "/gradio_api/component_server"),
+        ("GET", "/gradio_api/deep_link?session_hash=x"),
+        ("GET", "/gradio_api/custom_component/x/client/component/index.js"),
+        ("POST", "/gradio_api/vibe-edit"),
+        ("GET", "/gradio_api/vibe-code"),
+        ("POST", "/gradio_api/stream/x"),
+        ("GET", "/gradio_api/stream/a/b/1/playlist-file"),
+        ("POST", "/gradio_api/run-history/connect"),
+        ("GET", "/gradio_api/runs"),
+        ("GET", "/gradio_api/profiling/traces"),
+        ("GET", "/gradio_api/dev/reload"),
+        ("GET", "/monitoring"),
+        ("GET", "/docs"),
+        ("GET", "/openapi.json"),
+        ("POST", "/gradio_api//upload"),
+        ("POST", "/gradio_api/../gradio_api/component_server"),
+    ],
+)
+def test_what_the_page_does_not_use_is_not_there(site, method, path):
+    body = b"{}" if method == "POST" else None
+    assert _ask(site, method, path, body) == (404, "This page has nothing of that name.\n")
+
+
+# Parts
+
+
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("Demo.Example.ORG", "demo.example.org"),
+        ("[::1]", "::1"),
+        ("FE80:0::1", "fe80::1"),
+        ("10.0.0.7", "10.0.0.7"),
+    ],
+)
+def test_names_are_compared_as_browsers_write_them(given, name):
+    assert host_name(given) == name
+
+
+def test_models_of_one_name_do_not_show_where_they_lie(tmp_path):
+    files = [tmp_path / place / "model.onnx" for place in ("day", "night/new")]
+    models = [SimpleNamespace(runtime=SimpleNamespace(path=path)) for path in files]
+    assert list(model_names(models)) == ["day/model.onnx", "night/new/model.onnx"]
+    assert list(model_names(models[:1])) == ["model.onnx"]
+
+
+@pytest.mark.parametrize("given", ["http://x", "x:80", "*", "*.example.org", "a b", "", "x/y", "x,y"])
+def test_what_is_no_name_is_refused(given, tmp_path):
+    with pytest.raises(InputError, match="is no host name; give a name or address alone"):
+        host_name(given)
+    graph = write_graph(tmp_path / "m.onnx")
+    done = CliRunner().invoke(main, ["demo", str(graph), "--allow-host", given])
+    assert done.exit_code == 2 and "is no host name" in done.output
+
+
+def test_the_same_sentence_for_every_file(tmp_path):
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "a.png").touch()
+    (tmp_path / "out.png").touch()
+    uploads = Uploads(tmp_path / "in")
+    assert uploads.find({"path": str(tmp_path / "in" / "a.png")}).name == "a.png"
+    sentences = set()
+    for payload in ({"path": str(tmp_path / "out.png")}, {"path": str(tmp_path / "no.png")}, {}, None, "x"):
+        with pytest.raises(InputError) as refused:
+            uploads.find(payload)
+        sentences.add(refused.value.message)
+    assert sentences == {REFUSED}
