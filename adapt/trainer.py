@@ -128,10 +128,11 @@ class Trainer:
         ) as self.journal:
             self._loop()
             self.save()
-            if self.iteration < training.iterations:
-                return False
-            self._finish()
-        return True
+            finished = self.iteration >= training.iterations
+            if finished:
+                self._finish()
+        self.accelerator.end_training()  # a rank that exits inside its group may abort, its work done
+        return finished
 
     def _loop(self) -> None:
         """Step after step, to the last iteration or to an interruption."""

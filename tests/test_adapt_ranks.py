@@ -25,6 +25,7 @@ for logits, labels in batches:
     statistics.update_source(balance.count(logits[own], labels[own], 4))
     statistics.update_target(balance.count(logits[own] * 0.5, labels[own], 4))
 torch.save(statistics.state_dict(), f"{sys.argv[1]}.{ranks.process_index}")
+ranks.end_training()
 """
 
 
