@@ -4,7 +4,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -35,12 +35,20 @@ _SWITCHES = (
 
 
 @contextmanager
-def chromium(width: int = 1280, height: int = 900, dark: bool = False) -> Iterator[Chrome]:
-    """A browser window whose page area is `width` x `height` pixels."""
+def chromium(
+    width: int = 1280, height: int = 900, dark: bool = False, names: Sequence[str] = ()
+) -> Iterator[Chrome]:
+    """A browser window whose page area is `width` x `height` pixels.
+
+    `names` are host names that it finds at 127.0.0.1, as if a name server said so.
+    """
     options = Options()
     options.binary_location = CHROMIUM or ""
     for switch in _SWITCHES:
         options.add_argument(switch)
+    if names:
+        rules = ", ".join(f"MAP {name} 127.0.0.1" for name in names)
+        options.add_argument(f"--host-resolver-rules={rules}")
     if hasattr(os, "geteuid") and os.geteuid() == 0:
         options.add_argument("--no-sandbox")  # Chromium refuses its sandbox to root, as in containers
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
