@@ -440,6 +440,7 @@ def test_known_names_are_answered(site, host):
         ("http://127.0.0.1", "127.0.0.1:{port}"),
         ("http://localhost:{port}", "127.0.0.1:{port}"),
         ("http://127.0.0.1:{port}@evil.example", "127.0.0.1:{port}"),
+        ("http://evil.example@127.0.0.1:{port}", "127.0.0.1:{port}"),
         ("http://127.0.0.1:{port}.evil.example", "127.0.0.1:{port}"),
         ("http://127.0.0.1:x", "127.0.0.1:{port}"),
         (f"https://{KNOWN_AS}.evil.example", KNOWN_AS),
