@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from starlette.middleware import Middleware
 
 from serve import demo_image, demo_video
 from serve.demo_files import Results, Uploads
-from serve.demo_gate import Gate
+from serve.demo_gate import Gate, bare
 from serve.demo_limits import choose, told
 from serve.demo_model import model_html
 from serve.demo_options import PICTURES, VIDEOS, Limits, Server
@@ -37,10 +36,12 @@ def serve_demo(
     """
     uploads = Uploads(folder)
     page = build(segmenters, folder, uploads, limits, examples)
-    gate = Middleware(Gate, host=server.host, extra=server.names, uploads=uploads)
+    gate = Gate.before(host=server.host, extra=server.names, uploads=uploads)
+    host = bare(server.host)
+    shown = f"[{host}]" if ":" in host else host  # as it stands in an address, and as Gradio wants it
     try:
         page.launch(
-            server_name=server.host,
+            server_name=shown,
             server_port=server.port,
             auth=list(server.accounts) or None,
             share=False,
@@ -51,7 +52,7 @@ def serve_demo(
             theme=THEME,
             css=CSS,
             js=SCRIPT,
-            app_kwargs={"middleware": [gate]},
+            app_kwargs={"lifespan": gate},
             footer_links=["api"],
             run_history=False,
             ssr_mode=False,
@@ -65,7 +66,7 @@ def serve_demo(
         raise InputError(
             f"port {server.port} of {server.host} can't be used; is it taken? Choose another with --port."
         ) from error
-    print(f"Open http://{server.host}:{server.port}  (Ctrl-C stops)", flush=True)
+    print(f"Open http://{shown}:{server.port}  (Ctrl-C stops)", flush=True)
     _until_stopped()
     page.close(verbose=False)
 
@@ -130,7 +131,8 @@ def build(
         outputs = [palette, image_tab.tau, image_tab.classes, *video_tab, card]
         changed = model.input(told(change), model, outputs, api_visibility="private")
         changed.then(**image_tab.work, api_visibility="private")
-    page.queue(max_size=limits.queue, default_concurrency_limit=1)
+    # Past the queue (`api_open`) neither its length nor one worker at a time would hold.
+    page.queue(max_size=limits.queue, default_concurrency_limit=1, api_open=False)
     return page
 
 

@@ -12,7 +12,7 @@ from serve.errors import InputError
 from serve.files import replacing
 
 _JPEG_QUALITY = 92
-_LONGEST_NAME = 80  # characters; what the page adds to it must fit into a file system's 255 bytes
+_LONGEST_NAME = 120  # bytes; what the page adds to it must fit into a file system's 255
 
 
 class Upload(NamedTuple):
@@ -32,13 +32,23 @@ class Uploads:
 
     Uploads arrive there, and Gradio copies the examples there when the page is built. A request names a file
     by its path on this machine and can name any, so every path is looked up here before it is opened.
+
+    Args:
+        folder: absolute, and no link is on the way to it.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder.resolve()
+        self._folder = folder
 
     def holds(self, path: str) -> bool:
-        """Whether this is a file of the page, once links and `..` are followed."""
+        """Whether this is a file of the page, named by its plain path.
+
+        The text is judged before the disk is asked. What stands elsewhere and leads into the folder (an open
+        file of the process, links and `..`, an address whose path does) would tell of the places on the way,
+        and others, who read the same text, may take it for something else.
+        """
+        if os.path.normpath(path) != path or not Path(path).is_relative_to(self._folder):
+            return False
         try:
             real = Path(path).resolve()
             return real.is_relative_to(self._folder) and real.is_file()
@@ -58,7 +68,7 @@ class Uploads:
                 "The request names a file that this page does not have (any more); upload it first."
             )
         given = payload.get("orig_name") if isinstance(payload, dict) else None
-        return Upload(Path(path).resolve(), _plain(given if isinstance(given, str) else path))
+        return Upload(Path(path), _plain(given if isinstance(given, str) else path))
 
     def check(self, values: object) -> None:
         """Raise InputError if a request's values name, at any depth, a file that is not the page's."""
@@ -74,7 +84,11 @@ class Uploads:
 def _plain(name: str) -> str:
     """The last part of a visitor's file name, without what a terminal or a file system would stumble over."""
     path = Path("".join(character for character in name if character.isprintable()))
-    return path.stem[:_LONGEST_NAME] + path.suffix[:_LONGEST_NAME] or "file"
+    stem, suffix = (
+        part.encode(errors="ignore")[:_LONGEST_NAME].decode(errors="ignore")
+        for part in (path.stem, path.suffix)
+    )
+    return (stem + suffix).lstrip(".") or "file"  # hidden files are not given out
 
 
 class Results:

@@ -2,7 +2,8 @@
 
 import ipaddress
 import re
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -13,6 +14,7 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
+Headers = list[tuple[bytes, bytes]]
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(?:\[[0-9a-f:.]+\]|[0-9a-z._-]+)(?::\d{1,5})?", re.IGNORECASE)
@@ -21,12 +23,17 @@ _NAME = re.compile(r"[0-9a-z._-]+|[0-9a-f:.]+", re.IGNORECASE)
 # Gradio has more: a fetcher of addresses, editors, recordings through ffmpeg, other people's spaces. What the
 # page does not use is not there, so that a fault in it is none of ours.
 _PAGES = re.compile(
-    r"/|/config|/login|/logout|/theme\.css|/manifest\.json|/favicon\.ico|/(?:assets|static)/.+"
+    r"/|/config|/login|/theme\.css|/manifest\.json|/favicon\.ico|/(?:assets|static)/.+"
     r"|/gradio_api/(?:info|openapi\.json|app_id|token|user|login_check|startup-events|theme\.css"
     r"|upload|upload_progress|run/[^/]+|call/(?:v2/)?[^/]+(?:/[^/]+)?|queue/(?:join|data|status)|cancel|reset"
     r"|heartbeat/[^/]+)/?"
 )
 _FILE = "/gradio_api/file="
+_OF_A_FILE = frozenset(
+    b"content-type content-length content-range content-disposition content-encoding accept-ranges etag"
+    b" last-modified cache-control vary".split()
+)
+"""Headers of an answer with a file: Gradio sends those of a Range request back, cookies included."""
 
 
 def host_name(given: str) -> str:
@@ -35,7 +42,7 @@ def host_name(given: str) -> str:
     Raises:
         InputError: it is more than a name, such as a URL, or a pattern.
     """
-    name = _bare(given)
+    name = bare(given)
     if not _NAME.fullmatch(name):
         raise InputError(
             f"--allow-host {given} is no host name; give a name or address alone, such as demo.example.org."
@@ -43,14 +50,26 @@ def host_name(given: str) -> str:
     return name
 
 
+def bare(host: str) -> str:
+    """Lower case, without the brackets and needless zeros of IPv6: as browsers write it."""
+    name = host.lower().removeprefix("[").removesuffix("]")
+    try:
+        return ipaddress.ip_address(name).compressed
+    except ValueError:
+        return name
+
+
 class Gate:
     """ASGI middleware that answers for Gradio what must not come to it.
 
     * A `Host` that is not one of `hosts` is refused: a page elsewhere whose name was made to point at this
-      machine (DNS rebinding) would otherwise be of one origin with the demo.
-    * An `Origin` that is neither the `Host` that was asked nor one of the `extra` names is refused: a page
-      elsewhere may not send uploads and requests here in the name of its visitor.
-    * Paths that the page does not need are not there; files are given out from the upload folder only.
+      machine (DNS rebinding) would otherwise be of one origin with the demo. Names that proxies are said to
+      have been asked by are forgotten unless they are known, too: Gradio would show them to everybody.
+    * An `Origin` that is not the page's is refused, and so is what a browser says was caused by another page,
+      except for a link to the page itself; no other page may frame it. Pages elsewhere may not upload,
+      request or press buttons here in the name of their visitor.
+    * Paths that the page does not need are not there; files are given out from the upload folder only, and
+      as nothing that could act.
 
     Args:
         app: what is behind the door.
@@ -63,8 +82,19 @@ class Gate:
     def __init__(self, app: Application, host: str, extra: Iterable[str], uploads: Uploads) -> None:
         self._app = app
         self._extra = frozenset(extra)
-        self._hosts = LOOPBACK | {_bare(host)} | self._extra
+        self._hosts = LOOPBACK | {bare(host)} | self._extra
         self._uploads = uploads
+
+    @classmethod
+    def before(cls, **options: Any) -> Callable[[Any], AbstractAsyncContextManager[None]]:
+        """A lifespan that puts a gate before all of an application, its other middleware included."""
+
+        @asynccontextmanager
+        async def lifespan(app: Any) -> AsyncIterator[None]:
+            app.middleware_stack = cls(app.middleware_stack, **options)  # the server takes no request before
+            yield
+
+        return lifespan
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -74,18 +104,20 @@ class Gate:
         elif refusal := self._refusal(scope):
             await _answer(send, *refusal)
         else:
-            await self._app(scope, receive, send)
+            scope["headers"] = [header for header in scope["headers"] if self._may_pass(*header)]
+            await self._app(scope, receive, _guarded(send, is_file=scope["path"].startswith(_FILE)))
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
-        hosts, origins = (_headers(scope, name) for name in (b"host", b"origin"))
+        hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
         if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
             return 400, "The request must say with one Host header which page it is for."
         asked = _name(hosts[0])
         if asked not in self._hosts:
             return 403, f"This page is not known as {asked}. Whoever runs it can add --allow-host {asked}."
-        for origin in origins:
-            if not self._is_own(origin, hosts[0], scope["scheme"]):
-                return 403, "This page takes requests from itself only, not from other web pages."
+        if not all(self._is_own(origin, hosts[0], scope["scheme"]) for origin in origins) or _sent_by_others(
+            scope
+        ):
+            return 403, "This page takes requests from itself only, not from other web pages."
         return self._path_refusal(scope["path"])
 
     def _is_own(self, origin: str, host: str, scheme: str) -> bool:
@@ -97,11 +129,11 @@ class Gate:
             return False
         if parts.scheme not in ("http", "https") or not _HOST.fullmatch(parts.netloc):
             return False  # "null", the origin of sandboxed frames and local files, among others
-        if parts.hostname in self._extra:
-            return True
         # Behind a proxy that ends TLS the origin says https and the request http: only ports are compared.
         asked = urlsplit(f"{scheme}://{host}")
-        return parts.hostname == asked.hostname and port == asked.port
+        if parts.hostname == asked.hostname:
+            return port == asked.port
+        return parts.hostname in self._extra and port is None  # a proxy that asks under a name of its own
 
     def _path_refusal(self, path: str) -> tuple[int, str] | None:
         if path.startswith(_FILE):
@@ -110,17 +142,14 @@ class Gate:
             return 403, "That file is not one of this page's, or was cleaned up."
         return None if _PAGES.fullmatch(path) else (404, "This page has nothing of that name.")
 
-
-def _bare(host: str) -> str:
-    """Lower case, without the brackets and needless zeros of IPv6: as browsers write it."""
-    name = host.lower().removeprefix("[").removesuffix("]")
-    try:
-        return ipaddress.ip_address(name).compressed
-    except ValueError:
-        return name
+    def _may_pass(self, name: bytes, value: bytes) -> bool:
+        if name.lower() == b"x-forwarded-host":
+            host = value.decode("latin-1").partition(",")[0].strip()  # the proxy that the visitor asked
+            return bool(_HOST.fullmatch(host)) and _name(host) in self._hosts
+        return name.lower() != b"x-gradio-server"
 
 
-def _headers(scope: Message, wanted: bytes) -> list[str]:
+def _values(scope: Message, wanted: bytes) -> list[str]:
     return [value.decode("latin-1").strip() for name, value in scope["headers"] if name.lower() == wanted]
 
 
@@ -129,9 +158,34 @@ def _name(host: str) -> str:
     return urlsplit(f"//{host}").hostname or ""
 
 
+def _sent_by_others(scope: Message) -> bool:
+    """Whether the browser says that another page caused this, and not by a link to the page itself."""
+    site, mode, dest = (_values(scope, b"sec-fetch-" + kind) for kind in (b"site", b"mode", b"dest"))
+    linked = (mode, dest) == (["navigate"], ["document"])
+    return bool({"cross-site", "same-site"} & set(site)) and not (linked and scope["path"] == "/")
+
+
+def _guarded(send: Send, is_file: bool) -> Send:
+    """`send` with headers by which a browser lets no other page frame the answer, and no file act."""
+    policy = b"sandbox; frame-ancestors 'self'" if is_file else b"frame-ancestors 'self'"
+
+    async def guarded(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers: Headers = [
+                (name, value)
+                for name, value in message["headers"]
+                if not is_file or name.lower() in _OF_A_FILE
+            ]
+            headers += [(b"x-content-type-options", b"nosniff"), (b"content-security-policy", policy)]
+            message = {**message, "headers": headers}
+        await send(message)
+
+    return guarded
+
+
 async def _answer(send: Send, status: int, sentence: str) -> None:
     body = f"{sentence}\n".encode()
-    headers = [
+    headers: Headers = [
         (b"content-type", b"text/plain; charset=utf-8"),
         (b"content-length", str(len(body)).encode()),
         (b"x-content-type-options", b"nosniff"),

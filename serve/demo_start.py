@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from serve.demo_gate import host_name
+from serve.demo_gate import bare, host_name
 from serve.demo_options import Limits, Server, find_examples, read_accounts
 from serve.errors import InputError
 from serve.runtime import Provider
@@ -38,7 +38,8 @@ def run(
     server = Server(host, port, names, () if auth is None else read_accounts(auth))
     offered = find_examples(examples)
     os.environ.update(_SILENT)  # before the libraries are imported, as some look only then
-    with tempfile.TemporaryDirectory(prefix="blda-demo-", ignore_cleanup_errors=True) as folder:
+    with tempfile.TemporaryDirectory(prefix="blda-demo-", ignore_cleanup_errors=True) as made:
+        folder = os.path.realpath(made)  # as requests must name files in it
         os.environ["GRADIO_TEMP_DIR"] = folder
         try:
             import gradio  # noqa: F401
@@ -63,13 +64,13 @@ def run(
 
 def _is_local(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_loopback
+        return ipaddress.ip_address(bare(host)).is_loopback
     except ValueError:
         return host == "localhost"
 
 
 def _is_wildcard(host: str) -> bool:
     try:
-        return ipaddress.ip_address(host).is_unspecified
+        return ipaddress.ip_address(bare(host)).is_unspecified
     except ValueError:
         return False

@@ -89,6 +89,7 @@ class VideoDesk:
                 watched,
                 upload.path,
                 target,
+                title=upload.name,
                 output=output,
                 opacity=fraction(opacity),
                 tau=tau if correction and correction.runtime_tau else None,

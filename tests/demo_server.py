@@ -48,8 +48,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def demo(folder: Path, *arguments: object) -> Iterator[Demo]:
-    """Start `serve demo ARGUMENTS` and wait until it answers; `folder` takes what it leaves behind."""
+def demo(folder: Path, *arguments: object, host: str = "127.0.0.1") -> Iterator[Demo]:
+    """Start `serve demo ARGUMENTS` and wait until it answers at `host`; `folder` takes what it leaves."""
+    place = f"[{host}]" if ":" in host else host
     port = free_port()
     temporary = folder / "tmp"
     home = folder / "home"
@@ -66,8 +67,8 @@ def demo(folder: Path, *arguments: object) -> Iterator[Demo]:
             list(map(str, command)), stdout=output, stderr=subprocess.STDOUT, text=True, env=environment
         )
     try:
-        _until_it_answers(f"http://127.0.0.1:{port}/", process, log)
-        yield Demo(f"http://127.0.0.1:{port}", process, temporary, home, contacts)
+        _until_it_answers(f"http://{place}:{port}/", process, log)
+        yield Demo(f"http://{place}:{port}", process, temporary, home, contacts)
     finally:
         process.send_signal(signal.SIGTERM)
         try:

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import av
 import numpy as np
 import pytest
+from browser import until
 from click.testing import CliRunner
 from demo_server import Demo, demo, file_data, result, submit, upload
 from PIL import Image
@@ -52,6 +53,8 @@ class Site(NamedTuple):
     server: Demo
     secret: Path
     secret_clip: Path
+    uploaded: str
+    """Path on the server of a picture that a visitor sent."""
 
     @property
     def folder(self) -> Path:
@@ -82,7 +85,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     write_clip(folder / "examples" / "drive.mp4", times=range(6))
     options = ("--examples", folder / "examples", "--allow-host", KNOWN_AS)
     with demo(folder / "server", *models, *options) as running:
-        yield Site(running, secret, clip)
+        yield Site(running, secret, clip, upload(running, folder / "examples" / "street.png"))
 
 
 @pytest.fixture
@@ -93,6 +96,14 @@ def picture(tmp_path: Path) -> Path:
 
 def _ask(site: Site, method: str, path: str, body: bytes | None = None, **headers: str) -> tuple[int, str]:
     """Status and text of an answer; `headers` with _ for -."""
+    status, text, _ = _answer(site, method, path, body, **headers)
+    return status, text
+
+
+def _answer(
+    site: Site, method: str, path: str, body: bytes | None = None, **headers: str
+) -> tuple[int, str, dict[str, str]]:
+    """Status, text and headers (names in lower case)."""
     connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
     connection.putrequest(method, path, skip_host="Host" in headers)
     if body is not None:
@@ -104,7 +115,7 @@ def _ask(site: Site, method: str, path: str, body: bytes | None = None, **header
     answer = connection.getresponse()
     text = answer.read().decode(errors="replace")
     connection.close()
-    return answer.status, text
+    return answer.status, text, {name.lower(): value for name, value in answer.getheaders()}
 
 
 def _config(site: Site) -> dict[str, Any]:
@@ -166,6 +177,16 @@ def _paths(site: Site) -> dict[str, str]:
         "empty": "",
         "clip": str(site.secret_clip),
         "numbered clip": str(site.secret.with_name("secret%d.png")),
+        # Ways that end at a file of the page: what lies on the way would show in the answer, and who takes
+        # the text for an address asks there.
+        "web address to an upload": "http://192.0.2.1/" + "../" * 20 + site.uploaded.lstrip("/"),
+        "local address to an upload": f"file:/{site.uploaded}",
+        "past a link": "/bin/.." + site.uploaded,
+        "past nothing": "/absent/.." + site.uploaded,
+        "past a process": "/proc/self/cwd/" + "../" * 20 + site.uploaded.lstrip("/"),
+        "relative to an upload": os.path.relpath(site.uploaded),
+        "not plain": site.uploaded.replace("/street", "/./street"),
+        "two slashes": "/" + site.uploaded,
     }
 
 
@@ -208,6 +229,7 @@ def test_nor_in_a_value_that_should_be_no_file(site, paths):
         for place in range(len(inputs)):
             for payload in (
                 file_data(paths["absolute"]),
+                file_data(paths["web address to an upload"]),
                 [{"a": [file_data(paths["other address"])]}],
                 {"path": 7},
                 {"path": [paths["absolute"]]},
@@ -266,6 +288,22 @@ def test_no_file_is_given_out_but_the_pages(site, paths):
     assert not _contacts(site)
 
 
+def test_files_that_the_server_holds_open_are_not_given_out(site):
+    """While somebody's upload arrives: the process has it, and others, under small numbers."""
+    form = b'--e\r\nContent-Disposition: form-data; name="files"; filename="a.png"\r\n\r\n' + b"x" * 2**20
+    connection = http.client.HTTPConnection("127.0.0.1", site.port, timeout=60)
+    connection.putrequest("POST", "/gradio_api/upload")
+    connection.putheader("Content-Type", "multipart/form-data; boundary=e")
+    connection.putheader("Content-Length", str(2**21))
+    connection.endheaders(form)
+    opened = Path(f"/proc/{site.server.process.pid}/fd")
+    until(lambda: any(str(site.folder) in os.path.realpath(file) for file in opened.iterdir()), "open file")
+    for number in range(3, 64):
+        for path in (f"/proc/self/fd/{number}", f"/dev/fd/{number}"):
+            assert _ask(site, "GET", f"/gradio_api/file={path}") == (403, NOT_GIVEN), path
+    connection.close()
+
+
 @pytest.mark.parametrize("folder", ["results", "deep_links"])
 def test_nor_a_listing(site, folder):
     for path in (site.folder, site.folder / folder):
@@ -286,7 +324,20 @@ def test_uploads_and_examples_are_the_pages(site, picture, meta):
 
 
 @pytest.mark.parametrize(
-    "name", ["../../x.png", "a\0b.png", "a" * 400 + ".png", "\x1b[31mx.png", "..", "", None]
+    "name",
+    [
+        "../../x.png",
+        "a\0b.png",
+        "a" * 400 + ".png",
+        "\x1b[31mx.png",
+        "..",
+        "..mp4",
+        ".hidden.png",
+        "𝓍" * 80 + ".png",
+        "z\u009b31m\u202e.png",
+        "",
+        None,
+    ],
 )
 def test_a_visitors_name_for_a_file_leads_nowhere(site, picture, name):
     before = site.files()
@@ -296,6 +347,15 @@ def test_a_visitors_name_for_a_file_leads_nowhere(site, picture, name):
     assert labels.is_relative_to(site.folder / "results") and labels.name.isprintable()
     assert all(path.is_relative_to(site.folder) for path in site.files() - before)
     assert not list(site.server.temporary.parent.glob("x*"))
+
+
+def test_nor_into_the_operators_terminal(site, tmp_path):
+    clip = write_clip(tmp_path / "a.mp4", times=range(6))
+    payload = file_data(upload(site.server, clip)) | {"orig_name": "Zebra\x1b[31m\u009b32m\u202e.mp4"}
+    event = submit(site.server, "segment_video", "plain.onnx", payload, 0, 0, "overlay")
+    assert result(site.server, "segment_video", event)
+    log = site.server.home.with_name("log.txt").read_text()
+    assert "Zebra" in log and not set("\x1b\u009b\u202e") & set(log)
 
 
 # Files that name files
@@ -445,6 +505,9 @@ def test_known_names_are_answered(site, host):
         ("http://127.0.0.1:x", "127.0.0.1:{port}"),
         (f"https://{KNOWN_AS}.evil.example", KNOWN_AS),
         ("chrome-extension://abcdefgh", "127.0.0.1:{port}"),
+        (f"http://{KNOWN_AS}:9999", KNOWN_AS + ":{port}"),  # another server of a machine whose name is known
+        (f"http://{KNOWN_AS}", KNOWN_AS + ":{port}"),
+        (f"https://{KNOWN_AS}:9999", "127.0.0.1:{port}"),
     ],
 )
 def test_a_foreign_origin_is_refused(site, picture, origin, host):
@@ -475,6 +538,71 @@ def test_the_pages_own_origin_is_taken(site, origin, host):
     assert _ask(site, "GET", "/config", **headers)[0] == 200
 
 
+@pytest.mark.parametrize("site_header", ["cross-site", "same-site"])
+@pytest.mark.parametrize(
+    ("method", "path", "mode", "dest", "status"),
+    [
+        ("GET", "/", "navigate", "document", 200),  # a link to the page
+        ("GET", "/", "navigate", "iframe", 403),
+        ("GET", "/", "no-cors", "image", 403),
+        ("GET", "/config", "navigate", "document", 403),
+        ("GET", "/gradio_api/file={uploaded}", "no-cors", "image", 403),
+        ("GET", "/gradio_api/file={uploaded}", "navigate", "document", 403),
+        ("POST", "/gradio_api/cancel", "no-cors", "empty", 403),
+    ],
+)
+def test_what_another_page_causes_is_refused(site, site_header, method, path, mode, dest, status):
+    """Requests that have no Origin, but of which browsers say where they come from."""
+    headers = {"Sec_Fetch_Site": site_header, "Sec_Fetch_Mode": mode, "Sec_Fetch_Dest": dest}
+    body = b"{}" if method == "POST" else None
+    assert _ask(site, method, path.format(uploaded=site.uploaded), body, **headers)[0] == status
+
+
+def test_no_other_page_may_frame_it(site):
+    assert _answer(site, "GET", "/")[2]["content-security-policy"] == "frame-ancestors 'self'"
+
+
+@pytest.mark.parametrize("host", ["evil.example", KNOWN_AS + ".evil.example"])
+def test_the_question_before_a_request_is_refused_too(site, host):
+    headers = {"Host": host, "Origin": f"http://{host}", "Access_Control_Request_Method": "POST"}
+    for path in ("/gradio_api/upload", "/monitoring"):
+        status, _, got = _answer(site, "OPTIONS", path, **headers)
+        assert status == 403 and "access-control-allow-origin" not in got
+
+
+@pytest.mark.parametrize("header", ["X_Forwarded_Host", "X_Gradio_Server"])
+@pytest.mark.parametrize("value", ["evil.example", "http://evil.example/x", f"evil.example, {KNOWN_AS}"])
+def test_one_visitors_name_for_the_page_is_not_shown_to_others(site, header, value):
+    for path in ("/gradio_api/info", "/config", "/", "/gradio_api/openapi.json"):
+        _ask(site, "GET", path, **{header: value})
+        status, text = _ask(site, "GET", path)
+        assert status == 200 and "evil.example" not in text
+
+
+def test_a_proxys_name_is_taken_if_it_is_known(site):
+    _, text = _ask(site, "GET", "/config", X_Forwarded_Host=KNOWN_AS, X_Forwarded_Proto="https")
+    assert json.loads(text)["root"] == f"https://{KNOWN_AS}"
+
+
+# What is given out
+
+
+@pytest.mark.parametrize("part", ["", "bytes=0-3", "bytes=2-", "bytes=x"])
+def test_a_file_comes_alone(site, part):
+    """Gradio sends the headers of a request for a part back to the visitor, for scripts to read."""
+    headers = {"Cookie": "access-token-x=secret", "X_Secret": "secret"} | ({"Range": part} if part else {})
+    status, text, got = _answer(site, "GET", f"/gradio_api/file={site.uploaded}", **headers)
+    assert status == {"": 200, "bytes=x": 400}.get(part, 206) and "secret" not in json.dumps(got)
+    assert got["content-security-policy"].startswith("sandbox") and got["x-content-type-options"] == "nosniff"
+    assert part != "bytes=0-3" or (status == 206 and len(text) == 4)
+
+
+def test_an_upload_with_a_script_cannot_act(site, tmp_path):
+    (tmp_path / "x.html").write_text("<script>alert(1)</script>")
+    _, _, got = _answer(site, "GET", f"/gradio_api/file={upload(site.server, tmp_path / 'x.html')}")
+    assert got["content-disposition"].startswith("attachment") and got["content-type"] != "text/html"
+
+
 # What Gradio has and the page does not use
 
 
@@ -496,6 +624,7 @@ def test_the_pages_own_origin_is_taken(site, origin, host):
         ("GET", "/gradio_api/profiling/traces"),
         ("GET", "/gradio_api/dev/reload"),
         ("GET", "/monitoring"),
+        ("GET", "/logout"),
         ("GET", "/docs"),
         ("GET", "/openapi.json"),
         ("POST", "/gradio_api//upload"),
@@ -537,6 +666,15 @@ def test_what_is_no_name_is_refused(given, tmp_path):
     graph = write_graph(tmp_path / "m.onnx")
     done = CliRunner().invoke(main, ["demo", str(graph), "--allow-host", given])
     assert done.exit_code == 2 and "is no host name" in done.output
+
+
+def test_an_address_of_ipv6(tmp_path):
+    if not socket.has_ipv6 or not Path("/proc/net/if_inet6").read_text().strip():
+        pytest.skip("this machine has no IPv6")
+    with demo(tmp_path / "server", write_graph(tmp_path / "m.onnx"), "--host", "::1", host="::1") as running:
+        connection = http.client.HTTPConnection("::1", int(running.url.rpartition(":")[2]), timeout=30)
+        connection.request("GET", "/config")
+        assert connection.getresponse().status == 200
 
 
 def test_the_same_sentence_for_every_file(tmp_path):
