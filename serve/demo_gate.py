@@ -4,7 +4,7 @@ import ipaddress
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from serve.demo_files import Uploads
@@ -25,15 +25,25 @@ _NAME = re.compile(r"[0-9a-z._-]+|[0-9a-f:.]+", re.IGNORECASE)
 _PAGES = re.compile(
     r"/|/config|/login|/theme\.css|/manifest\.json|/favicon\.ico|/(?:assets|static)/.+"
     r"|/gradio_api/(?:info|openapi\.json|app_id|token|user|login_check|startup-events|theme\.css"
-    r"|upload|upload_progress|run/[^/]+|call/(?:v2/)?[^/]+(?:/[^/]+)?|queue/(?:join|data|status)|cancel|reset"
-    r"|heartbeat/[^/]+)/?"
+    r"|upload|upload_progress|run/[\w-]+|call/(?:v2/)?[\w-]+(?:/[\w-]+)?|queue/(?:join|data|status)|cancel|reset"
+    r"|heartbeat/[\w-]+)/?",
+    re.ASCII,
 )
 _FILE = "/gradio_api/file="
+_INFO = "/gradio_api/info"
 _OF_A_FILE = frozenset(
     b"content-type content-length content-range content-disposition content-encoding accept-ranges etag"
     b" last-modified cache-control vary".split()
 )
-"""Headers of an answer with a file: Gradio sends those of a Range request back, cookies included."""
+"""Headers of an answer with a file and of no request for one: of a part, Gradio sends a request's back."""
+
+
+class Place(NamedTuple):
+    """A host in a header."""
+
+    name: str
+    port: int | None
+    """None: that of the scheme."""
 
 
 def host_name(given: str) -> str:
@@ -104,36 +114,38 @@ class Gate:
         elif refusal := self._refusal(scope):
             await _answer(send, *refusal)
         else:
-            scope["headers"] = [header for header in scope["headers"] if self._may_pass(*header)]
-            await self._app(scope, receive, _guarded(send, is_file=scope["path"].startswith(_FILE)))
+            is_file = scope["path"].startswith(_FILE)
+            unwanted = _OF_A_FILE if is_file else frozenset()
+            scope["headers"] = [h for h in scope["headers"] if h[0] not in unwanted and self._may_pass(*h)]
+            if scope["path"].rstrip("/") == _INFO:
+                # Of the whole site, Gradio remembers the first answer, with the name by which that visitor
+                # came; of a page (ours has one, without a name) it makes each anew.
+                scope["query_string"] += b"&page="
+            await self._app(scope, receive, _guarded(send, is_file))
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
         hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
-        if len(hosts) != 1 or not _HOST.fullmatch(hosts[0]):
+        asked = _place(hosts[0]) if len(hosts) == 1 else None
+        if asked is None:
             return 400, "The request must say with one Host header which page it is for."
-        asked = _name(hosts[0])
-        if asked not in self._hosts:
-            return 403, f"This page is not known as {asked}. Whoever runs it can add --allow-host {asked}."
-        if not all(self._is_own(origin, hosts[0], scope["scheme"]) for origin in origins) or _sent_by_others(
-            scope
-        ):
+        if asked.name not in self._hosts:
+            return 403, (
+                f"This page is not known as {asked.name}. Whoever runs it can add --allow-host {asked.name}."
+            )
+        if _sent_by_others(scope) or not all(self._is_own(origin, asked) for origin in origins):
             return 403, "This page takes requests from itself only, not from other web pages."
         return self._path_refusal(scope["path"])
 
-    def _is_own(self, origin: str, host: str, scheme: str) -> bool:
+    def _is_own(self, origin: str, asked: Place) -> bool:
         """Whether a page of this origin is the one that is asked, or this one under another known name."""
-        try:
-            parts = urlsplit(origin)
-            port = parts.port
-        except ValueError:
-            return False
-        if parts.scheme not in ("http", "https") or not _HOST.fullmatch(parts.netloc):
+        scheme, _, rest = origin.partition("://")
+        place = _place(rest)
+        if scheme not in ("http", "https") or place is None:
             return False  # "null", the origin of sandboxed frames and local files, among others
-        # Behind a proxy that ends TLS the origin says https and the request http: only ports are compared.
-        asked = urlsplit(f"{scheme}://{host}")
-        if parts.hostname == asked.hostname:
-            return port == asked.port
-        return parts.hostname in self._extra and port is None  # a proxy that asks under a name of its own
+        if asked.name in self._extra or place.name == asked.name:
+            # Schemes may differ: behind a proxy that ends TLS, the origin says https and the request http.
+            return place == asked
+        return place.name in self._extra and place.port is None  # a proxy that asks under a name of its own
 
     def _path_refusal(self, path: str) -> tuple[int, str] | None:
         if path.startswith(_FILE):
@@ -144,8 +156,10 @@ class Gate:
 
     def _may_pass(self, name: bytes, value: bytes) -> bool:
         if name.lower() == b"x-forwarded-host":
-            host = value.decode("latin-1").partition(",")[0].strip()  # the proxy that the visitor asked
-            return bool(_HOST.fullmatch(host)) and _name(host) in self._hosts
+            place = _place(
+                value.decode("latin-1").partition(",")[0].strip()
+            )  # the proxy that the visitor asked
+            return place is not None and place.name in self._hosts
         return name.lower() != b"x-gradio-server"
 
 
@@ -153,9 +167,15 @@ def _values(scope: Message, wanted: bytes) -> list[str]:
     return [value.decode("latin-1").strip() for name, value in scope["headers"] if name.lower() == wanted]
 
 
-def _name(host: str) -> str:
-    """The name in a Host header, without its port."""
-    return urlsplit(f"//{host}").hostname or ""
+def _place(host: str) -> Place | None:
+    """What a Host header names; None if it is no name or address."""
+    if not _HOST.fullmatch(host):
+        return None
+    try:
+        parts = urlsplit(f"//{host}")
+        return Place(parts.hostname or "", parts.port)
+    except ValueError:  # brackets without an address, a port that there is not
+        return None
 
 
 def _sent_by_others(scope: Message) -> bool:

@@ -32,6 +32,7 @@ from serve.errors import InputError
 REFUSED = "The request names a file that this page does not have (any more); upload it first."
 NOT_GIVEN = "That file is not one of this page's, or was cleaned up.\n"
 KNOWN_AS = "demo.example.org"
+ALSO = "192.168.1.20"
 COLOUR = (250, 0, 250)
 
 META = {
@@ -83,7 +84,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     (folder / "examples").mkdir()
     Image.fromarray(halves(60, 60)).save(folder / "examples" / "street.png")
     write_clip(folder / "examples" / "drive.mp4", times=range(6))
-    options = ("--examples", folder / "examples", "--allow-host", KNOWN_AS)
+    options = ("--examples", folder / "examples", "--allow-host", KNOWN_AS, "--allow-host", ALSO)
     with demo(folder / "server", *models, *options) as running:
         yield Site(running, secret, clip, upload(running, folder / "examples" / "street.png"))
 
@@ -426,6 +427,9 @@ FOREIGN = [
     "[::2]",
     "[::1",
     "127.0.0.1, evil.example",
+    "[.]",
+    "[:::::]",
+    "localhost:99999",
     f"other.{KNOWN_AS}",
     f"{KNOWN_AS}.evil.example",
     "*",
@@ -508,6 +512,11 @@ def test_known_names_are_answered(site, host):
         (f"http://{KNOWN_AS}:9999", KNOWN_AS + ":{port}"),  # another server of a machine whose name is known
         (f"http://{KNOWN_AS}", KNOWN_AS + ":{port}"),
         (f"https://{KNOWN_AS}:9999", "127.0.0.1:{port}"),
+        (f"http://{ALSO}", KNOWN_AS + ":{port}"),
+        (f"http://{ALSO}", KNOWN_AS),
+        ("http://127.0.0.1:{port}", KNOWN_AS),
+        ("http://127.0.0.1:{port}/path", "127.0.0.1:{port}"),
+        ("http://localhost", "localhost:65535"),
     ],
 )
 def test_a_foreign_origin_is_refused(site, picture, origin, host):
@@ -571,12 +580,33 @@ def test_the_question_before_a_request_is_refused_too(site, host):
 
 
 @pytest.mark.parametrize("header", ["X_Forwarded_Host", "X_Gradio_Server"])
-@pytest.mark.parametrize("value", ["evil.example", "http://evil.example/x", f"evil.example, {KNOWN_AS}"])
+@pytest.mark.parametrize(
+    "value", ["evil.example", "http://evil.example/x", f"evil.example, {KNOWN_AS}", "[.]"]
+)
 def test_one_visitors_name_for_the_page_is_not_shown_to_others(site, header, value):
     for path in ("/gradio_api/info", "/config", "/", "/gradio_api/openapi.json"):
         _ask(site, "GET", path, **{header: value})
         status, text = _ask(site, "GET", path)
         assert status == 200 and "evil.example" not in text
+
+
+@pytest.mark.parametrize(
+    "name", ["PWN%20%24(id)%22%27%60%3b", "%1b]0;PWNED%07%1b[31mEVIL", "%C2%9b31m", "a/b/c"]
+)
+@pytest.mark.parametrize("way", ["call/", "call/v2/", "run/"])
+def test_names_of_handlers_are_names(site, way, name):
+    """Others came back in everybody's description of the API as shell code, or to the operator's terminal."""
+    assert _ask(site, "POST", f"/gradio_api/{way}{name}", b'{"data": []}')[0] == 404
+    log = site.server.home.with_name("log.txt").read_text()
+    assert not any(part in log for part in ("PWN", "\x1b", "\u009b"))
+
+
+def test_everybody_sees_the_api_under_the_own_name(site):
+    """Gradio remembers the answer that it gave first."""
+    hosts = [f"127.0.0.1:{site.port}", "localhost:9999", KNOWN_AS, f"127.0.0.1:{site.port}"]
+    for host in hosts:
+        _, text = _ask(site, "GET", "/gradio_api/info", Host=host)
+        assert f"http://{host}/" in text and not any(f"http://{h}/" in text for h in set(hosts) - {host})
 
 
 def test_a_proxys_name_is_taken_if_it_is_known(site):
@@ -591,7 +621,14 @@ def test_a_proxys_name_is_taken_if_it_is_known(site):
 def test_a_file_comes_alone(site, part):
     """Gradio sends the headers of a request for a part back to the visitor, for scripts to read."""
     headers = {"Cookie": "access-token-x=secret", "X_Secret": "secret"} | ({"Range": part} if part else {})
-    status, text, got = _answer(site, "GET", f"/gradio_api/file={site.uploaded}", **headers)
+    own = {
+        "Cache_Control": "public, max-age=99999",
+        "ETag": "secret",
+        "Vary": "secret",
+        "Accept_Ranges": "secret",
+    }
+    more = {"Content_Encoding": "secret", "Last_Modified": "secret", "Content_Type": "text/secret"}
+    status, text, got = _answer(site, "GET", f"/gradio_api/file={site.uploaded}", **headers, **own, **more)
     assert status == {"": 200, "bytes=x": 400}.get(part, 206) and "secret" not in json.dumps(got)
     assert got["content-security-policy"].startswith("sandbox") and got["x-content-type-options"] == "nosniff"
     assert part != "bytes=0-3" or (status == 206 and len(text) == 4)
