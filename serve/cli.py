@@ -117,9 +117,9 @@ def demo(
 ) -> None:
     """Serve a web page that segments pictures and videos with one or several models.
 
-    It listens on this machine only, unless --host says otherwise, and answers to the names that --allow-host
-    adds. Uploads are deleted after an hour and when
-    the server stops. Needs the extra `demo`; nothing is fetched from the internet.
+    It listens on this machine only, unless --host says otherwise; beside --host and localhost, it answers to
+    the names that --allow-host adds. Uploads are deleted after an hour and when the server stops. Needs the
+    extra `demo`; nothing is fetched from the internet.
     """
     from serve.demo_options import Limits
     from serve.demo_start import run

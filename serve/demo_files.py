@@ -62,12 +62,12 @@ class Uploads:
             InputError: it is none of the page's files. The sentence is the same whether or not there is such
                 a file elsewhere on this machine.
         """
-        path = payload.get("path") if isinstance(payload, dict) else None
+        named = payload if isinstance(payload, dict) else {}
+        path, given = named.get("path"), named.get("orig_name")
         if not isinstance(path, str) or not self.holds(path):
             raise InputError(
                 "The request names a file that this page does not have (any more); upload it first."
             )
-        given = payload.get("orig_name") if isinstance(payload, dict) else None
         return Upload(Path(path), _plain(given if isinstance(given, str) else path))
 
     def check(self, values: object) -> None:

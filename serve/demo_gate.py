@@ -156,9 +156,8 @@ class Gate:
 
     def _may_pass(self, name: bytes, value: bytes) -> bool:
         if name.lower() == b"x-forwarded-host":
-            place = _place(
-                value.decode("latin-1").partition(",")[0].strip()
-            )  # the proxy that the visitor asked
+            first = value.decode("latin-1").partition(",")[0]  # of several proxies, the one that was asked
+            place = _place(first.strip())
             return place is not None and place.name in self._hosts
         return name.lower() != b"x-gradio-server"
 

@@ -64,7 +64,8 @@ def test_the_page_works_under_a_name_that_was_allowed(window, server, tmp_path):
         lambda: window.find_element(By.CSS_SELECTOR, "#picture input[type=file]"), "upload field", 60
     )
     field.send_keys(str(tmp_path / "street.png"))
-    until(lambda: "50.0" in window.find_element(By.CSS_SELECTOR, "#legend").text, "legend")
+    legend = until(lambda: window.find_element(By.CSS_SELECTOR, "#legend tbody").text, "legend")
+    assert "red 50.0" in " ".join(legend.split())
 
 
 def test_a_foreign_name_that_points_here_is_refused(window, server):
