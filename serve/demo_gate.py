@@ -73,8 +73,8 @@ class Gate:
     """ASGI middleware that answers for Gradio what must not come to it.
 
     * A `Host` that is not one of `hosts` is refused: a page elsewhere whose name was made to point at this
-      machine (DNS rebinding) would otherwise be of one origin with the demo. Names that proxies are said to
-      have been asked by are forgotten unless they are known, too: Gradio would show them to everybody.
+      machine (DNS rebinding) would otherwise be of one origin with the demo. Headers by which a proxy tells
+      under which name it was asked are dropped unless it is known, too: Gradio writes it into the page.
     * An `Origin` that is not the page's is refused, and so is what a browser says was caused by another page,
       except for a link to the page itself; no other page may frame it. Pages elsewhere may not upload,
       request or press buttons here in the name of their visitor.
