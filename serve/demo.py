@@ -13,7 +13,7 @@ import gradio as gr
 
 from serve import demo_image, demo_video
 from serve.demo_files import Results, Uploads
-from serve.demo_gate import Gate, bare
+from serve.demo_gate import Gate, canonical
 from serve.demo_limits import choose, told
 from serve.demo_model import model_html
 from serve.demo_options import PICTURES, VIDEOS, Limits, Server
@@ -37,7 +37,7 @@ def serve_demo(
     uploads = Uploads(folder)
     page = build(segmenters, folder, uploads, limits, examples)
     gate = Gate.before(host=server.host, extra=server.names, uploads=uploads)
-    host = bare(server.host)
+    host = canonical(server.host)
     shown = f"[{host}]" if ":" in host else host  # as it stands in an address, and as Gradio wants it
     try:
         page.launch(

@@ -38,10 +38,10 @@ _OF_A_FILE = frozenset(
 """Headers of an answer with a file and of no request for one: of a part, Gradio sends a request's back."""
 
 
-class Place(NamedTuple):
-    """A host in a header."""
+class Authority(NamedTuple):
+    """Host and port in a header, as RFC 3986 calls the two."""
 
-    name: str
+    host: str
     port: int | None
     """None: that of the scheme."""
 
@@ -52,7 +52,7 @@ def host_name(given: str) -> str:
     Raises:
         InputError: it is more than a name, such as a URL, or a pattern.
     """
-    name = bare(given)
+    name = canonical(given)
     if not _NAME.fullmatch(name):
         raise InputError(
             f"--allow-host {given} is no host name; give a name or address alone, such as demo.example.org."
@@ -60,7 +60,7 @@ def host_name(given: str) -> str:
     return name
 
 
-def bare(host: str) -> str:
+def canonical(host: str) -> str:
     """Lower case, without the brackets and needless zeros of IPv6: as browsers write it."""
     name = host.lower().removeprefix("[").removesuffix("]")
     try:
@@ -92,7 +92,7 @@ class Gate:
     def __init__(self, app: Application, host: str, extra: Iterable[str], uploads: Uploads) -> None:
         self._app = app
         self._extra = frozenset(extra)
-        self._hosts = LOOPBACK | {bare(host)} | self._extra
+        self._hosts = LOOPBACK | {canonical(host)} | self._extra
         self._uploads = uploads
 
     @classmethod
@@ -116,7 +116,8 @@ class Gate:
         else:
             is_file = scope["path"].startswith(_FILE)
             unwanted = _OF_A_FILE if is_file else frozenset()
-            scope["headers"] = [h for h in scope["headers"] if h[0] not in unwanted and self._may_pass(*h)]
+            kept = [h for h in scope["headers"] if h[0] not in unwanted and self._may_pass(*h)]
+            scope = {**scope, "headers": kept}
             if scope["path"].rstrip("/") == _INFO:
                 # Of the whole site, Gradio remembers the first answer, with the name by which that visitor
                 # came; of a page (ours has one, without a name) it makes each anew.
@@ -125,27 +126,27 @@ class Gate:
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
         hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
-        asked = _place(hosts[0]) if len(hosts) == 1 else None
+        asked = _authority(hosts[0]) if len(hosts) == 1 else None
         if asked is None:
             return 400, "The request must say with one Host header which page it is for."
-        if asked.name not in self._hosts:
+        if asked.host not in self._hosts:
             return 403, (
-                f"This page is not known as {asked.name}. Whoever runs it can add --allow-host {asked.name}."
+                f"This page is not known as {asked.host}. Whoever runs it can add --allow-host {asked.host}."
             )
         if _sent_by_others(scope) or not all(self._is_own(origin, asked) for origin in origins):
             return 403, "This page takes requests from itself only, not from other web pages."
         return self._path_refusal(scope["path"])
 
-    def _is_own(self, origin: str, asked: Place) -> bool:
+    def _is_own(self, origin: str, asked: Authority) -> bool:
         """Whether a page of this origin is the one that is asked, or this one under another known name."""
         scheme, _, rest = origin.partition("://")
-        place = _place(rest)
-        if scheme not in ("http", "https") or place is None:
+        named = _authority(rest)
+        if scheme not in ("http", "https") or named is None:
             return False  # "null", the origin of sandboxed frames and local files, among others
-        if asked.name in self._extra or place.name == asked.name:
+        if asked.host in self._extra or named.host == asked.host:
             # Schemes may differ: behind a proxy that ends TLS, the origin says https and the request http.
-            return place == asked
-        return place.name in self._extra and place.port is None  # a proxy that asks under a name of its own
+            return named == asked
+        return named.host in self._extra and named.port is None  # a proxy that asks under a name of its own
 
     def _path_refusal(self, path: str) -> tuple[int, str] | None:
         if path.startswith(_FILE):
@@ -157,8 +158,8 @@ class Gate:
     def _may_pass(self, name: bytes, value: bytes) -> bool:
         if name.lower() == b"x-forwarded-host":
             first = value.decode("latin-1").partition(",")[0]  # of several proxies, the one that was asked
-            place = _place(first.strip())
-            return place is not None and place.name in self._hosts
+            named = _authority(first.strip())
+            return named is not None and named.host in self._hosts
         return name.lower() != b"x-gradio-server"
 
 
@@ -166,13 +167,13 @@ def _values(scope: Message, wanted: bytes) -> list[str]:
     return [value.decode("latin-1").strip() for name, value in scope["headers"] if name.lower() == wanted]
 
 
-def _place(host: str) -> Place | None:
+def _authority(host: str) -> Authority | None:
     """What a Host header names; None if it is no name or address."""
     if not _HOST.fullmatch(host):
         return None
     try:
         parts = urlsplit(f"//{host}")
-        return Place(parts.hostname or "", parts.port)
+        return Authority(parts.hostname or "", parts.port)
     except ValueError:  # brackets without an address, a port that there is not
         return None
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from serve.demo_gate import bare, host_name
+from serve.demo_gate import canonical, host_name
 from serve.demo_options import Limits, Server, find_examples, read_accounts
 from serve.errors import InputError
 from serve.runtime import Provider
@@ -64,13 +64,13 @@ def run(
 
 def _is_local(host: str) -> bool:
     try:
-        return ipaddress.ip_address(bare(host)).is_loopback
+        return ipaddress.ip_address(canonical(host)).is_loopback
     except ValueError:
         return host == "localhost"
 
 
 def _is_wildcard(host: str) -> bool:
     try:
-        return ipaddress.ip_address(bare(host)).is_unspecified
+        return ipaddress.ip_address(canonical(host)).is_unspecified
     except ValueError:
         return False

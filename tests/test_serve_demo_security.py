@@ -172,7 +172,7 @@ def _paths(site: Site) -> dict[str, str]:
         "home": "~/x.png",
         "file address": f"file://{site.secret}",
         "web address": f"http://127.0.0.1:{site.port}/gradio_api/file={site.secret}",
-        "other address": "http://192.0.2.1/x.png",
+        "other address": "http://198.51.100.7/x.png",
         "NUL": f"{site.secret}\0.png",
         "long": "/" + "a" * 5000,
         "empty": "",
@@ -180,7 +180,7 @@ def _paths(site: Site) -> dict[str, str]:
         "numbered clip": str(site.secret.with_name("secret%d.png")),
         # Ways that end at a file of the page: what lies on the way would show in the answer, and who takes
         # the text for an address asks there.
-        "web address to an upload": "http://192.0.2.1/" + "../" * 20 + site.uploaded.lstrip("/"),
+        "web address to an upload": "http://198.51.100.7/" + "../" * 20 + site.uploaded.lstrip("/"),
         "local address to an upload": f"file:/{site.uploaded}",
         "past a link": "/bin/.." + site.uploaded,
         "past nothing": "/absent/.." + site.uploaded,
@@ -385,7 +385,7 @@ def _playlist(site: Site, folder: Path, kind: str) -> Path:
     else:
         path, place = folder / "clip.m3u8", clip
         if kind == "web playlist":
-            place = f"http://192.0.2.1/{clip.name}"
+            place = f"http://198.51.100.7/{clip.name}"
         elif kind == "relative playlist":
             place = os.path.relpath(clip, site.folder / "hash")
         text = f"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:1.0,\n{place}\n#EXT-X-ENDLIST\n"
