@@ -5,10 +5,12 @@ results do not depend on how many cores there are.
 """
 
 import os
+import random
 import signal
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -28,6 +30,17 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # The same examples every time, so that a change and not the dice turns a test red.
 settings.register_profile("same", derandomize=True)
 settings.load_profile("same")
+
+
+@pytest.fixture(autouse=True)
+def _same_dice() -> None:
+    """Tests that draw numbers draw the same ones, alone or in any order; TEST_SEED=N tries others."""
+    seed = int(os.environ.get("TEST_SEED", "0"))
+    random.seed(seed)
+    np.random.seed(seed)
+    torch = sys.modules.get("torch")  # a test that has not imported it draws nothing from it
+    if torch is not None:
+        torch.manual_seed(seed)
 
 
 @pytest.fixture(scope="session")

@@ -30,7 +30,7 @@ from adapt.logit_statistics import (
 )
 from adapt.mixtures import Mixture, cdf, em, quantile, spread
 
-SCORE_TOLERANCE = 2e-3  # float32 tables of 256 points, in logits
+TABLE_TOLERANCE = 0.02  # what tables of 256 points promise, in logits; these reach 0.0154 at their kinks
 
 
 def random_statistics(C: int, seed: int, K: int = 5, unseen: int | None = None) -> ShiftStatistics:
@@ -270,7 +270,7 @@ def test_tables_are_as_near_as_promised() -> None:
     # channel first: [1, l, c, G]
     got = shift_of_labels(table, z.permute(1, 0, 2).float().unsqueeze(0), rows)[0].permute(1, 0, 2)
     error = (got - exact).abs()
-    assert float((error <= 0.02).float().mean()) >= 0.999, f"largest error {float(error.max()):.4f}"
+    assert float((error <= TABLE_TOLERANCE).float().mean()) >= 0.999, f"largest error {float(error.max()):.4f}"
 
 
 @given(seed=st.integers(0, 10_000), C=st.sampled_from([2, 3, 7]), tau=st.sampled_from([0.1, 0.2, 1.0, 2.0]))
@@ -337,7 +337,7 @@ def test_shift_of_labels_picks_row_and_domain() -> None:
             continue
         parts = as_oracle(source if row < 3 else target)
         want = [oracle.delta(*parts, row % 3, l, float(logits[n, l, y, x])) for l in range(3)]
-        np.testing.assert_allclose(got[n, :, y, x].numpy(), want, atol=SCORE_TOLERANCE)
+        np.testing.assert_allclose(got[n, :, y, x].numpy(), want, atol=TABLE_TOLERANCE)
 
 
 def test_shift_does_not_depend_on_memory_layout() -> None:
