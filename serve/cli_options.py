@@ -70,8 +70,9 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def ran(segmenter: Any, seconds: float, count: int, unit: str) -> str:
-    """What ran where, and how fast."""
-    return f"Ran {segmenter.runtime.path} on {segmenter.provider}: {1000 * seconds / count:.1f} ms per {unit}"
+    """What ran where, and how fast; and what was done otherwise for want of memory."""
+    line = f"Ran {segmenter.runtime.path} on {segmenter.provider}: {1000 * seconds / count:.1f} ms per {unit}"
+    return f"{line}\n{segmenter.notice}" if segmenter.notice else line
 
 
 def joined(words: Iterable[str]) -> str:

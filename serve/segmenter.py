@@ -2,23 +2,26 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
-from math import lcm
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
 from serve.card import Card, Correction
 from serve.errors import InputError
-from serve.runtime import Provider, first_line, open_runtime
-from serve.tiling import Blend, tiles
+from serve.large import Way, Ways
+from serve.mosaic import Arrays, check_tile, run_tiled
+from serve.runtime import Provider, Runtime, failed, first_line, open_runtime, ran_out
+from serve.sizes import Labels, Pixels, best_labels, chunks, fit, unfit
+
+__all__ = ["TAU_RANGE", "Labels", "Pixels", "Segmentation", "Segmenter"]
 
 TAU_RANGE = (0.0, 2.0)
 
-Pixels = NDArray[np.uint8]
-Labels = NDArray[np.uint8 | np.uint16]
+
+class OutOfMemoryError(InputError):
+    """The graph took more memory than there is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,7 +74,8 @@ class Segmenter:
             tile: segment frames that are larger than this many pixels along a side in overlapping tiles, at
                 full resolution and with bounded memory (see serve/tiling.py). "auto" takes the size of a
                 fixed-size graph. None segments every frame in one piece, resized if the graph's size is
-                fixed.
+                fixed; if it is not, frames for which the memory does not suffice are cut into tiles that it
+                suffices for (see serve/large.py), and `notice` says so.
             callers: how many threads are going to call it at the same time; `threads` are shared among them.
 
         Raises:
@@ -80,7 +84,8 @@ class Segmenter:
         """
         self.runtime = open_runtime(model, provider, threads, callers)
         self._callers = callers
-        self._tile = self._check_tile(tile)
+        self._tile = check_tile(self.card, str(self.runtime.path), tile)
+        self._ways = Ways(self.runtime, threads, callers)
         self._inputs = {tensor.name: tensor for tensor in self.runtime.inputs}
         outputs = {tensor.name for tensor in self.runtime.outputs}
         self._extras: list[str] = [name for name in ("scores", "uncorrected_labels") if name in outputs]
@@ -106,6 +111,11 @@ class Segmenter:
         return self.runtime.provider
 
     @property
+    def notice(self) -> str:
+        """Which frames were cut into tiles for want of memory, in one sentence; empty if none were."""
+        return self._ways.notice
+
+    @property
     def extras(self) -> tuple[str, ...]:
         """The optional outputs that this graph has, of `scores` and `uncorrected_labels`."""
         return tuple(self._extras)
@@ -117,7 +127,7 @@ class Segmenter:
 
         Any H and W from 1 up: a fixed-size graph gets the frame resized and its labels are resized back
         (nearest), a frame below `card.minimum_size` is padded with its border pixels and cropped back. With
-        `tile`, a larger frame is cut up instead.
+        `tile`, or where memory does not suffice, a larger frame is cut up instead.
 
         Args:
             tau: strength of the correction in [0, 2], for a graph with runtime tau; None is the graph's own.
@@ -134,13 +144,15 @@ class Segmenter:
         batch = frames if frames.ndim == 4 else frames[None]
         wanted = [n for n in self._extras if extras is True or (extras and n in extras)]
         feed_tau = self._feed_tau(tau)
-        if self._is_cut(*batch.shape[1:3]):
-            parts = [self._run_tiled(frame, wanted, feed_tau) for frame in batch]
-            outputs = {name: np.stack([part[name] for part in parts]) for name in parts[0]}
-        else:
-            outputs = self._run(["labels", *wanted], self._fit(batch), feed_tau)
-            for name in {"labels", "uncorrected_labels"} & outputs.keys():
-                outputs[name] = self._unfit(outputs[name], *batch.shape[1:3])
+        way: Way | None = self._way(*batch.shape[:3])
+        while way is not None:
+            try:
+                outputs = self._segment(batch, way, wanted, feed_tau)
+                break
+            except OutOfMemoryError:
+                way = self._smaller(way, batch)
+                if way is None:
+                    raise
         if frames.ndim == 3:
             outputs = {name: array[0] for name, array in outputs.items()}
         return Segmentation(**outputs)
@@ -151,16 +163,10 @@ class Segmenter:
         That is: upsample once, bilinearly, take the best class, crop; then back from the size of a fixed-size
         graph. For scores that were changed, such as averaged over time.
         """
-        scale = self.card.output_stride
-        size = (scores_Chw.shape[2] * scale, scores_Chw.shape[1] * scale)
-        best = cv2.resize(scores_Chw[0], size, interpolation=cv2.INTER_LINEAR)
-        labels: Labels = np.zeros(best.shape, np.uint8 if len(scores_Chw) <= 256 else np.uint16)
-        for label, channel in enumerate(scores_Chw[1:], start=1):  # one at a time: C full maps are large
-            candidate = cv2.resize(channel, size, interpolation=cv2.INTER_LINEAR)
-            labels[candidate > best] = label
-            np.maximum(best, candidate, out=best)
+        labels = best_labels(scores_Chw, self.card.output_stride)
         if self.card.size is not None and not self._is_cut(height, width):
-            labels = self._unfit(labels[None, : self.card.size[0], : self.card.size[1]], height, width)[0]
+            inner = labels[None, : self.card.size[0], : self.card.size[1]]
+            labels = unfit(self.card, inner, height, width)[0]
         return labels[:height, :width]
 
     def warm_up(self, height: int, width: int, batch: int = 1) -> None:
@@ -181,6 +187,12 @@ class Segmenter:
                 "with --runtime-tau."
             )
 
+    def _smaller(self, way: Way, batch: Pixels) -> Way | None:
+        """The way after memory ran out; None if there is none, or somebody chose the tile."""
+        if self._tile is not None or len(batch) > 1:
+            return None
+        return self._ways.smaller(way, *batch.shape[1:3])
+
     def _feed_tau(self, tau: float | None) -> dict[str, NDArray[np.float32]]:
         self.check_tau(tau)
         if tau is None:
@@ -188,16 +200,24 @@ class Segmenter:
         return {"tau": np.asarray(tau, np.float32)}
 
     def _run(
-        self, names: list[str], images_NHWC: Pixels, tau: dict[str, NDArray[np.float32]]
-    ) -> dict[str, NDArray[Any]]:
+        self,
+        runtime: Runtime,
+        names: list[str],
+        images_NHWC: Pixels,
+        tau: dict[str, NDArray[np.float32]],
+    ) -> Arrays:
+        """Outputs for pictures of a size that the graph takes, be its batch fixed or not."""
         whole = self._fixed_batch is None
-        parts = [images_NHWC] if whole else _chunks(images_NHWC, self._fixed_batch or 1)
+        parts = [images_NHWC] if whole else chunks(images_NHWC, self._fixed_batch or 1)
         try:
-            results = [self.runtime.run(names, {"image": part, **tau}) for part in parts]
+            results = [runtime.run(names, {"image": part, **tau}) for part in parts]
         except Exception as error:  # ONNX Runtime's exceptions share no base class
+            if not failed(error):
+                raise
             height, width = images_NHWC.shape[1:3]
-            raise InputError(
-                f"{self.runtime.path} failed on a {width}x{height} picture: {first_line(error)}."
+            kind = OutOfMemoryError if ran_out(error) else InputError
+            raise kind(
+                f"{runtime.path} failed on a {width}x{height} picture: {first_line(error)}."
             ) from error
         if whole:
             return dict(zip(names, results[0], strict=True))
@@ -205,100 +225,33 @@ class Segmenter:
         return dict(zip(names, joined, strict=True))
 
     def _is_cut(self, height: int, width: int) -> bool:
-        """Are frames of this size segmented in tiles?"""
+        """Are frames of this size segmented in tiles, because somebody asked for it?"""
         return self._tile is not None and (height > self._tile[0] or width > self._tile[1])
 
-    def _run_tiled(
-        self, frame_HWC: Pixels, wanted: list[str], tau: dict[str, NDArray[np.float32]]
-    ) -> dict[str, NDArray[Any]]:
-        """Outputs of one frame, put together from tiles; scores are blended wherever the graph has them."""
-        assert self._tile is not None
-        size, least = frame_HWC.shape[:2], self.card.minimum_size
-        height, width = max(size[0], least), max(size[1], least)
-        frame_HWC = _pad(frame_HWC[None], height, width)[0]
-        names = ["labels", *dict.fromkeys([*wanted, *({"scores"} & {*self._extras})])]
-        unit, align = self.card.output_stride, lcm(self.card.stride, self.card.output_stride)
-        rows_of_scores, columns_of_scores = (-(-side // align) * align // unit for side in (height, width))
-        outputs: dict[str, NDArray[Any]] = {}
-        blend: Blend | None = None
-        for part in tiles(height, width, self._tile, align):
-            rows, columns = part
-            crop = frame_HWC[None, rows.start : rows.stop, columns.start : columns.stop]
-            if self.card.size is not None:
-                crop = _pad(crop, *self.card.size)
-            results = self._run(names, self._fit(crop), tau)
-            if "scores" in results:
-                scores = results.pop("scores")[0]
-                blend = blend or Blend(len(scores), rows_of_scores, columns_of_scores, unit)
-                blend.add(part, scores)
-            (top, bottom), (left, right) = rows.kept, columns.kept
-            for name, labels in results.items():
-                whole = outputs.setdefault(name, np.empty((height, width), labels.dtype))
-                inside = labels[0, top - rows.start :, left - columns.start :]
-                whole[top:bottom, left:right] = inside[: bottom - top, : right - left]
-        if blend is not None:
-            outputs["scores"] = blend.scores()
-            outputs["labels"] = self.labels_of_scores(outputs["scores"], height, width)
-        for name in outputs.keys() - {"scores"}:
-            outputs[name] = outputs[name][: size[0], : size[1]]
-        return {name: outputs[name] for name in ("labels", *wanted)}
+    def _way(self, frames: int, height: int, width: int) -> Way:
+        if self._tile is None:
+            return self._ways.of(frames, height, width)
+        return Way(self.runtime, self._tile if self._is_cut(height, width) else None)
 
-    def _check_tile(self, tile: int | Literal["auto"] | None) -> tuple[int, int] | None:
-        size = self.card.size
-        if tile is None:
-            return None
-        if size is not None:
-            if tile != "auto" and size != (tile, tile):
-                raise InputError(
-                    f"tile is {tile}, but {self.runtime.path} takes {size[0]}x{size[1]} (height x width) "
-                    "only; give auto."
-                )
-            return size
-        if tile == "auto":
-            raise InputError(
-                f"{self.runtime.path} takes pictures of any size, so there is no size to tile by; give the "
-                "side of a tile in pixels, such as 1024."
-            )
-        align = lcm(self.card.stride, self.card.output_stride)
-        least = max(self.card.minimum_size, 4 * align) + align  # the last tile may be smaller by `align`
-        if tile < least:
-            raise InputError(f"tile is {tile} pixels, but must be {least} or more.")
-        return tile, tile
+    def _segment(
+        self, batch: Pixels, way: Way, wanted: list[str], tau: dict[str, NDArray[np.float32]]
+    ) -> Arrays:
+        """Labels and the outputs `wanted` of frames of any size."""
+        height, width = batch.shape[1:3]
 
-    def _fit(self, images_NHWC: Pixels) -> Pixels:
-        """Bring pictures to a size that the graph takes."""
-        height, width = images_NHWC.shape[1:3]
-        if self.card.size == (height, width):
-            return np.ascontiguousarray(images_NHWC)
-        if self.card.size is not None:
-            return np.stack([_resize(image, *self.card.size) for image in images_NHWC])
-        least = self.card.minimum_size
-        return np.ascontiguousarray(_pad(images_NHWC, max(height, least), max(width, least)))
+        def run(names: list[str], images_NHWC: Pixels) -> Arrays:
+            return self._run(way.runtime, names, images_NHWC, tau)
 
-    def _unfit(self, labels_NHW: Labels, height: int, width: int) -> Labels:
-        """Bring labels back to the size of the pictures they belong to."""
-        if self.card.size not in (None, (height, width)):
-            nearest = cv2.INTER_NEAREST_EXACT
-            return np.stack([cv2.resize(each, (width, height), interpolation=nearest) for each in labels_NHW])
-        return labels_NHW[:, :height, :width]
-
-
-def _pad(images_NHWC: Pixels, height: int, width: int) -> Pixels:
-    """Repeat the border pixels at the bottom and right up to this size."""
-    missing = height - images_NHWC.shape[1], width - images_NHWC.shape[2]
-    if not any(missing):
-        return images_NHWC
-    return np.pad(images_NHWC, ((0, 0), (0, missing[0]), (0, missing[1]), (0, 0)), mode="edge")
-
-
-def _resize(image: Pixels, height: int, width: int) -> Pixels:
-    shrinks = height * width < image.shape[0] * image.shape[1]
-    method = cv2.INTER_AREA if shrinks else cv2.INTER_LINEAR
-    resized: Pixels = cv2.resize(image, (width, height), interpolation=method)
-    return resized
-
-
-def _chunks(images_NHWC: Pixels, size: int) -> list[Pixels]:
-    """Batches of exactly `size`; the last one is filled up by repeating its last picture."""
-    filler = np.repeat(images_NHWC[-1:], -len(images_NHWC) % size, axis=0)
-    return list(np.concatenate([images_NHWC, filler]).reshape(-1, size, *images_NHWC.shape[1:]))
+        if way.tile is not None:
+            scored = "scores" in self._extras
+            parts = [run_tiled(run, self.card, frame, way.tile, wanted, scored) for frame in batch]
+            return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
+        step = way.frames or len(batch)
+        runs = [
+            run(["labels", *wanted], fit(self.card, batch[start : start + step]))
+            for start in range(0, len(batch), step)
+        ]
+        outputs = runs[0] if len(runs) == 1 else {n: np.concatenate([r[n] for r in runs]) for n in runs[0]}
+        for name in {"labels", "uncorrected_labels"} & outputs.keys():
+            outputs[name] = unfit(self.card, outputs[name], height, width)
+        return outputs

@@ -2,8 +2,12 @@
 
 Tiles start at multiples of the graph's stride, so every tile's score grid lies on the whole picture's. Where
 tiles overlap, their scores are blended with weights that fall linearly to zero at a tile's inner border,
-where its pixels know least of their surroundings; labels are decided once, on the blended scores. A graph
-without scores can't be blended: its labels change over in the middle of the overlap.
+where its pixels know least of their surroundings. Labels are the graph's own where the tiles agree, and
+decided on the blended scores where they don't; in the outer third of an overlap, the farther tile is not
+asked. A graph without scores can't be blended: its labels change over in the middle of the overlap.
+
+So a network whose pixels look no farther than a third of the overlap (half, without scores) gives the labels
+of the picture in one piece. Attention over the whole picture looks farther than any tile.
 """
 
 from collections.abc import Iterator
@@ -30,6 +34,11 @@ class Span(NamedTuple):
     def kept(self) -> tuple[int, int]:
         """Start and stop up to the middle of the overlaps: kept parts cover the axis once."""
         return self.start + self.after // 2, self.stop - (self.before - self.before // 2)
+
+    @property
+    def trusted(self) -> tuple[int, int]:
+        """Start and stop without the outer third of the overlaps: neighbours' trusted parts overlap."""
+        return self.start + self.after // 3, self.stop - self.before // 3
 
     def ramp(self, unit: int) -> NDArray[np.float32]:
         """Weight in (0, 1] of each cell of `unit` pixels, falling into the overlaps."""
