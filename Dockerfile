@@ -43,7 +43,8 @@ FROM base AS serve
 ENTRYPOINT ["serve"]
 CMD ["--help"]
 EXPOSE 7860
-# Healthy: the demo's page answers; a command that serves no page is healthy while it runs.
+# Healthy: the demo's page answers, whoever started it (a shell, an init); a command that serves no page is
+# healthy while it runs.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
     CMD ["python", "-m", "serve.demo_health"]
 
