@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from serve.errors import InputError
+from serve.files import in_folder, say_left_out
 
 PICTURES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"})
 VIDEOS = frozenset({".mp4", ".mov", ".webm", ".mkv"})
@@ -62,14 +63,21 @@ def read_accounts(path: Path) -> tuple[tuple[str, str], ...]:
 def find_examples(given: Sequence[str]) -> list[Path]:
     """Pictures and videos to offer: files as given, folders searched by suffix, in order of name.
 
+    What else a folder holds is counted and named on standard error.
+
     Raises:
         InputError: a path that does not exist, or holds neither.
     """
     found: list[Path] = []
+    others: list[Path] = []
     for path in map(Path, given):
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
-        offered = [file for file in files if file.is_file() and file.suffix.lower() in PICTURES | VIDEOS]
+        if path.is_dir():
+            offered, more = in_folder(path, PICTURES | VIDEOS)
+            others += more
+        else:
+            offered = [path] if path.is_file() and path.suffix.lower() in PICTURES | VIDEOS else []
         if not offered:
             raise InputError(f"--examples {path} holds no picture or video that browsers show; give another.")
         found += offered
+    say_left_out(others)
     return found

@@ -7,26 +7,36 @@ from contextlib import contextmanager
 from glob import escape, glob
 from pathlib import Path
 
+import click
+
 from serve.errors import InputError
+
+_NAMED = 3  # of what is left out
 
 
 def find_files(inputs: Sequence[str], suffixes: Set[str], kind: str) -> list[Path]:
     """Files, folders (the files right inside with one of `suffixes`, in order of name) and glob patterns.
 
-    `kind` says what the files are, for the error messages: "picture" or "video".
+    What else a folder holds, and folders that a pattern matches, are counted and named on standard error;
+    hidden files are no part of a folder. `kind` says what the files are, for the error messages: "picture" or
+    "video".
 
     Raises:
         InputError: an input that does not exist or matches nothing, or two files with the same stem, whose
             results would overwrite each other.
     """
     found: dict[Path, None] = {}  # a dict keeps the order and drops repetitions
+    others: list[Path] = []
     for given in inputs:
-        matches = list(_matches(given, suffixes))
+        matches, more = _matches(given, suffixes)
         if not matches:
+            instead = f", only {_counted(more)}" if more else ""
             raise InputError(
-                f"{given} holds no {kind}; give {kind} files, a folder of them or a quoted pattern."
+                f"{given} holds no {kind}{instead}; give {kind} files, a folder of them or a quoted pattern."
             )
         found.update(dict.fromkeys(matches))
+        others += more
+    say_left_out(path for path in others if path not in found)
     stems: dict[str, Path] = {}
     for path in found:
         other = stems.setdefault(path.stem, path)
@@ -37,14 +47,39 @@ def find_files(inputs: Sequence[str], suffixes: Set[str], kind: str) -> list[Pat
     return list(found)
 
 
-def _matches(given: str, suffixes: Set[str]) -> Iterator[Path]:
+def _matches(given: str, suffixes: Set[str]) -> tuple[list[Path], list[Path]]:
+    """The files that are meant by `given`, and what else is there, both in order of name."""
     path = Path(given)
     if path.is_dir():
-        yield from sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and p.is_file())
-    elif path.exists():
-        yield path
-    else:
-        yield from sorted(p for p in map(Path, glob(given, recursive=True)) if p.is_file())  # noqa: PTH207
+        return in_folder(path, suffixes)
+    if path.exists():
+        return [path], []
+    matches = sorted(map(Path, glob(given, recursive=True)))  # noqa: PTH207
+    return [p for p in matches if p.is_file()], [p for p in matches if not p.is_file()]
+
+
+def in_folder(folder: Path, suffixes: Set[str]) -> tuple[list[Path], list[Path]]:
+    """Files right inside with one of `suffixes`, and the rest; both in order of name, without hidden ones."""
+    inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
+    files = [path for path in inside if path.suffix.lower() in suffixes and path.is_file()]
+    return files, sorted({*inside} - {*files})
+
+
+def say_left_out(others: Iterable[Path]) -> None:
+    """One line on standard error that counts these files and folders and names the first; none for none."""
+    if left := list(dict.fromkeys(others)):
+        click.echo(f"Left out {_counted(left)}", err=True)
+
+
+def _counted(others: Sequence[Path]) -> str:
+    """3 files of other kinds and 1 folder: a.txt, b.psd, sub/ …"""
+    folders = sum(path.is_dir() for path in others)
+    files = len(others) - folders
+    kinds = [f"{files} file{'s' * (files > 1)} of other kinds"] * (files > 0)
+    kinds += [f"{folders} folder{'s' * (folders > 1)}"] * (folders > 0)
+    names = [path.name + "/" * path.is_dir() for path in others]
+    more = " …" if len(names) > _NAMED else ""
+    return f"{' and '.join(kinds)}: {', '.join(names[:_NAMED])}{more}"
 
 
 def check_outputs(targets: Iterable[Path], force: bool, *, folders: bool = False) -> None:

@@ -191,8 +191,9 @@ def test_a_list_on_standard_input(graph: Path, clips: Path, tmp_path: Path) -> N
     assert nothing.exit_code == 2 and "standard input is empty" in nothing.stderr
 
 
-def test_what_is_found(clips: Path, tmp_path: Path) -> None:
+def test_what_is_found(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert find_videos([str(clips)]) == [clips / "a.mp4", clips / "b.mkv", clips / "c.ts"]
+    assert "of other kinds: " in (said := capsys.readouterr().err) and "notes.txt" in said
     assert find_videos([str(clips / "*.m*")]) == [clips / "a.mp4", clips / "b.mkv"]
     assert find_videos([str(clips / "notes.txt"), "rtsp://me:secret@cam:554/one"]) == [
         clips / "notes.txt",
