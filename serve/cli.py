@@ -65,6 +65,10 @@ def image(
         raise InputError(f"none of the {len(pictures)} picture(s) could be segmented.")
     click.echo(f"Wrote {joined(kinds)} of {len(report.done)} picture(s) to {folder}")
     click.echo(ran(segmenter, report.model_seconds, len(report.done), "picture"))
+    if report.several:
+        named = ", ".join(f"{path.name} ({count})" for path, count in report.several[:3])
+        more = " …" if len(report.several) > 3 else ""
+        click.echo(f"Of files that hold several pictures, the first was segmented: {named}{more}")
     if report.failed:
         click.echo(f"{len(report.failed)} of {len(pictures)} pictures left out, see above.", err=True)
         raise SystemExit(1)

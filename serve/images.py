@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 
 from serve.errors import InputError
 from serve.files import find_files, replacing
+from serve.heif import count_heif, is_avif, is_heif, read_heif, upright
 
 SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif", ".gif"}
+    | {".heic", ".heif", ".hif"}
 )
 _JPEG_QUALITY = 92
+_HEAD = 1024  # bytes that say what a file is
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
@@ -23,32 +26,57 @@ def find_images(inputs: Sequence[str]) -> list[Path]:
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
-    """Decode a picture to uint8 [H, W, 3] RGB, turned upright by its EXIF orientation.
+    """Decode a picture to uint8 [H, W, 3] RGB, turned upright as its file says (by Exif, or by HEIF's boxes).
 
     Grey becomes three equal channels, 16 bits are scaled to 8, alpha is dropped (the colours below it count).
+    Of several pictures, such as the pages of a TIFF, the first one is taken.
 
     Raises:
-        InputError: unreadable, truncated, not a picture, or floating-point pixels (of unknown range).
+        InputError: unreadable, truncated, not a picture, floating-point pixels (of unknown range), or HEIF
+            without the extra `heif`.
     """
-    try:
-        data = np.frombuffer(path.read_bytes(), np.uint8)
-    except OSError as error:
-        raise InputError(f"{path} can't be read: {error.strerror}.") from error
+    data = _read(path)
+    if is_heif(data):
+        return read_heif(path, data)
+    own_turn = is_avif(data)
     # OpenCV would print its reasons for a failed decode to stderr; we say it in one sentence.
     cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
     try:
         # These flags keep 16 bits and apply the EXIF orientation; IMREAD_UNCHANGED would ignore the latter.
-        decoded = cv2.imdecode(data, cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH) if data.size else None
+        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_IGNORE_ORIENTATION if own_turn else 0)
+        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
     except cv2.error:
         decoded = None
     if decoded is None:
-        raise InputError(f"{path} is not a picture that can be decoded: another format or truncated.")
+        raise InputError(
+            f"{path} is not a picture that can be decoded: another format, truncated, or with pixels of "
+            "other than 8 or 16 bits per channel."
+        )
     if decoded.dtype == np.uint16:
         decoded = cv2.convertScaleAbs(decoded, alpha=255 / 65535)
     if decoded.dtype != np.uint8:
         raise InputError(f"{path} has {decoded.dtype} pixels; convert it to 8 or 16 bits per channel.")
     rgb: NDArray[np.uint8] = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-    return rgb
+    return upright(path, data, rgb) if own_turn else rgb
+
+
+def count_pictures(path: Path) -> int:
+    """How many pictures a file holds: frames of an animation, pages of a TIFF; 0 if it can't be read."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEAD)
+        if is_heif(head):
+            return count_heif(path, _read(path))
+        return int(cv2.imcount(str(path)))
+    except (OSError, InputError, cv2.error):  # `read_image` says why
+        return 0
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path} can't be read: {error.strerror}.") from error
 
 
 def write_image(path: Path, image: NDArray[Any]) -> None:

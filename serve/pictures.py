@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from serve.background import background
 from serve.errors import InputError
-from serve.images import read_image, write_image
+from serve.images import count_pictures, read_image, write_image
 from serve.render import Image, Painter, below, legend, present
 from serve.segmenter import Segmenter
 
@@ -25,6 +25,8 @@ class Read(NamedTuple):
 
     path: Path
     image: Image | InputError
+    pictures: int = 1
+    """How many the file holds."""
 
 
 @dataclass
@@ -34,6 +36,8 @@ class PictureReport:
     done: list[Path] = field(default_factory=list)
     failed: list[tuple[Path, str]] = field(default_factory=list)
     """Pictures without results, each with its sentence."""
+    several: list[tuple[Path, int]] = field(default_factory=list)
+    """Files that hold several pictures, of which one was segmented, and how many they hold."""
     model_seconds: float = 0.0
 
 
@@ -65,7 +69,7 @@ def segment_pictures(
     painter = Painter(segmenter.card.palette)
     items = background(_read(pictures), _AHEAD)
     with closing(items), tqdm(total=len(pictures), unit="picture", mininterval=0.5) as progress:
-        for path, image in items:
+        for path, image, count in items:
             try:
                 if isinstance(image, InputError):
                     raise image
@@ -84,6 +88,8 @@ def segment_pictures(
                         strip = legend(present(segmenter.card, labels), *labels.shape)
                         write_image(target, below(painter.overlay(image, labels, opacity), strip))
                 report.done.append(path)
+                if count > 1:
+                    report.several.append((path, count))
             progress.update()
     return report
 
@@ -91,6 +97,6 @@ def segment_pictures(
 def _read(pictures: Sequence[Path]) -> Generator[Read]:
     for path in pictures:
         try:
-            yield Read(path, read_image(path))
+            yield Read(path, read_image(path), count_pictures(path))
         except InputError as error:
             yield Read(path, error)

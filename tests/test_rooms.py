@@ -15,7 +15,7 @@ ROOMS = {"adapt": {"adapt"}, "export": {"adapt", "export", "serve"}, "serve": {"
 EXTRAS = {
     "adapt": ["adapt"],
     "export": ["adapt", "export", "serve", "cpu", "trt"],
-    "serve": ["serve", "cpu", "demo", "cluster", "parquet", "trt"],
+    "serve": ["serve", "cpu", "demo", "cluster", "parquet", "heif", "trt"],
 }
 """Which extras of pyproject.toml each room's imports come from, besides the base dependencies."""
 IMPORT_NAMES = {

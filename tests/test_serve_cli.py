@@ -94,6 +94,18 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_others_are_done(
     assert "1 of 4 pictures left out" in result.stderr
 
 
+def test_files_of_several_pictures_are_named(graph: Path, tmp_path: Path) -> None:
+    pages = [Image.fromarray(halves())] * 4
+    for name in ("a.gif", "b.tif", "c.png"):
+        pages[0].save(
+            tmp_path / name, save_all=True, append_images=pages[1 : len(pages) if name < "c" else 1]
+        )
+    result = serve("image", graph, tmp_path, "-o", tmp_path / "out", "--labels")
+    assert result.exit_code == 0, result.output
+    assert "Of files that hold several pictures, the first was segmented: " in result.stdout
+    assert "b.tif (4)" in result.stdout and "c.png" not in result.stdout
+
+
 def test_a_single_bad_picture(graph: Path, tmp_path: Path) -> None:
     (tmp_path / "bad.png").write_text("no picture")
     result = serve("image", graph, tmp_path / "bad.png", "-o", tmp_path / "out")

@@ -1,17 +1,19 @@
 """Reading pictures of every sort, writing results, and drawing."""
 
+import sys
 from pathlib import Path
 
 import cv2
 import numpy as np
+import pillow_heif
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 from serve_graphs import card, halves
 
 from serve.demo_options import find_examples
 from serve.errors import InputError
 from serve.files import check_outputs, replacing
-from serve.images import find_images, read_image, write_image
+from serve.images import count_pictures, find_images, read_image, write_image
 from serve.render import Entry, Painter, below, every_class, legend, present, shares
 
 GRADIENT = np.add.outer(np.arange(40) * 2, np.arange(60) * 2).astype(np.uint8)
@@ -65,6 +67,114 @@ def test_exif_orientation_is_honoured(tmp_path: Path, orientation: int, turned) 
     assert np.abs(image.astype(int) - expected).mean() < 8
 
 
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", [".png", ".webp", ".tif", ".avif", ".heic"])
+def test_every_turn_of_every_format_is_made_once(tmp_path: Path, suffix: str, orientation: int) -> None:
+    """AVIF and HEIF are turned by boxes of their own; phones' HEIF says the same in Exif once more."""
+    picture = halves()
+    picture[:30, :30] = (0, 0, 250)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".heic":
+        pillow_heif.from_pillow(Image.fromarray(picture)).save(path, quality=95, exif=exif.tobytes())
+        assert b"Exif" in path.read_bytes() and (b"irot" in path.read_bytes()) == (
+            orientation in (3, 5, 6, 7, 8)
+        )
+    else:
+        options = {".webp": {"lossless": True}, ".avif": {"quality": 95}}.get(suffix, {})
+        Image.fromarray(picture).save(path, exif=exif, **options)
+    turned = Image.fromarray(picture)
+    turned.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(turned))
+    image = read_image(path)
+    assert image.shape == expected.shape and image.flags.c_contiguous
+    assert np.abs(image.astype(int) - expected).mean() < 5  # turned wrongly, it is above 50
+
+
+@pytest.mark.parametrize(
+    ("mode", "suffix"), [("CMYK", ".jpg"), ("CMYK", ".tif"), ("LA", ".png"), ("1", ".png"), ("YCbCr", ".jpg")]
+)
+def test_other_colours_are_read_as_they_look(tmp_path: Path, mode: str, suffix: str) -> None:
+    picture = Image.fromarray(halves()).convert(mode)
+    picture.save(tmp_path / f"a{suffix}")
+    expected = np.asarray(picture.convert("RGB")).astype(int)
+    assert np.abs(read_image(tmp_path / f"a{suffix}") - expected).mean() < 3
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif"])
+def test_transparent_palettes_keep_their_colours(tmp_path: Path, suffix: str) -> None:
+    Image.fromarray(halves()).quantize(4).save(tmp_path / f"a{suffix}", transparency=0)
+    np.testing.assert_array_equal(read_image(tmp_path / f"a{suffix}"), halves())
+
+
+def test_sixteen_bits_with_alpha(tmp_path: Path) -> None:
+    deep = np.dstack([halves()[..., ::-1].astype(np.uint16) * 257, np.full((72, 96), 30000, np.uint16)])
+    cv2.imwrite(str(tmp_path / "a.png"), deep)
+    np.testing.assert_array_equal(read_image(tmp_path / "a.png"), halves())
+
+
+@pytest.mark.parametrize("suffix", [".gif", ".webp", ".png", ".tif", ".avif", ".heic"])
+def test_of_several_pictures_the_first_is_read_and_all_are_counted(tmp_path: Path, suffix: str) -> None:
+    first, second = Image.fromarray(halves()), Image.fromarray(255 - halves())
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".heic":
+        pictures = pillow_heif.from_pillow(first)
+        pictures.add_from_pillow(second)
+        pictures.add_from_pillow(second)
+        pictures.save(path, quality=95)
+    else:
+        first.save(path, save_all=True, append_images=[second, first])
+    assert count_pictures(path) == 3
+    assert np.abs(read_image(path).astype(int) - halves()).mean() < 5
+    write_image(tmp_path / "one.png", halves())
+    assert count_pictures(tmp_path / "one.png") == 1
+    assert count_pictures(tmp_path / "none.png") == 0
+    (tmp_path / "text.png").write_text("no picture")
+    assert count_pictures(tmp_path / "text.png") == 0
+
+
+@pytest.mark.parametrize("name", ["a.heic", "a.jpg"])
+def test_heif_of_ten_bits_grey_or_with_alpha(tmp_path: Path, name: str) -> None:
+    """What a file is, its content says: phones' pictures are renamed to .jpg without being converted."""
+    path = tmp_path / name
+    deep = (halves().astype(np.uint16) * 257).tobytes()
+    pillow_heif.from_bytes("RGB;16", (96, 72), deep).save(path, quality=95)
+    assert pillow_heif.open_heif(path, convert_hdr_to_8bit=False).mode == "RGB;16"
+    image = read_image(path)
+    assert image.dtype == np.uint8 and np.abs(image.astype(int) - halves()).mean() < 2
+    for mode in ("L", "RGBA"):
+        picture = Image.fromarray(halves()).convert(mode)
+        pillow_heif.from_pillow(picture).save(path, quality=95)
+        image = read_image(path)
+        assert image.shape == (72, 96, 3)
+        assert np.abs(image - np.asarray(picture.convert("RGB")).astype(int)).mean() < 2
+
+
+@pytest.mark.parametrize("suffix", [".heic", ".avif"])
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9, 0.99])
+def test_truncated_heif_and_avif_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
+    path = tmp_path / f"cut{suffix}"
+    if suffix == ".heic":
+        pillow_heif.from_pillow(noise).save(path, quality=95)
+    else:
+        noise.save(path)
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(InputError, match=r"cut\.\w+ is .* can.* be decoded"):
+        read_image(path)
+    assert count_pictures(path) <= 1
+
+
+def test_heif_without_the_extra_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pillow_heif.from_pillow(Image.fromarray(halves())).save(tmp_path / "a.heic")
+    monkeypatch.setitem(sys.modules, "pillow_heif", None)
+    with pytest.raises(InputError, match=r"a\.heic is a HEIF picture, .* `pip install 'blda\[heif\]'`"):
+        read_image(find_images([str(tmp_path)])[0])
+    assert count_pictures(tmp_path / "a.heic") == 0
+
+
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
 def test_truncated_pictures_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
@@ -83,6 +193,9 @@ def test_what_is_no_picture_is_refused(tmp_path: Path) -> None:
     cv2.imwrite(str(tmp_path / "float.tif"), halves().astype(np.float32))
     with pytest.raises(InputError, match="float32 pixels"):
         read_image(tmp_path / "float.tif")
+    Image.fromarray(GRADIENT.astype(np.int32)).save(tmp_path / "long.tif")
+    with pytest.raises(InputError, match="pixels of other than 8 or 16 bits"):
+        read_image(tmp_path / "long.tif")
     with pytest.raises(InputError, match="No such file"):
         read_image(tmp_path / "missing.png")
 
