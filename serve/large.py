@@ -47,7 +47,8 @@ class Ways:
         if not self._tiled:
             return ""
         (height, width), why = next(iter(self._tiled.items()))
-        more = f" (and {len(self._tiled) - 1} other sizes)" if len(self._tiled) > 1 else ""
+        others = len(self._tiled) - 1
+        more = f" (and {others} more size{'s' * (others > 1)})" if others else ""
         return (
             f"Pictures of {width}x{height}{more} were segmented in overlapping tiles, because {why}; near "
             "the seams labels may differ from those in one piece, which --tile with a larger size insists on."

@@ -149,10 +149,12 @@ class Segmenter:
             try:
                 outputs = self._segment(batch, way, wanted, feed_tau)
                 break
-            except OutOfMemoryError:
+            except (OutOfMemoryError, MemoryError) as error:  # the latter around the runs
                 way = self._smaller(way, batch)
-                if way is None:
+                if way is None and isinstance(error, InputError):
                     raise
+                if way is None:
+                    raise self._failure(error, batch) from error
         if frames.ndim == 3:
             outputs = {name: array[0] for name, array in outputs.items()}
         return Segmentation(**outputs)
@@ -214,15 +216,17 @@ class Segmenter:
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             if not failed(error):
                 raise
-            height, width = images_NHWC.shape[1:3]
-            kind = OutOfMemoryError if ran_out(error) else InputError
-            raise kind(
-                f"{runtime.path} failed on a {width}x{height} picture: {first_line(error)}."
-            ) from error
+            raise self._failure(error, images_NHWC) from error
         if whole:
             return dict(zip(names, results[0], strict=True))
         joined = (np.concatenate(arrays)[: len(images_NHWC)] for arrays in zip(*results, strict=True))
         return dict(zip(names, joined, strict=True))
+
+    def _failure(self, error: Exception, images_NHWC: Pixels) -> InputError:
+        """What a failed run is to the caller."""
+        height, width = images_NHWC.shape[1:3]
+        kind = OutOfMemoryError if ran_out(error) else InputError
+        return kind(f"{self.runtime.path} failed on a {width}x{height} picture: {first_line(error)}.")
 
     def _is_cut(self, height: int, width: int) -> bool:
         """Are frames of this size segmented in tiles, because somebody asked for it?"""
