@@ -71,7 +71,7 @@ def _picks(run: Run, data: Path | None, statistics: ShiftStatistics | None, tau:
     try:
         settings = run.config.data
         images = open_target(settings.target, run.path / "frames", settings.frames, settings.size)
-    except (InputError, ValueError):  # the target has gone: pictures of it are in the run
+    except InputError:  # the target has gone: pictures of it are in the run
         images = UnlabelledImages(run.frames)
     return pick_unlabelled(segmenter, images, shifts, tau)
 

@@ -13,7 +13,7 @@ from adapt.errors import InputError
 from adapt.labels import MOST_CLASSES
 from export.convention import Intake, Layout, Told, fixed_size, intake
 from export.foreign_graph import FLOATS, cut_at_logits, picture_input, read_graph, value_type
-from serve.runtime import first_line
+from serve.runtime import failed, first_line
 
 Image = NDArray[np.uint8]
 _STRIDES = (32, 64, 128)
@@ -168,6 +168,8 @@ def _session(model: onnx.ModelProto, path: Path) -> Any:
             model.SerializeToString(), options, providers=["CPUExecutionProvider"]
         )
     except Exception as error:  # ONNX Runtime's exceptions share no base class
+        if not failed(error):
+            raise
         raise InputError(f"ONNX Runtime can't open {path} ({first_line(error)}).") from error
 
 
@@ -184,6 +186,8 @@ def _run(
     try:
         values = session.run(None, {picture.name: feed})[0]
     except Exception as error:  # as above
+        if not failed(error):
+            raise
         raise InputError(
             f"{path} fails on pictures of shape {list(feed.shape)} ({first_line(error)}); "
             "give the --size it takes, or the --stride of which sides must be multiples."

@@ -162,6 +162,8 @@ def _open_session(
         with redirect_stdout(io.StringIO()):  # it prints that it falls back from TensorRT
             session = ort.InferenceSession(str(path), options, providers=chosen)
     except Exception as error:  # ONNX Runtime's exceptions share no base class
+        if not failed(error):
+            raise
         raise InputError(
             f"{path} can't be opened as an ONNX graph, so it is something else, truncated or newer than ONNX "
             f"Runtime {ort.__version__}; export it again ({first_line(error)})."

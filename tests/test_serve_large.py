@@ -7,12 +7,15 @@ from pathlib import Path
 import cv2
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
 from serve_graphs import card, write_clip, write_graph
 from test_serve_tiling import scene, write_network
 
+from adapt.errors import InputError as AdaptError
+from export import foreign_network
 from serve import Segmenter, large, memory
 from serve.card import GraphInfo, to_metadata
 from serve.cli import main
@@ -295,6 +298,8 @@ def test_tiles_are_few_and_even() -> None:
 LIMITED = """
 import resource, sys
 import numpy as np
+from adapt.errors import InputError as AdaptError
+from export import foreign_network
 from serve import Segmenter, large, memory
 
 sys.path.insert(0, "tests")
@@ -340,7 +345,7 @@ class Broken:
         self._session, self._most, self._error = session, most, error
 
     def run(self, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
-        if feed["image"][0, :, :, 0].size > self._most:
+        if next(iter(feed.values()))[0, :, :, 0].size > self._most:
             raise self._error
         return self._session.run(names, feed)  # type: ignore[attr-defined]
 
@@ -398,6 +403,28 @@ def test_memory_that_does_not_suffice_for_any_tile_is_said(network: Path) -> Non
 def test_faults_of_our_own_are_not_called_the_user_s(network: Path, error: Exception) -> None:
     with pytest.raises(type(error)):
         broken(network, 10, error)(scene(*SIZE))
+
+
+def test_faults_of_our_own_in_opening_are_not_called_the_user_s(
+    network: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(*_: object, **__: object) -> None:
+        raise TypeError("unexpected argument")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", wrong)
+    with pytest.raises(TypeError):
+        Segmenter(network)
+    with pytest.raises(TypeError):
+        foreign_network._session(onnx.ModelProto(), network)
+
+
+def test_faults_of_our_own_are_not_called_a_foreign_model_s() -> None:
+    image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])
+    pixels = np.zeros((1, 3, 8, 8), np.float32)
+    for error, expected in ((KeyError("image"), KeyError), (RuntimeError("shapes"), AdaptError)):
+        session = Broken(None, 0, error)
+        with pytest.raises(expected):
+            foreign_network._run(session, image, pixels, Path("m.onnx"))
 
 
 def test_what_onnx_runtime_raises_is_a_failed_run(network: Path) -> None:
