@@ -54,7 +54,8 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option(
             "--tile",
             type=Tile(),
-            help="Cut larger pictures into overlapping tiles of this size; auto: a fixed-size model's.",
+            help="Cut larger pictures into overlapping tiles of this size; auto: a fixed-size model's.  "
+            "[default: only where memory does not suffice]",
         ),
         click.option("--tau", type=float, help="Correction strength, 0 to 2; for graphs with runtime tau."),
         click.option(
