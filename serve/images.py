@@ -57,7 +57,7 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     if decoded.dtype != np.uint8:
         raise InputError(f"{path} has {decoded.dtype} pixels; convert it to 8 or 16 bits per channel.")
     rgb: NDArray[np.uint8] = cv2.cvtColor(decoded, cv2.COLOR_BGR2RGB)
-    return upright(path, data, rgb) if own_turn else rgb
+    return upright(data, rgb) if own_turn else rgb
 
 
 def count_pictures(path: Path) -> int:

@@ -13,7 +13,6 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from serve.errors import InputError
-from serve.orientation import Orientation, orientation_of
 from serve.video_hdr import is_hdr, to_sdr
 from serve.video_source import Selection, Source, find_stream, is_live, open_container, rate_of
 
@@ -34,6 +33,19 @@ class Frame(NamedTuple):
     """When it is shown, in `VideoReader.time_base` from the start of the selection."""
     duration: int
     """How long it is shown in the same unit; 0 if the file does not say."""
+
+
+class Orientation(NamedTuple):
+    """How to turn a stored picture upright: transpose first, then flip."""
+
+    transpose: bool
+    flip_x: bool
+    flip_y: bool
+
+    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        if self.transpose:
+            pixels = pixels.transpose(1, 0, 2)
+        return np.ascontiguousarray(pixels[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1])
 
 
 class VideoReader:
@@ -215,7 +227,7 @@ class VideoReader:
 
     def _frame(self, decoded: Any, pts: int) -> Frame:
         if self._orientation is None:
-            self._orientation = orientation_of(decoded)
+            self._orientation = _orientation(decoded)
             ratio = self._stream.sample_aspect_ratio or Fraction(1)
             self.sample_aspect_ratio = 1 / ratio if self._orientation.transpose else ratio
             # A stream may change its size midway; the output can't.
@@ -257,3 +269,14 @@ def _interpolation(shrinks: bool, precise: bool) -> Any:
     """
     method = Interpolation.AREA if shrinks else Interpolation.BILINEAR
     return method | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT if precise else method
+
+
+def _orientation(decoded: Any) -> Orientation:
+    """From the display matrix [[a, b, u], [c, d, v], ...]: shown x = a x + c y, shown y = b x + d y."""
+    side_data = decoded.side_data.get("DISPLAYMATRIX")
+    if side_data is None:
+        return Orientation(False, False, False)
+    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(side_data), np.int32)[:5])
+    if abs(b) + abs(c) > abs(a) + abs(d):
+        return Orientation(True, flip_x=c < 0, flip_y=b < 0)
+    return Orientation(False, flip_x=a < 0, flip_y=d < 0)

@@ -13,6 +13,7 @@ from serve_graphs import card, halves
 from serve.demo_options import find_examples
 from serve.errors import InputError
 from serve.files import check_outputs, replacing
+from serve.heif import upright
 from serve.images import count_pictures, find_images, read_image, write_image
 from serve.render import Entry, Painter, below, every_class, legend, present, shares
 
@@ -90,6 +91,36 @@ def test_every_turn_of_every_format_is_made_once(tmp_path: Path, suffix: str, or
     image = read_image(path)
     assert image.shape == expected.shape and image.flags.c_contiguous
     assert np.abs(image.astype(int) - expected).mean() < 5  # turned wrongly, it is above 50
+
+
+@pytest.mark.parametrize("orientation", [3, 6, 7])
+def test_avif_that_says_its_turn_twice_is_turned_once(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    tiff = np.frombuffer(exif.tobytes().removeprefix(b"Exif\0\0"), np.uint8)
+    bgr = np.ascontiguousarray(halves()[..., ::-1])
+    data = cv2.imencodeWithMetadata(".avif", bgr, [cv2.IMAGE_METADATA_EXIF], [tiff])[1].tobytes()
+    assert b"Exif" in data and b"irot" in data
+    (tmp_path / "a.avif").write_bytes(data)
+    turned = Image.fromarray(halves())
+    turned.getexif()[0x0112] = orientation
+    expected = np.asarray(ImageOps.exif_transpose(turned)).astype(int)
+    image = read_image(tmp_path / "a.avif")
+    assert image.shape == expected.shape and np.abs(image - expected).mean() < 8
+
+
+def test_no_damage_to_the_boxes_of_avif_ends_in_a_traceback(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 7
+    Image.fromarray(halves()).save(tmp_path / "a.avif", exif=exif)
+    data = (tmp_path / "a.avif").read_bytes()
+    shapes = set()
+    for position in range(data.index(b"mdat")):
+        for value in (0, 1, 255):
+            damaged = data[:position] + bytes([value]) + data[position + 1 :]
+            shapes.add(upright(damaged, halves()).shape)
+        shapes.add(upright(data[:position], halves()).shape)
+    assert shapes == {(72, 96, 3), (96, 72, 3)}
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from serve_graphs import card, write_graph
 
-from serve import Segmenter
+from serve import Segmenter, sizes
 from serve.card import GraphInfo, to_metadata
 from serve.cli import main
 from serve.errors import InputError
@@ -180,6 +180,15 @@ def test_labels_of_scores_are_the_graph_s_own(tmp_path: Path) -> None:
             assert result.scores is not None
             again = segmenter.labels_of_scores(result.scores, *shape)
             assert (again != result.labels).mean() < 1e-4 and again.dtype == result.labels.dtype
+
+
+@pytest.mark.parametrize("strip", [1, 1000, 10_000])
+def test_labels_in_strips_are_those_of_the_whole(monkeypatch: pytest.MonkeyPatch, strip: int) -> None:
+    scores = np.random.default_rng(0).normal(size=(5, 23, 17)).astype(np.float32)
+    expected = sizes.best_labels(scores, 4)
+    monkeypatch.setattr(sizes, "_STRIP", strip)
+    np.testing.assert_array_equal(sizes.best_labels(scores, 4), expected)
+    assert sizes.best_labels(np.zeros((300, 2, 2), np.float32), 4).dtype == np.uint16
 
 
 @pytest.mark.parametrize(
