@@ -121,7 +121,8 @@ print(resident("VmHWM") - before, resident("VmRSS") - before, need.of(2000 * 250
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks are read from /proc")
-def test_the_need_is_what_a_run_takes_and_it_is_returned(network: Path, root: Path) -> None:
+def test_the_need_is_what_a_run_takes_and_it_is_returned(tmp_path: Path, root: Path) -> None:
+    network = write_network(tmp_path / "m.onnx", reach=1, scores=False)
     done = subprocess.run(
         [sys.executable, "-c", PEAK, network], cwd=root, capture_output=True, text=True, check=True
     )
@@ -194,6 +195,16 @@ def test_what_fits_is_run_in_one_piece(network: Path, monkeypatch: pytest.Monkey
     np.testing.assert_array_equal(found.labels, expected.labels)
     if expected.scores is not None:
         np.testing.assert_array_equal(found.scores, expected.scores)
+
+
+def test_memory_is_kept_only_where_there_is_plenty(network: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    need = open_frugal(open_runtime(network), None, 1)[1].of(SIZE[0] * SIZE[1])
+    for times, callers, kept in ((5.9, 1, False), (6.1, 1, True), (6.1, 2, False), (12.1, 2, True)):
+        with_free(monkeypatch, int(times * need))
+        segmenter = Segmenter(network, callers=callers)
+        way = segmenter._way(1, *SIZE)
+        assert way.tile is None and (way.runtime is segmenter.runtime) == kept
+    assert segmenter._way(2, *SIZE).runtime is not segmenter.runtime
 
 
 @pytest.mark.parametrize("side", [330, 500, 780])
@@ -307,7 +318,7 @@ from test_serve_tiling import scene
 
 mode, graph, out = sys.argv[1:]
 if mode == "mistaken":
-    large.available = lambda: 10**10
+    large.available = lambda: 10**9
 segmenter, picture = Segmenter(graph, threads=1), scene(2400, 2600)
 taken = 1024 * memory._table(memory.Path("/proc/self/status"))["VmSize"]
 resource.setrlimit(resource.RLIMIT_AS, (taken + 200_000_000, resource.RLIM_INFINITY))
