@@ -270,7 +270,9 @@ def test_tables_are_as_near_as_promised() -> None:
     # channel first: [1, l, c, G]
     got = shift_of_labels(table, z.permute(1, 0, 2).float().unsqueeze(0), rows)[0].permute(1, 0, 2)
     error = (got - exact).abs()
-    assert float((error <= TABLE_TOLERANCE).float().mean()) >= 0.999, f"largest error {float(error.max()):.4f}"
+    assert float((error <= TABLE_TOLERANCE).float().mean()) >= 0.999, (
+        f"largest error {float(error.max()):.4f}"
+    )
 
 
 @given(seed=st.integers(0, 10_000), C=st.sampled_from([2, 3, 7]), tau=st.sampled_from([0.1, 0.2, 1.0, 2.0]))
