@@ -245,8 +245,9 @@ class VideoReader:
         except av.error.FFmpegError as error:
             if isinstance(error, OSError | MemoryError):
                 raise
-            before_any = self._previous < 0 and self.live  # one may come in between two key frames
-            if wanted and not before_any:
+            # A camera, or what was recorded off the air, may begin between two key frames.
+            begins_anywhere = self.live or resets(self._container)
+            if wanted and not (self._previous < 0 and begins_anywhere):
                 self._count.failed()
             return []
         return frames

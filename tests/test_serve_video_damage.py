@@ -132,6 +132,32 @@ def test_clips_joined_where_only_the_first_can_be_read(tmp_path: Path, clips, su
     assert abs(damage.unread - clips[suffix].stat().st_size) < 100
 
 
+def test_a_recording_that_begins_between_two_key_frames_is_not_damaged(tmp_path: Path, clips) -> None:
+    data = clips[".ts"].read_bytes()
+    (tmp_path / "in.ts").write_bytes(data[188 * 63 :])
+    found, damage = read(tmp_path / "in.ts")
+    assert [n for n, _ in found] == list(range(FRAMES - len(found), FRAMES)) and not damage
+
+
+@pytest.mark.parametrize(("suffix", "counts"), [(".ts", False), (".mp4", True)])
+def test_what_fails_before_the_first_frame(tmp_path: Path, clips, monkeypatch, suffix, counts) -> None:
+    """Where a recording may begin anywhere, the decoder has to wait for a key frame."""
+    original = VideoReader._decoded
+    failures = [av.error.InvalidDataError(1, "no")] * 3
+
+    def failing(self: VideoReader, packet: Any) -> Any:
+        if failures:
+            error = failures.pop()
+            stand_in = SimpleNamespace(pts=packet.pts, time_base=packet.time_base, size=packet.size)
+            stand_in.decode = lambda: (_ for _ in ()).throw(error)
+            return original(self, stand_in)
+        return original(self, packet)
+
+    monkeypatch.setattr(VideoReader, "_decoded", failing)
+    found, damage = read(clips[suffix])
+    assert len(found) < FRAMES and bool(damage.lost) == counts
+
+
 def test_damage_outside_of_the_part_does_not_count(tmp_path: Path, clips) -> None:
     for suffix in (".ts", ".mp4", ".mkv", ".avi"):
         source = ruin(clips[suffix], tmp_path / f"in{suffix}")
