@@ -16,6 +16,7 @@ from serve_graphs import write_graph
 from serve import Segmenter
 from serve.cluster import segments
 from serve.video import segment_video
+from serve.video_packets import from_key_frame
 from serve.video_reader import Frame, VideoReader
 from serve.video_source import Selection
 from serve.video_times import RunningTime
@@ -247,6 +248,23 @@ def test_a_clock_that_wraps_amid_frames_out_of_order_goes_on() -> None:
 def test_a_frame_whose_own_time_wraps_before_that_of_decoding() -> None:
     found, _ = running([packet(0, 2**33 - 2), packet(0, 2, 2**33 - 1), packet(0, 0, 0)])
     assert [t - 2**33 for _, t in found] == [-2, 2, 0]
+
+
+def test_what_lies_before_the_last_key_frame_of_a_part_is_not_decoded() -> None:
+    video, sound = SimpleNamespace(index=0), SimpleNamespace(index=1)
+
+    def given(stream: Any, pts: int, key: bool = False) -> Any:
+        return SimpleNamespace(stream=stream, pts=pts, time_base=Fraction(1), is_keyframe=key)
+
+    packets = [given(video, n, key=n % 4 == 0) for n in range(12)]
+    packets.insert(3, given(sound, 2))
+
+    def left(start: int) -> list[int]:
+        return [p.pts for p in from_key_frame(packets, video, Fraction(start)) if p.stream is video]
+
+    assert left(6) == list(range(4, 12)) and left(8) == list(range(8, 12)) and left(0) == list(range(12))
+    assert left(99) == list(range(8, 12))
+    assert sum(p.stream is sound for p in from_key_frame(packets, video, Fraction(6))) == 1
 
 
 def test_one_stream_may_pause_while_another_goes_on() -> None:
