@@ -14,6 +14,7 @@ from serve.batch_inputs import target_of
 from serve.errors import InputError
 from serve.files import check_outputs, replacing, sweep
 from serve.segmenter import Segmenter
+from serve.series import FrameSeries
 from serve.video import VideoReport, segment_video
 from serve.video_model import check_outputs_of
 from serve.video_settings import Settings
@@ -86,9 +87,17 @@ def plan(
     check_outputs(waiting, force, folders=settings.output == "frames")
     check_outputs([folder / REPORT], force=True)
     for job in jobs:
-        if isinstance(job.source, Path) and job.target.exists() and job.target.samefile(job.source):
-            raise InputError(f"{job.target} is the input itself; choose another folder.")
+        _refuse_input_as_output(job)
     return jobs
+
+
+def _refuse_input_as_output(job: Job) -> None:
+    """An output replaces what is at its place whole: a file, or a folder with all that it holds."""
+    if isinstance(job.source, str) or not job.target.exists():
+        return
+    first = job.source.files[0] if isinstance(job.source, FrameSeries) else job.source
+    if first.exists() and any(job.target.samefile(each) for each in (first, *first.resolve().parents)):
+        raise InputError(f"{job.target} is the input itself, or holds it; choose another folder.")
 
 
 def local_work(segmenter: Segmenter, settings: Settings) -> Work:
@@ -176,7 +185,7 @@ def to_table(outcomes: Sequence[Outcome]) -> str:
 
 def note(video: VideoReport) -> str:
     """What else is to be said of a finished video; empty for most."""
-    notes = []
+    notes = [str(video.damage), *video.remarks] if video.damage else list(video.remarks)
     if video.flicker:
         before, after = video.flicker
         notes.append(f"flicker {before:.2%} -> {after:.2%} of the pixels per frame")

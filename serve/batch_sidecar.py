@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from serve.files import replacing
+from serve.series import FrameSeries
 from serve.video_settings import Settings
 from serve.video_source import Source
 
@@ -30,7 +31,9 @@ def fingerprint(model: Path) -> str:
 def origin(source: Source, model: str, settings: Settings, tile: int | str | None) -> dict[str, Any]:
     """Everything that an output depends on, ready for JSON: model (its fingerprint), settings and source."""
     described: dict[str, Any] = {"address": source}
-    if isinstance(source, Path) and source.exists():
+    if isinstance(source, FrameSeries):
+        described = {"name": source.name, **source.state()}
+    elif isinstance(source, Path) and source.exists():
         state = source.stat()
         described = {"name": source.name, "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
     chosen = json.loads(json.dumps(dataclasses.asdict(settings), default=str))  # times become text

@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+_FASTEST = 100_000  # frames per second, of cameras for crashes
 PROVIDERS = ("auto", "cpu", "cuda", "tensorrt", "openvino")  # as in serve.runtime, which loads numpy
 
 
@@ -37,6 +38,21 @@ class Seconds(click.ParamType):  # type: ignore[type-arg]  # generic in newer re
         except (ValueError, ZeroDivisionError):
             self.fail(f"{value!r} is no time; give seconds (12.5) or hours, minutes and seconds (1:02:03.5).")
         return seconds
+
+
+class Rate(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only
+    """Frames per second, exact: 30, 29.97 or 30000/1001."""
+
+    name = "RATE"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Fraction:
+        try:
+            rate = Fraction(value)
+        except (ValueError, ZeroDivisionError):
+            rate = Fraction(0)
+        if not 0 < rate <= _FASTEST:
+            self.fail(f"{value!r} is no rate; give frames per second, as 30, 29.97 or 30000/1001.")
+        return rate
 
 
 def common(command: Callable[..., Any]) -> Callable[..., Any]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from serve.cli_options import Seconds, common, joined, ran
+from serve.cli_options import Rate, Seconds, common, joined, ran
 from serve.errors import InputError
 
 _OUTPUTS = ("overlay", "colors", "side-by-side", "labels", "frames")  # as in serve.video_settings
@@ -36,6 +36,7 @@ _CODECS = ("h264", "hevc", "av1")
 )
 @click.option("--start", type=Seconds(), default="0", help="Begin here: seconds or HH:MM:SS.")
 @click.option("--end", type=Seconds(), help="Stop here.")
+@click.option("--fps", type=Rate(), help="Frames per second of numbered pictures.  [default: 25]")
 @click.option("--max-size", type=click.IntRange(min=1), help="Shrink frames with a longer side than this.")
 @click.option(
     "--smooth",
@@ -68,6 +69,7 @@ def video(
     start: Fraction,
     end: Fraction | None,
     every: int,
+    fps: Fraction | None,
     max_size: int | None,
     cluster: str | None,
     tile: Any,
@@ -78,13 +80,18 @@ def video(
 ) -> None:
     """Segment videos, with the same frame times and sound.
 
-    INPUT is a file, a folder, a quoted glob pattern, an address (rtsp://..., /dev/video0), or - for a list on
-    standard input. One input and an output name with a suffix make that file. Anything else makes a folder,
-    with report.json and a summary; run again after an interruption, it leaves out what is finished.
+    INPUT is a file, a folder, a quoted glob pattern, an address (rtsp://...), a webcam (0 is /dev/video0), or
+    - for a list on standard input. Numbered pictures are frames of one video: a folder of them, or a quoted
+    pattern, 'frames/*.png' or 'frames/%06d.png'; a missing number leaves its time to the frame before.
+
+    One input and an output name with a suffix make that file. Anything else makes a folder, with report.json
+    and a summary; run again after an interruption, it leaves out what is finished.
 
     Outputs appear when they are complete. Odd sides grow by one pixel, rotated videos are turned upright.
     On a CPU two frames run at the same time, each with memory of its own; --threads 1 runs one.
-    A camera is recorded up to --end or Ctrl-C. Exit code 0: all done; 1: some failed; 2: nothing done.
+    A camera is recorded up to --end or Ctrl-C. Damaged frames are left out and counted, in the summary and in
+    report.json; a video that is cut off is kept up to there. Exit code 0: all done; 1: some failed or were
+    damaged; 2: nothing done.
     """
     from serve.batch import REPORT, local_work, plan, run_batch, write_report
     from serve.batch_inputs import find_videos
@@ -99,11 +106,11 @@ def video(
     if single and cluster:
         raise InputError(f"{out} is one file, but --ray fills a folder; give a folder as the output.")
     if single:
-        source = _only_input(inputs, out, settings, force)
+        source = _only_input(inputs, out, settings, fps, force)
         segmenter = Segmenter(model, **opening)
         _one(segmenter, source, out, settings)
         return
-    sources = find_videos(inputs, sys.stdin)
+    sources = find_videos(inputs, sys.stdin, fps, _say)
     segmenter = Segmenter(model, **opening)
     jobs = plan(segmenter, sources, out, settings, tile=tile, force=force)
     if cluster:
@@ -114,23 +121,25 @@ def video(
     _summarise(segmenter, outcomes, out / REPORT)
 
 
-def _only_input(inputs: tuple[str, ...], out: Path, settings: Any, force: bool) -> Any:
+def _say(sentence: str) -> None:
+    click.echo(sentence, err=True)
+
+
+def _only_input(inputs: tuple[str, ...], out: Path, settings: Any, fps: Fraction | None, force: bool) -> Any:
     """The one input of an output file, when everything is as it should be."""
+    from serve.batch_inputs import find_videos
     from serve.files import check_outputs
     from serve.video_settings import SUFFIXES
     from serve.video_shares import shares_file
-    from serve.video_source import is_address
 
-    source = inputs[0] if is_address(inputs[0]) else Path(inputs[0])
     suffix = SUFFIXES[settings.output]
     if out.suffix.lower() != suffix:
         raise InputError(
             f"{out} does not end in {suffix}, as {settings.output} must; choose another name or a folder."
         )
-    if len(inputs) > 1 or (isinstance(source, Path) and source.is_dir()):
+    source, *others = find_videos(inputs, sys.stdin, fps, _say)
+    if others or (isinstance(source, Path) and Path(inputs[0]).is_dir()):
         raise InputError(f"{out} is one file, but there may be several inputs; give a folder as the output.")
-    if isinstance(source, Path) and not source.is_file():
-        raise InputError(f"{source} is not a file; give a video.")
     if isinstance(source, Path) and out.exists() and out.samefile(source):
         raise InputError(f"{out} is the input itself; choose another output.")
     check_outputs([out, *([shares_file(out, settings.shares)] if settings.shares else [])], force)
@@ -148,6 +157,8 @@ def _one(segmenter: Any, source: Any, out: Path, settings: Any) -> None:
         click.echo(said[0].upper() + said[1:])
     click.echo(ran(segmenter, report.model_seconds, report.frames, "frame"))
     click.echo(f"{report.seconds:.1f} s in all, {report.frames / report.seconds:.1f} frames/s")
+    if report.damage:
+        raise SystemExit(1)
 
 
 def _on_cluster(jobs: Any, segmenter: Any, settings: Any, address: str, threads: Any, tile: Any) -> Any:
@@ -165,10 +176,12 @@ def _summarise(segmenter: Any, outcomes: Any, report: Path) -> None:
     click.echo(to_table(outcomes))
     done = [outcome.video for outcome in outcomes if outcome.video]
     counts = [f"{n} {word}" for word in ("done", "skipped", "failed") if (n := _count(outcomes, word))]
+    if damaged := sum(bool(each.damage) for each in done):
+        counts.append(f"{damaged} damaged (see the notes)")
     click.echo(f"{joined(counts)}; report: {report}")
     if frames := sum(each.frames for each in done):
         click.echo(ran(segmenter, sum(each.model_seconds for each in done), frames, "frame"))
-    if _count(outcomes, "failed"):
+    if _count(outcomes, "failed") or damaged:
         raise SystemExit(1)
 
 

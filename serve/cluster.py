@@ -29,13 +29,14 @@ from serve.errors import InputError
 from serve.segmenter import Pixels, Segmentation, Segmenter
 from serve.video import VideoReport, segment_video
 from serve.video_model import callers
+from serve.video_packets import readable_packets
 from serve.video_settings import Settings
-from serve.video_source import Selection, find_stream, open_container
+from serve.video_source import MICROSECOND, Selection, find_stream, open_container, resets
+from serve.video_times import RunningTime
 
 SEGMENT = Fraction(60)
 """Seconds of video that are worth a segment of their own."""
 _RETRIES = 5
-_MICROSECOND = Fraction(1, 1_000_000)
 
 
 @dataclass(frozen=True)
@@ -88,9 +89,9 @@ def _key_frames(source: Path) -> list[Fraction]:
     """Times of the key frames, in seconds from the start of the video; none where the file gives no times."""
     with open_container(source) as container:
         stream = find_stream(container, source)
-        start = round((container.start_time or 0) * _MICROSECOND / stream.time_base)
-        keys = [p.pts for p in container.demux(stream) if p.is_keyframe and p.pts is not None]
-        return sorted((pts - start) * stream.time_base for pts in keys)
+        times = RunningTime((container.start_time or 0) * MICROSECOND, resets=resets(container))
+        packets = times.packets(p for p in readable_packets(container) if p.stream is stream)
+        return sorted(p.pts * p.time_base for p in packets if p.is_keyframe and p.pts is not None)
 
 
 class Recorded(Segmenter):
@@ -134,7 +135,8 @@ def finish(
         return failures[0]
     try:
         segmenter = _open(opening)
-        if not parts:
+        # Of a damaged video, other frames can be decoded from a key frame on than from the start.
+        if not parts or any(isinstance(each, VideoReport) and each.damage for each in labelled):
             return local_work(segmenter, settings)(job, job.target.stem, _nobody)
         report = local_work(Recorded(segmenter, parts), settings)(job, job.target.stem, _nobody)
     except InputError as error:
@@ -199,7 +201,7 @@ def _absolute(job: Job) -> Job:
 
 
 def _cuts(job: Job, settings: Settings, length: Fraction) -> list[Selection]:
-    if isinstance(job.source, str) or settings.smooth or settings.output == "side-by-side":
+    if not isinstance(job.source, Path) or settings.smooth or settings.output == "side-by-side":
         return [settings.selection]
     return segments(job.source, settings.selection, length)
 

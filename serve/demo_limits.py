@@ -27,7 +27,7 @@ _ERROR_SECONDS = 20.0
 # files, numbered pictures, descriptions of streams) go on to open what the visitor's file names: other files
 # of this machine, or addresses.
 _PICTURES = ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "PPM", "JPEG2000", "AVIF")
-_VIDEOS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,ivf,gif"
+VIDEOS = "mov,matroska,avi,mpegts,mpeg,flv,asf,ogg,mxf,ivf,gif"
 
 
 def choose(segmenters: Mapping[str, Segmenter], model: str) -> Segmenter:
@@ -70,7 +70,7 @@ def check_video(upload: Upload, limits: Limits) -> int | None:
     """
     _refuse_playlist(upload)
     try:
-        with VideoReader(upload.path) as reader:
+        with VideoReader(upload.path, formats=VIDEOS) as reader:
             height, width = reader.size
             frames, rate = reader.frames, reader.rate
     except InputError as error:
@@ -108,7 +108,7 @@ def told(work: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
 def _refuse_playlist(upload: Upload) -> None:
     """Equal bytes under an equal name are taken for the same format whenever they are opened again."""
     try:
-        av.open(str(upload.path), options={"format_whitelist": _VIDEOS, "protocol_whitelist": "file"}).close()
+        av.open(str(upload.path), options={"format_whitelist": VIDEOS, "protocol_whitelist": "file"}).close()
     except av.error.FFmpegError as error:
         raise InputError(
             f"{upload.name} is no video that this page takes: something else, damaged, truncated, or a list "

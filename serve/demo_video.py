@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 
 from serve.demo_files import Results, Uploads
-from serve.demo_limits import check_video, choose, fraction, too_long
+from serve.demo_limits import VIDEOS, check_video, choose, fraction, too_long
 from serve.demo_options import Limits
 from serve.errors import InputError
 from serve.segmenter import Pixels, Segmentation, Segmenter
@@ -90,6 +90,7 @@ class VideoDesk:
                 upload.path,
                 target,
                 title=upload.name,
+                formats=VIDEOS,
                 output=output,
                 opacity=fraction(opacity),
                 tau=tau if correction and correction.runtime_tau else None,

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,13 +16,16 @@ from serve.errors import InputError
 from serve.files import replacing
 from serve.render import Image
 from serve.segmenter import Segmenter
+from serve.series import FrameSeries
+from serve.series_reader import SeriesReader, open_reader
+from serve.video_damage import Damage
 from serve.video_draw import Draw, Labelled, drawing
 from serve.video_labels import LabelFrames, LabelVideo
 from serve.video_model import Model
 from serve.video_reader import Frame, VideoReader
 from serve.video_settings import ENCODERS, Settings
 from serve.video_shares import share_table, shares_file
-from serve.video_source import Source
+from serve.video_source import Source, state
 from serve.video_writer import VideoWriter
 
 _AHEAD = 4
@@ -50,6 +53,10 @@ class VideoReport:
     """Frames of a live source that came faster than they could be segmented."""
     ended: str = ""
     """Why a live source broke off; empty if it did not."""
+    damage: Damage = field(default_factory=Damage)
+    """What of the source could not be decoded."""
+    remarks: tuple[str, ...] = ()
+    """What else is to be said of the source, a phrase each."""
 
 
 def segment_video(
@@ -60,6 +67,7 @@ def segment_video(
     title: str | None = None,
     before_naming: Callable[[Path], None] | None = None,
     on_frame: Callable[[], object] = lambda: None,
+    formats: str | None = None,
     **settings: Any,
 ) -> VideoReport:
     """Segment `source` into `target`, with the times and the audio of the source.
@@ -72,6 +80,7 @@ def segment_video(
         title: what the progress bar says; None is the name of the source.
         before_naming: called with the complete output while it still has its temporary name.
         on_frame: called after every frame.
+        formats: which the file may be read as, see `serve.video_source.open_container`; None is any.
         settings: see serve.video_settings.Settings.
 
     Raises:
@@ -82,8 +91,9 @@ def segment_video(
     chosen = Settings(**settings)
     begin = time.perf_counter()
     with ExitStack() as stack:
-        before = _state(source)
-        reader = stack.enter_context(VideoReader(source, chosen.selection))
+        before = state(source)
+        reader = open_reader(source, chosen.selection, formats)
+        stack.enter_context(reader)
         model = Model(segmenter, chosen, live=reader.live, time_base=reader.time_base)
         if segmenter.runtime.on_gpu:
             segmenter.warm_up(*reader.size)
@@ -98,7 +108,7 @@ def segment_video(
         decoded = background(reader.items(), _AHEAD, backlog.drop if reader.live else None)
         items = stack.enter_context(closing(background(model.label(decoded), _AHEAD)))
         progress = tqdm(
-            total=reader.frames, unit="frame", desc=title or Path(source).name, mininterval=0.5, leave=None
+            total=reader.frames, unit="frame", desc=title or _name(source), mininterval=0.5, leave=None
         )
         stack.enter_context(progress)
         sink = stack.enter_context(_open_sink(reader, segmenter, chosen, temporary))
@@ -111,13 +121,14 @@ def segment_video(
                 sink.write(item)
                 if table:
                     table.write(frames, float(item.frame.pts * reader.time_base), item.labels)
+                progress.total = reader.frames  # which may turn out to be more
                 progress.update()
                 on_frame()
                 frames += 1
         except KeyboardInterrupt:
             if not (reader.live and frames):
                 raise
-        if _state(source) != before:  # its frames would be of two videos
+        if state(source) != before:  # its frames would be of two videos
             raise InputError(f"{source} changed while it was read; wait until it is complete and run again.")
     smoother = model.smoother
     return VideoReport(
@@ -130,7 +141,13 @@ def segment_video(
         (smoother.before.share, smoother.after.share) if smoother else None,
         backlog.dropped,
         reader.ended,
+        reader.damage,
+        reader.remarks,
     )
+
+
+def _name(source: Source) -> str:
+    return source.name if isinstance(source, FrameSeries) else Path(source).name
 
 
 def _on_success(call: Callable[[Path], None], path: Path) -> Callable[..., None]:
@@ -186,7 +203,7 @@ class _LabelSink:
 
 @contextmanager
 def _open_sink(
-    reader: VideoReader, segmenter: Segmenter, settings: Settings, path: Path
+    reader: VideoReader | SeriesReader, segmenter: Segmenter, settings: Settings, path: Path
 ) -> Iterator[_DrawnSink | _LabelSink]:
     height, width = reader.size
     if settings.output == "frames":
@@ -213,14 +230,6 @@ def _open_sink(
         **common,
     ) as writer:
         yield _DrawnSink(draw, writer, len(reader.audio))
-
-
-def _state(source: Source) -> tuple[int, int] | None:
-    """What shows that a file was altered; None for an address, or a file that VideoReader will refuse."""
-    if isinstance(source, str) or not source.is_file():
-        return None
-    found = source.stat()
-    return found.st_size, found.st_mtime_ns
 
 
 @contextmanager

@@ -1,7 +1,6 @@
 """Decodes a video: upright 8-bit RGB frames with their exact times, and the packets of its audio."""
 
 from collections.abc import Generator
-from contextlib import suppress
 from fractions import Fraction
 from math import floor
 from pathlib import Path
@@ -9,18 +8,24 @@ from typing import Any, NamedTuple, Self
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from serve.errors import InputError
-from serve.video_hdr import is_hdr, to_sdr
-from serve.video_source import Selection, Source, find_stream, is_live, open_container, rate_of
+from serve.video_damage import Damage, DamageCount
+from serve.video_demux import Demuxer
+from serve.video_pixels import Orientation, orientation, to_rgb
+from serve.video_source import (
+    MICROSECOND,
+    Selection,
+    Source,
+    find_stream,
+    is_live,
+    open_container,
+    rate_of,
+    resets,
+)
 
-_MICROSECOND = Fraction(1, 1_000_000)  # libav's unit for a whole container
-_CUT_OFF = 1.0  # seconds that may be missing at the end before a video counts as truncated
-_UNKNOWN_COLORSPACE = 2
-_HD_HEIGHT = 720
-_LEADS = (0, 10, None)  # MPEG transport streams know no key frames and may jump too late by a group
+_LEADS = (0, 10, None)  # a key frame may be listed at a wrong place, a group too late
 _EVERYTHING = Selection()
 
 
@@ -35,46 +40,43 @@ class Frame(NamedTuple):
     """How long it is shown in the same unit; 0 if the file does not say."""
 
 
-class Orientation(NamedTuple):
-    """How to turn a stored picture upright: transpose first, then flip."""
-
-    transpose: bool
-    flip_x: bool
-    flip_y: bool
-
-    def apply(self, pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        if self.transpose:
-            pixels = pixels.transpose(1, 0, 2)
-        return np.ascontiguousarray(pixels[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1])
-
-
 class VideoReader:
     """A video, opened, checked, and decoded up to its first frame.
+
+    What can't be decoded is left out and counted; where the file's times jump, they go on (`RunningTime`).
 
     Attributes:
         live: whether the source is a camera or stream, which ends when it ends (`ended` says why).
         size: height and width of the upright frames as they are read, in pixels.
         time_base: seconds per unit of `Frame.pts`.
         rate: average frames per second, of those that are read.
-        frames: how many frames there will be, as far as the file says; None if it does not.
+        frames: how many frames there will be, as far as the file says, more exact after a jump of its times;
+            None if it does not.
         sample_aspect_ratio: width over height of one upright pixel.
         audio: the audio streams; `items` yields their packets, shifted to the same start as the frames.
         other_streams: kinds of streams that are left out (subtitles, data).
         ended: what a live source said when it broke off; empty if it did not.
+        damage: what could not be decoded; known when `items` has come to its end.
     """
 
-    def __init__(self, path: Source, selection: Selection = _EVERYTHING) -> None:
+    def __init__(
+        self, path: Source, selection: Selection = _EVERYTHING, *, formats: str | None = None
+    ) -> None:
         """Open `path` at the start of `selection`.
 
+        Args:
+            formats: which the file may be read as, see `open_container`.
+
         Raises:
-            InputError: not a video, no video stream, no frame in the selection, or a file shorter than its
-                index says.
+            InputError: not a video, no video stream, or no frame in the selection that can be decoded.
         """
         self.path = path
         self.live = is_live(path)
         self.ended = ""
+        self.damage = Damage()
         self._selection = selection
-        self._container = open_container(path)
+        self._formats = formats
+        self._container = open_container(path, formats)
         try:
             self._begin(_LEADS if selection.start > 0 and not self.live else (None,))
         except BaseException:
@@ -88,12 +90,18 @@ class VideoReader:
     def __exit__(self, *_: object) -> None:
         self._container.close()
 
+    @property
+    def remarks(self) -> tuple[str, ...]:
+        """What is to be said of the file so far; nothing of most."""
+        jumps = self._demuxer.times.jumps
+        places = "1 place" if jumps == 1 else f"{jumps} places"
+        return (f"the times of the file jump at {places}; it goes on there at once",) if jumps else ()
+
     def items(self) -> Generator[Any]:
         """Frames and audio packets (av.Packet) in the order of the file, to be read once.
 
         Raises:
-            InputError: a frame that can't be decoded, or a file that ends before its header says. A live
-                source only ends.
+            InputError: the file can't be read any more. A live source only ends.
         """
         yield from self._head
         self._head.clear()
@@ -108,11 +116,15 @@ class VideoReader:
         self._stream = find_stream(self._container, self.path)
         self._stream.thread_type = "AUTO"
         self._read_header()
-        if lead is not None:
-            place = max(self._selection.start - lead, Fraction(0))
-            with suppress(av.error.FFmpegError):  # then nothing can be read, so it is opened again below
-                self._container.seek(floor((self._start + place) / _MICROSECOND))
-        self._items = self._demux()
+        # A clock that may be set anew shows the same time twice, so that no place can be found by its time.
+        seeks = not (resets(self._container) and isinstance(self.path, Path))
+        if lead is None:
+            packets = self._demuxer.from_beginning()
+        elif seeks:
+            packets = self._demuxer.jumping_to(max(self._selection.start - lead, Fraction(0)))
+        else:
+            packets = self._demuxer.passing_over(self._selection.start)
+        self._items = self._decode(packets)
         try:
             self._head = self._up_to_first_frame()
         except InputError:
@@ -120,8 +132,8 @@ class VideoReader:
                 raise
         if lead is not None and not self._is_trusted():
             self._container.close()
-            self._container = open_container(self.path)
-            self._begin(tuple(later))
+            self._container = open_container(self.path, self._formats)
+            self._begin(tuple(later) if seeks else (None,))
 
     def _is_trusted(self) -> bool:
         """Did decoding begin before the selection, at a key frame?
@@ -131,19 +143,24 @@ class VideoReader:
         return self._decoded_from is not None and self._decoded_from <= self._selection.start
 
     def _read_header(self) -> None:
-        stream = self._stream
-        ends = (entry.pos + entry.size for entry in stream.index_entries)
-        if isinstance(self.path, Path) and max(ends, default=0) > self.path.stat().st_size:
-            raise InputError(
-                f"{self.path} is truncated: its index lists frames beyond its end; copy it again."
-            )
+        container, stream = self._container, self._stream
         self.time_base: Fraction = stream.time_base
-        self.frames = self._selection.frames_of(self._container, stream)
+        self.frames = self._selection.frames_of(container, stream)
         self.rate = rate_of(stream) / self._selection.every
-        self.audio = list(self._container.streams.audio)
+        self.audio = list(container.streams.audio)
         known = {id(s) for s in (stream, *self.audio)}
-        self.other_streams = sorted({s.type for s in self._container.streams if id(s) not in known})
-        self._start = (self._container.start_time or 0) * _MICROSECOND
+        self.other_streams = sorted({s.type for s in container.streams if id(s) not in known})
+        self._step = 1 / rate_of(stream)
+        """Seconds from frame to frame, on average."""
+        whole = not self._selection.start and self._selection.end is None
+        listed = (stream.frames if whole else 0) if container.format.name == "avi" else None
+        self._count = DamageCount(self._step, listed=listed)
+        self._demuxer = Demuxer(container, stream, self.audio, self._step, self._count.sign)
+        if self._demuxer.has_untimed_lead:  # Matroska counts how long it is from zero on
+            seconds = (container.duration or 0) * MICROSECOND - self._demuxer.start
+            self.frames = self._selection.count(stream.frames, seconds, rate_of(stream))
+        self._untimed = self._demuxer.first
+        """When the next frame is shown if it has no time, in seconds."""
         self._orientation: Orientation | None = None
         self._previous = -1
         """Time of the frame decoded last, in `time_base` from the start of the video."""
@@ -161,122 +178,110 @@ class VideoReader:
                 return head
         if self._previous >= 0:
             raise InputError(f"{self.path} has no frame in the part asked for; it ends before.")
-        raise InputError(f"{self.path} has a video stream but no frame that can be decoded.")
+        found = f" ({self.damage})" if self.damage else ""
+        raise InputError(f"{self.path} has a video stream but no frame that can be decoded{found}.")
 
-    def _demux(self) -> Generator[Any]:
-        reached = Fraction(0)
+    def _decode(self, packets: Generator[Any]) -> Generator[Any]:
+        """Frames and audio packets of the selection."""
         wanted = {stream.index for stream in (self._stream, *self.audio)}
+        jumps = 0
         try:
-            for packet in self._container.demux():
-                if packet.pts is not None:
-                    end = packet.pts + (packet.duration or 0)
-                    reached = max(reached, end * packet.time_base - self._start)
+            for packet in packets:
                 if packet.stream.index not in wanted:
                     continue
+                if self._demuxer.times.jumps > jumps:
+                    jumps = self._demuxer.times.jumps
+                    self._count.joint()
+                    self._estimate(packet)
                 took = self._take_video if packet.stream is self._stream else self._take_audio
+                shown = None if packet.pts is None else packet.pts * packet.time_base
                 yield from took(packet)
-                if self._is_past(packet):
+                if self._is_past(packet.stream, shown):
                     wanted.remove(packet.stream.index)
                     if not wanted:
-                        return
+                        break
         except av.error.FFmpegError as error:
-            if self.live:
-                self.ended = error.strerror or str(error)
-                return
-            raise InputError(
-                f"{self.path} can't be decoded beyond {float(reached):.1f} s, it is damaged or truncated "
-                f"({error.strerror}); copy it again."
-            ) from error
-        missing = (self._container.duration or 0) * _MICROSECOND - reached
-        if missing > _CUT_OFF and not self.live:
-            raise InputError(
-                f"{self.path} is truncated: its last {float(missing):.1f} s are missing; copy it again."
-            )
+            if not self.live:
+                raise InputError(f"{self.path} can't be read any further ({error.strerror}).") from error
+            self.ended = error.strerror or str(error)
+        if self.live or not wanted:  # it ends where it was left
+            self.damage = self._count.total()
+            return
+        absent = unread = 0
+        if isinstance(self.path, Path):
+            absent, unread = self._demuxer.listed_beyond(self.path), self._demuxer.bytes_behind(self.path)
+        self.damage = self._count.total(self._demuxer.missing(), absent, unread)
+
+    def _estimate(self, packet: Any) -> None:
+        """How many frames there will be, now that the length that the file says is known to be wrong."""
+        if not isinstance(self.path, Path) or not packet.pos or packet.pos < 0 or packet.pts is None:
+            return
+        seconds = packet.pts * packet.time_base * self.path.stat().st_size / packet.pos
+        self.frames = self._selection.count(0, seconds, rate_of(self._stream))
 
     def _take_video(self, packet: Any) -> Generator[Frame]:
-        chosen = self._selection
-        for decoded in packet.decode():
+        for decoded in self._decoded(packet):
             pts = self._time(decoded.pts)
             if self._previous < 0 and decoded.pts is not None and decoded.key_frame:
                 self._decoded_from = pts * self.time_base
             self._previous = pts
             seconds = pts * self.time_base
-            if seconds < chosen.start or (chosen.end is not None and seconds >= chosen.end):
+            wanted = self._selection.holds(seconds)
+            self._count.frame(seconds, wanted=wanted, flawed=decoded.is_corrupt)
+            if not wanted:
                 continue
             self._passed += 1
-            if (self._passed - 1) % chosen.every == 0:
-                yield self._frame(decoded, pts - floor(chosen.start / self.time_base))
+            if (self._passed - 1) % self._selection.every == 0:
+                yield self._frame(decoded, pts - floor(self._selection.start / self.time_base))
+
+    def _decoded(self, packet: Any) -> list[Any]:
+        """The frames that come out of the decoder after this packet."""
+        when = self._previous * self.time_base if packet.pts is None else packet.pts * packet.time_base
+        wanted = self._selection.holds(when)
+        if wanted and packet.size:
+            self._count.packet()
+        try:
+            frames: list[Any] = packet.decode()
+        except av.error.FFmpegError as error:
+            if isinstance(error, OSError | MemoryError):
+                raise
+            # A camera, or what was recorded off the air, may begin between two key frames.
+            begins_anywhere = self.live or resets(self._container)
+            if wanted and not (self._previous < 0 and begins_anywhere):
+                self._count.failed()
+            return []
+        return frames
 
     def _take_audio(self, packet: Any) -> Generator[Any]:
         if packet.dts is None:
             return
-        start, end = self._selection.start, self._selection.end
-        seconds = (packet.dts if packet.pts is None else packet.pts) * packet.time_base - self._start
+        start = self._selection.start
+        seconds = (packet.dts if packet.pts is None else packet.pts) * packet.time_base
         # Without a start, an encoder's lead-in before zero belongs to the sound.
-        if (not start or seconds >= start) and (end is None or seconds < end):
-            yield self._shifted(packet)
+        if self._selection.holds(seconds if start else max(seconds, start)):
+            shift = round(start / packet.time_base)
+            packet.pts = None if packet.pts is None else packet.pts - shift
+            packet.dts -= shift
+            yield packet
 
-    def _is_past(self, packet: Any) -> bool:
-        """Has this packet's stream nothing more for the selection?"""
-        end = self._selection.end
-        if end is None:
-            return False
-        if packet.stream is self._stream:  # frames leave the decoder in the order in which they are shown
-            return self._previous * self.time_base >= end
-        return packet.pts is not None and packet.pts * packet.time_base - self._start >= end
+    def _is_past(self, stream: Any, shown: Fraction | None) -> bool:
+        """Has a stream nothing more for the selection, after a packet that is shown then?"""
+        if stream is self._stream:  # frames leave the decoder in the order in which they are shown
+            shown = self._previous * self.time_base
+        return self._selection.end is not None and shown is not None and shown >= self._selection.end
 
     def _frame(self, decoded: Any, pts: int) -> Frame:
         if self._orientation is None:
-            self._orientation = _orientation(decoded)
+            self._orientation = orientation(decoded)
             ratio = self._stream.sample_aspect_ratio or Fraction(1)
             self.sample_aspect_ratio = 1 / ratio if self._orientation.transpose else ratio
             # A stream may change its size midway; the output can't.
             self._stored = self._selection.size(decoded.width, decoded.height)
-        shrinks = self._stored[0] * self._stored[1] < decoded.width * decoded.height
-        untagged_hd = decoded.colorspace == _UNKNOWN_COLORSPACE and decoded.height >= _HD_HEIGHT
-        hdr, deep = is_hdr(decoded), decoded.format.components[0].bits > 8
-        rgb = decoded.to_ndarray(
-            format="rgb48le" if hdr else "rgb24",
-            width=self._stored[0],
-            height=self._stored[1],
-            src_colorspace="ITU709" if untagged_hd else None,  # what players assume, unlike libav
-            interpolation=_interpolation(shrinks, precise=not hdr and (shrinks or deep)),
-        )
-        if hdr:
-            rgb = to_sdr(rgb, decoded.color_trc)
-        duration = (decoded.duration or 0) * self._selection.every
-        return Frame(self._orientation.apply(rgb), pts, duration)
+        rgb = to_rgb(decoded, *self._stored)
+        return Frame(self._orientation.apply(rgb), pts, (decoded.duration or 0) * self._selection.every)
 
     def _time(self, pts: int | None) -> int:
-        """Start at zero, as a player does; a frame without a time, or going back, follows the previous."""
-        if pts is None:
-            step = round(1 / (self.rate * self._selection.every) / self.time_base) or 1
-            return 0 if self._previous < 0 else self._previous + step
-        return max(pts - round(self._start / self.time_base), self._previous + 1)
-
-    def _shifted(self, packet: Any) -> Any:
-        offset = round((self._start + self._selection.start) / packet.time_base)
-        packet.pts = None if packet.pts is None else packet.pts - offset
-        packet.dts -= offset
-        return packet
-
-
-def _interpolation(shrinks: bool, precise: bool) -> Any:
-    """How libav computes RGB pixels.
-
-    Its ways from more than 8 bits, and to another size, make 253 of white unless asked for precision.
-    (The one from 8 bits is right without, and fast; the one to 16 bits is wrong with.)
-    """
-    method = Interpolation.AREA if shrinks else Interpolation.BILINEAR
-    return method | Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT if precise else method
-
-
-def _orientation(decoded: Any) -> Orientation:
-    """From the display matrix [[a, b, u], [c, d, v], ...]: shown x = a x + c y, shown y = b x + d y."""
-    side_data = decoded.side_data.get("DISPLAYMATRIX")
-    if side_data is None:
-        return Orientation(False, False, False)
-    a, b, _, c, d = (int(value) for value in np.frombuffer(bytes(side_data), np.int32)[:5])
-    if abs(b) + abs(c) > abs(a) + abs(d):
-        return Orientation(True, flip_x=c < 0, flip_y=b < 0)
-    return Orientation(False, flip_x=a < 0, flip_y=d < 0)
+        """A frame without a time, or going back, follows the previous."""
+        when = max(round(self._untimed / self.time_base) if pts is None else pts, self._previous + 1)
+        self._untimed = (self._untimed if pts is None else pts * self.time_base) + self._step
+        return when

@@ -9,15 +9,18 @@ from typing import Any
 import av
 
 from serve.errors import InputError
+from serve.series import DEFAULT_RATE, FrameSeries
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _WEBCAM = re.compile(r"/dev/video\d+")
+_NUMBER = re.compile(r"[0-9]{1,3}")
 _LIVE = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "rtp://", "udp://", "tcp://", "srt://")
-_MICROSECOND = Fraction(1, 1_000_000)  # libav's unit for a whole container
+MICROSECOND = Fraction(1, 1_000_000)  # libav's unit for a whole container
 _PATIENCE = 15.0  # seconds to wait for an address to open, or to send more
 
-Source = Path | str
-"""A file, or the address of a stream or webcam: rtsp://camera/1, https://host/clip.mp4, /dev/video0."""
+Source = Path | str | FrameSeries
+"""A file, numbered pictures, or the address of a stream or webcam: rtsp://camera/1, https://host/clip.mp4,
+/dev/video0."""
 
 
 @dataclass(frozen=True)
@@ -40,10 +43,13 @@ class Selection:
             listed = round(max(min(ends) - self.start, Fraction(0)) * rate) if ends else 0
         return -(-(listed or round(seconds * rate)) // self.every) or None
 
+    def holds(self, seconds: Fraction) -> bool:
+        """Is what is shown so many seconds after the video's start in the part?"""
+        return self.start <= seconds and (self.end is None or seconds < self.end)
+
     def frames_of(self, container: Any, stream: Any) -> int | None:
         """How many frames are read of a stream of an open container, as far as its file says."""
-        seconds = (container.duration or 0) * _MICROSECOND
-        return self.count(stream.frames, seconds, rate_of(stream))
+        return self.count(stream.frames, length_of(container), rate_of(stream))
 
     def size(self, width: int, height: int) -> tuple[int, int]:
         """Width and height that a frame of this width and height is read in."""
@@ -58,9 +64,28 @@ def is_address(source: str) -> bool:
     return bool(_ADDRESS.match(source) or _WEBCAM.fullmatch(source))
 
 
+def to_address(source: str) -> str:
+    """Write webcam N, which is short for /dev/videoN, in full; anything else stays as it is."""
+    is_number = _NUMBER.fullmatch(source) and not Path(source).exists()
+    return f"/dev/video{int(source)}" if is_number else source
+
+
 def is_live(source: Source) -> bool:
     """Does this source send frames in its own time, without an end known beforehand?"""
     return isinstance(source, str) and (source.startswith(_LIVE) or bool(_WEBCAM.fullmatch(source)))
+
+
+def resets(container: Any) -> bool:
+    """Is this a format whose clock may be set anew midway, as those of MPEG streams?"""
+    return bool(container.format.flags & av.format.Flags.ts_discont.value)
+
+
+def length_of(container: Any) -> Fraction:
+    """Seconds from the first time of av's container to its last, as far as it says; 0 if it does not."""
+    length = Fraction(container.duration or 0)
+    if container.format.name.startswith("matroska"):  # which counts from zero on, wherever the first one is
+        length = max(length - (container.start_time or 0), Fraction(0))
+    return length * MICROSECOND
 
 
 def rate_of(stream: Any) -> Fraction:
@@ -72,6 +97,9 @@ def listed_frames(source: Source, selection: Selection) -> int:
     """How many frames will be read of a file, as far as it says; 0 if it does not, or of an address."""
     if isinstance(source, str):
         return 0
+    if isinstance(source, FrameSeries):
+        rate = source.rate or DEFAULT_RATE
+        return selection.count(len(source.files), len(source.files) / rate, rate) or 0
     try:
         with open_container(source) as container:
             return selection.frames_of(container, find_stream(container, source)) or 0
@@ -79,20 +107,37 @@ def listed_frames(source: Source, selection: Selection) -> int:
         return 0
 
 
-def open_container(source: Source) -> Any:
+def state(source: Source) -> object:
+    """What shows that a file was altered; None for an address, or a file that is not there."""
+    if isinstance(source, FrameSeries):
+        return source.state()
+    if isinstance(source, str) or not source.is_file():
+        return None
+    found = source.stat()
+    return found.st_size, found.st_mtime_ns
+
+
+def open_container(source: Source, formats: str | None = None) -> Any:
     """av's container of `source`.
+
+    Args:
+        formats: libav's names of the formats that a file of unknown origin may be read as, with commas
+            between; no other file is opened then, whatever it names. None is any.
 
     Raises:
         InputError: not a video, or nothing answers at the address.
     """
     path = str(source)
-    network: dict[str, Any] = {"timeout": _PATIENCE} if isinstance(source, str) else {}
+    how: dict[str, Any] = {"timeout": _PATIENCE} if isinstance(source, str) else {}
     if path.startswith(("rtsp://", "rtsps://")):
-        network["options"] = {"rtsp_transport": "tcp"}  # over UDP, lost packets smear the picture
+        how["options"] = {"rtsp_transport": "tcp"}  # over UDP, lost packets smear the picture
     elif isinstance(source, str) and _WEBCAM.fullmatch(path):
-        network["format"] = "v4l2"
+        _require_webcam(path)
+        how["format"] = "v4l2"
+    if formats is not None:
+        how["options"] = {"format_whitelist": formats, "protocol_whitelist": "file"}
     try:
-        container = av.open(path, **network)
+        container = av.open(path, **how)
     except av.error.FFmpegError as error:
         if isinstance(source, str):
             raise InputError(
@@ -105,6 +150,12 @@ def open_container(source: Source) -> Any:
     if container.format.name == "tty":  # libav plays plain text as terminal art
         raise InputError(f"{source} is a text file; give a video.")
     return container
+
+
+def _require_webcam(path: str) -> None:
+    if not Path(path).exists():
+        found = ", ".join(sorted(map(str, Path("/dev").glob("video[0-9]*")))) or "none"
+        raise InputError(f"{path} is not there, so no such webcam is connected (found: {found}).")
 
 
 def find_stream(container: Any, source: Source) -> Any:

@@ -229,9 +229,9 @@ def _bad_videos(tmp_path: Path) -> dict[str, tuple[Path, str]]:
         container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return {
-        "cut.mp4": (tmp_path / "cut.mp4", "truncated"),
+        "cut.mp4": (tmp_path / "cut.mp4", "no frame that can be decoded .*the last .* s are missing"),
         "cut.mov": (tmp_path / "cut.mov", "can't be opened as a video"),
-        "cut.mkv": (tmp_path / "cut.mkv", "truncated"),
+        "cut.mkv": (tmp_path / "cut.mkv", "no frame that can be decoded .*the last .* s are missing"),
         "text.mp4": (tmp_path / "text.mp4", "can't be opened as a video"),
         "notes.txt": (tmp_path / "notes.txt", "text file"),
         "empty.mp4": (tmp_path / "empty.mp4", "can't be opened as a video"),
@@ -305,11 +305,10 @@ def test_a_failure_in_any_stage_leaves_no_output_and_no_thread(
         "encode": (video_module.VideoWriter, "write_frame"),
     }[where]
     monkeypatch.setattr(owner, name, fail_at_third(getattr(owner, name)))
-    before = threading.active_count()
     with pytest.raises(type(failure)):
         segment_video(segmenter, source, tmp_path / "out.mp4")
     assert [p.name for p in tmp_path.iterdir()] == ["in.mp4"]
-    assert threading.active_count() == before
+    assert not [each.name for each in threading.enumerate() if each.name.startswith("background")]
 
 
 def test_an_existing_output_survives_a_failure(tmp_path: Path, segmenter: Segmenter) -> None:
