@@ -101,7 +101,7 @@ def write_repository(model: Model, repository: Path, name: str) -> Path:
             "without --runtime-tau."
         )
     target = repository / name
-    with replacing(target) as folder:
+    with replacing(target, folder=True) as folder:
         (folder / "1").mkdir(parents=True)
         shutil.copyfile(model.file, folder / "1" / ("model.plan" if model.is_engine else "model.onnx"))
         (folder / "labels.txt").write_text("".join(f"{c}\n" for c in model.info.card.classes))

@@ -13,8 +13,9 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
 from serve.errors import InputError
+from serve.video_avi import AviTimes
 from serve.video_hdr import is_hdr, to_sdr
-from serve.video_source import Selection, Source, find_stream, is_live, open_container, rate_of
+from serve.video_source import Selection, Source, find_stream, is_live, open_container, rate_of, reason
 
 _MICROSECOND = Fraction(1, 1_000_000)  # libav's unit for a whole container
 _CUT_OFF = 1.0  # seconds that may be missing at the end before a video counts as truncated
@@ -61,6 +62,7 @@ class VideoReader:
         audio: the audio streams; `items` yields their packets, shifted to the same start as the frames.
         other_streams: kinds of streams that are left out (subtitles, data).
         ended: what a live source said when it broke off; empty if it did not.
+        complete: whether `items` came to the end of the selection.
     """
 
     def __init__(self, path: Source, selection: Selection = _EVERYTHING) -> None:
@@ -71,10 +73,11 @@ class VideoReader:
                 index says.
         """
         self.path = path
-        self.live = is_live(path)
         self.ended = ""
+        self.complete = False
         self._selection = selection
         self._container = open_container(path)
+        self.live = is_live(path, self._container)
         try:
             self._begin(_LEADS if selection.start > 0 and not self.live else (None,))
         except BaseException:
@@ -108,6 +111,8 @@ class VideoReader:
         self._stream = find_stream(self._container, self.path)
         self._stream.thread_type = "AUTO"
         self._read_header()
+        if self._avi and self._stream.codec_context.has_b_frames:
+            lead = None  # a frame's time is counted from the start
         if lead is not None:
             place = max(self._selection.start - lead, Fraction(0))
             with suppress(av.error.FFmpegError):  # then nothing can be read, so it is opened again below
@@ -144,6 +149,7 @@ class VideoReader:
         known = {id(s) for s in (stream, *self.audio)}
         self.other_streams = sorted({s.type for s in self._container.streams if id(s) not in known})
         self._start = (self._container.start_time or 0) * _MICROSECOND
+        self._avi = AviTimes() if self._container.format.name == "avi" else None
         self._orientation: Orientation | None = None
         self._previous = -1
         """Time of the frame decoded last, in `time_base` from the start of the video."""
@@ -178,10 +184,11 @@ class VideoReader:
                 if self._is_past(packet):
                     wanted.remove(packet.stream.index)
                     if not wanted:
+                        self.complete = True
                         return
         except av.error.FFmpegError as error:
             if self.live:
-                self.ended = error.strerror or str(error)
+                self.ended = reason(error)
                 return
             raise InputError(
                 f"{self.path} can't be decoded beyond {float(reached):.1f} s, it is damaged or truncated "
@@ -195,9 +202,12 @@ class VideoReader:
 
     def _take_video(self, packet: Any) -> Generator[Frame]:
         chosen = self._selection
+        if self._avi:
+            self._avi.saw(packet)
         for decoded in packet.decode():
-            pts = self._time(decoded.pts)
-            if self._previous < 0 and decoded.pts is not None and decoded.key_frame:
+            given = self._avi.time(decoded) if self._avi else decoded.pts
+            pts = self._time(given)
+            if self._previous < 0 and given is not None and decoded.key_frame:
                 self._decoded_from = pts * self.time_base
             self._previous = pts
             seconds = pts * self.time_base
