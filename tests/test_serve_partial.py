@@ -109,12 +109,16 @@ def test_a_file_swept_before_it_was_locked_is_made_again(tmp_path, monkeypatch) 
         descriptor = lock(path)
         if len(seen) == 2:
             path.unlink()  # after
+        if len(seen) == 3:
+            path.unlink()
+            path.touch()  # somebody else's
         return descriptor
 
     monkeypatch.setattr(partial, "_lock", late)
     with replacing(tmp_path / "a.txt") as path:
         path.write_text("whole")
-    assert len(seen) == 3 and (tmp_path / "a.txt").read_text() == "whole"
+    assert len(seen) == 4 and (tmp_path / "a.txt").read_text() == "whole"
+    assert names(tmp_path) == {"a.txt", seen[2].name}
 
 
 @pytest.mark.parametrize("folder", [False, True])
