@@ -24,7 +24,7 @@ from adapt.encoders import save_memory
 from adapt.evaluate import evaluate
 from adapt.failures import OutOfMemory, broken_classes, diverged, memory_advice
 from adapt.feature_distance import FeatureDistance, thing_ids
-from adapt.interruption import ignore_interrupts, interruption
+from adapt.interruption import interruption, outlive_interrupts
 from adapt.journal import Journal, rewind, shown
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics, ShiftStatistics
@@ -192,7 +192,7 @@ class Trainer:
             self.domains.pairs,
             batch_sampler=indices,  # type: ignore[arg-type]
             num_workers=data.workers,
-            worker_init_fn=ignore_interrupts,
+            worker_init_fn=outlive_interrupts,
             pin_memory=self.accelerator.device.type == "cuda",
         )
         read = iter(loader)

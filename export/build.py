@@ -160,14 +160,23 @@ def pictures_for(card: Card, source: Source, data: Path | None) -> tuple[list[Im
 
 
 def write_verified(
-    model: onnx.ModelProto, output: Path, source: Source, frames: list[Image], pictures: str
+    model: onnx.ModelProto,
+    output: Path,
+    source: Source,
+    frames: list[Image],
+    pictures: str,
+    *,
+    overwrite: bool = True,
 ) -> Verification:
     """Check the graph, store the result in it and write it; nothing appears at `output` if the check fails.
+
+    Args:
+        overwrite: replace what is at `output` by then; else it is kept, see `serve.files.unfinished`.
 
     Raises:
         InputError: the check failed, or the graph is not valid ONNX.
     """
-    with replacing(output) as temporary:
+    with replacing(output, overwrite=overwrite) as temporary:
         onnx.save(model, temporary)
         written = onnx.load(temporary)
         onnx.checker.check_model(written, full_check=True)

@@ -57,8 +57,8 @@ class Outcome:
         return "\n".join(lines)
 
 
-def calibrate_model(request: Request, statistics: Path) -> Outcome:
-    """Gather statistics and write them to `statistics`.
+def calibrate_model(request: Request, statistics: Path, *, overwrite: bool = True) -> Outcome:
+    """Gather statistics and write them to `statistics`; see `write_statistics` for `overwrite`.
 
     Raises:
         InputError: a model, folder or class list that can't be used, or that don't fit each other.
@@ -84,7 +84,7 @@ def calibrate_model(request: Request, statistics: Path) -> Outcome:
         intake=network.intake,
         outlet=network.outlet,
     )
-    write_statistics(statistics, calibration.statistics, calibrated)
+    write_statistics(statistics, calibration.statistics, calibrated, overwrite=overwrite)
     return Outcome(calibration, calibrated, network)
 
 

@@ -144,7 +144,7 @@ def onnx_command(
     model, checked, agreed = in_precision(model, opened, strength, extras, precision, frames, words, measured)
     model = with_fixed_batch(model, opened)
     click.echo(f"checking on {len(frames)} {words}", err=True)
-    result = write_verified(model, output, checked, frames, words)
+    result = write_verified(model, output, checked, frames, words, overwrite=force)
     _report(model, output)
     click.echo(f"  precision: {agreed}")
     click.echo(result.report())
@@ -209,7 +209,7 @@ def calibrate_command(
 
     told = Told(layout, channel_order, size, stride, mean, std, int(limit or 1))
     request = Request(model, target, source, classes, rounds, frames, output, told)
-    click.echo(calibrate_model(request, stats).report())
+    click.echo(calibrate_model(request, stats, overwrite=force).report())
     click.echo(f"wrote {stats}")
     click.echo("next:")
     click.echo(f"  blda export onnx {model} --with-correction --stats {stats} -o corrected.onnx")

@@ -100,7 +100,7 @@ def triton(
 
     from export.triton import open_model, write_repository
 
-    target = write_repository(open_model(file, max_batch, warm_up), output, name)
+    target = write_repository(open_model(file, max_batch, warm_up), output, name, overwrite=force)
     click.echo(f"wrote {target}")
     click.echo("next:")
     click.echo(f"  tritonserver --model-repository={output.absolute()}")
@@ -126,6 +126,6 @@ def show(file: Path, output: Path | None, size: Any, force: bool) -> None:
     model = read_model(file)
     click.echo(describe(file, model, size))
     if output is not None:
-        with replacing(output) as temporary:
+        with replacing(output, overwrite=force) as temporary:
             draw(model, str(file), temporary)
         click.echo(f"wrote {output}")

@@ -44,10 +44,12 @@ class Calibrated:
         return self.intake.size
 
 
-def write_statistics(path: Path, statistics: ShiftStatistics, calibrated: Calibrated) -> None:
-    """Write the file in one step."""
+def write_statistics(
+    path: Path, statistics: ShiftStatistics, calibrated: Calibrated, *, overwrite: bool = True
+) -> None:
+    """Write the file in one step; without `overwrite`, what is there is kept: `serve.files.unfinished`."""
     record = dataclasses.asdict(calibrated) | {"format": FORMAT}
-    with replacing(path) as temporary:
+    with replacing(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(save(statistics.state(), {_KEY: json.dumps(record)}))
 
 

@@ -84,8 +84,10 @@ def _open_engine(file: Path, most_pictures: int | None, warm_up: tuple[int, int]
     return Model(file, sidecar.info, sidecar.outputs, None, most_pictures or most, (height, width))
 
 
-def write_repository(model: Model, repository: Path, name: str) -> Path:
+def write_repository(model: Model, repository: Path, name: str, *, overwrite: bool = True) -> Path:
     """Write the model's folder in a repository, replacing one of that name; returns it.
+
+    Without `overwrite`, one that is there by then is kept: `serve.files.unfinished`.
 
     Raises:
         InputError: a name that Triton can't use, or an engine that must be fed tau.
@@ -101,7 +103,7 @@ def write_repository(model: Model, repository: Path, name: str) -> Path:
             "without --runtime-tau."
         )
     target = repository / name
-    with replacing(target) as folder:
+    with replacing(target, overwrite=overwrite, folder=True) as folder:
         (folder / "1").mkdir(parents=True)
         shutil.copyfile(model.file, folder / "1" / ("model.plan" if model.is_engine else "model.onnx"))
         (folder / "labels.txt").write_text("".join(f"{c}\n" for c in model.info.card.classes))

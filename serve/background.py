@@ -2,12 +2,13 @@
 
 import threading
 from collections.abc import Callable, Generator
-from queue import Full, Queue
+from queue import Empty, Full, Queue
 from typing import TypeVar
 
 Item = TypeVar("Item")
 
-_POLL = 0.1  # seconds between looks at the stop signal while the queue is full
+_POLL = 0.1  # seconds between looks at the stop signal while the queue is full, or empty
+_HANGING = 1.0  # seconds that a thread may take to notice the stop signal before it is taken to hang
 
 
 class _End:
@@ -18,7 +19,10 @@ class _End:
 
 
 def background(
-    items: Generator[Item], ahead: int, drop: Callable[[Item], bool] | None = None
+    items: Generator[Item],
+    ahead: int,
+    drop: Callable[[Item], bool] | None = None,
+    stop: threading.Event | None = None,
 ) -> Generator[Item]:
     """Yield what `items` yields, while a thread computes up to `ahead` items more.
 
@@ -28,18 +32,33 @@ def background(
     Order is kept, an exception of `items` is raised here at its place, and closing this generator closes
     `items` (in the thread that runs it) and waits for the thread. So stages nest, and one `close` at the end
     of the line stops them all. Threads overlap because decoding, inference and drawing release the GIL.
+
+    With `stop`, given to every stage of a line, closing one of them before its end sets it, ends all, and
+    does not wait for a thread that hangs: for sources that may be silent for long. Such a thread ends by
+    itself, or with the process.
     """
     queue: Queue[Item | _End] = Queue(ahead)
-    stop = threading.Event()
+    closed = threading.Event()
+
+    def stopped() -> bool:
+        return closed.is_set() or (stop is not None and stop.is_set())
 
     def hand_over(item: Item | _End) -> bool:
-        while not stop.is_set():
+        while not stopped():
             try:
                 queue.put(item, timeout=_POLL)
                 return True
             except Full:
                 continue
         return False
+
+    def receive() -> Item | _End:
+        while not stopped():
+            try:
+                return queue.get(timeout=None if stop is None else _POLL)
+            except Empty:
+                continue
+        return _End(None)
 
     def work() -> None:
         error: BaseException | None = None
@@ -58,10 +77,14 @@ def background(
     thread = threading.Thread(target=work, name=f"background {items!r}", daemon=True)
     thread.start()
     try:
-        while not isinstance(item := queue.get(), _End):
+        while not isinstance(item := receive(), _End):
             yield item
         if item.error is not None:
             raise item.error
+    except BaseException:
+        if stop is not None:
+            stop.set()
+        raise
     finally:
-        stop.set()
-        thread.join()
+        closed.set()
+        thread.join(None if stop is None else _HANGING)

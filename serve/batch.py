@@ -12,13 +12,13 @@ from tqdm import tqdm
 from serve import batch_sidecar
 from serve.batch_inputs import target_of
 from serve.errors import InputError
-from serve.files import check_outputs, replacing, sweep
+from serve.files import check_outputs, replacing
+from serve.partial import sweep
 from serve.segmenter import Segmenter
 from serve.series import FrameSeries
 from serve.video import VideoReport, segment_video
 from serve.video_model import check_outputs_of
 from serve.video_settings import Settings
-from serve.video_shares import shares_file
 from serve.video_source import Selection, Source, listed_frames
 
 REPORT = "report.json"
@@ -36,6 +36,8 @@ class Job:
     """What its output depends on, see serve.batch_sidecar."""
     finished: bool
     """Whether an earlier batch made just this output."""
+    overwrite: bool = False
+    """Whether it may replace what somebody else puts there meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def plan(
         target = target_of(source, folder, settings.output)
         origin = batch_sidecar.origin(source, model, settings, tile)
         finished = not force and batch_sidecar.is_finished(target, origin)
-        jobs.append(Job(source, target, origin, finished))
+        jobs.append(Job(source, target, origin, finished, force))
     waiting = [job.target for job in jobs if not job.finished]
     check_outputs(waiting, force, folders=settings.output == "frames")
     check_outputs([folder / REPORT], force=True)
@@ -105,15 +107,20 @@ def local_work(segmenter: Segmenter, settings: Settings) -> Work:
     named = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
 
     def work(job: Job, title: str, on_frame: Callable[[], object]) -> VideoReport:
-        sweep(job.target)
-        if settings.shares:
-            sweep(shares_file(job.target, settings.shares))
+        sweep(job.target.parent)
 
         def sign(made: Path) -> None:
             batch_sidecar.write(job.target, made, job.origin)
 
         return segment_video(
-            segmenter, job.source, job.target, title=title, before_naming=sign, on_frame=on_frame, **named
+            segmenter,
+            job.source,
+            job.target,
+            title=title,
+            before_naming=sign,
+            on_frame=on_frame,
+            overwrite=job.overwrite,
+            **named,
         )
 
     return work
@@ -137,6 +144,9 @@ def run_batch(jobs: Sequence[Job], folder: Path, work: Work, selection: Selectio
                 title = f"{job.target.stem} [{position + 1}/{len(jobs)}]"
                 before = progress.n
                 outcomes[position] = _outcome(job, work, title, progress.update)
+                done = outcomes[position].video
+                if done and done.interrupted and position + 1 < len(jobs):
+                    raise KeyboardInterrupt
                 expected += progress.n - before - listed[position]
                 progress.total = expected  # for the time left of the others
                 progress.refresh()
@@ -191,8 +201,12 @@ def note(video: VideoReport) -> str:
         notes.append(f"flicker {before:.2%} -> {after:.2%} of the pixels per frame")
     if video.left_out:
         notes.append(f"left out: {', '.join(video.left_out)}")
+    notes += video.sound_changes
     if video.dropped:
         notes.append(f"{video.dropped} frames came too fast and were dropped")
+    if video.breaks:
+        times = "once" if video.breaks == 1 else f"{video.breaks} times"
+        notes.append(f"the stream broke off {times} and came back, gone for {video.gone:.1f} s in all")
     if video.ended:
         notes.append(f"the stream broke off: {video.ended}")
     return "; ".join(notes)

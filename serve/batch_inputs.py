@@ -8,7 +8,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from serve.errors import InputError
-from serve.files import find_files
+from serve.files import find_files, in_folder, say_left_out
 from serve.series import FRAME_SUFFIXES, FrameSeries, in_order, matching
 from serve.video_settings import SUFFIXES, Output
 from serve.video_source import Source, is_address, to_address
@@ -25,6 +25,8 @@ class _Files(NamedTuple):
 
     videos: list[str]
     frames: list[Path]
+    others: list[Path]
+    """What a folder holds besides."""
 
 
 def find_videos(
@@ -54,16 +56,19 @@ def find_videos(
         raise InputError("the list of videos on standard input is empty; give one file per line.")
     videos: list[str] = []
     folders: dict[Path, dict[Path, None]] = {}  # dicts keep the order and drop repetitions
+    others: list[Path] = []
     for each in given:
         if is_address(each):
             continue
         found = _look(each, say)
+        others += found.others
         videos += found.videos if found.videos or found.frames else [each]
         for file in found.frames:
             folders.setdefault(file.parent, {})[file] = None
     series = [in_order(files, rate) for files in folders.values()]
     if rate is not None and not series:
         raise InputError("--fps is for numbered pictures, and no input holds any; leave it out.")
+    say_left_out(others)
     files = find_files(videos, VIDEO_SUFFIXES, "video")
     addresses = dict.fromkeys(each for each in given if is_address(each))
     sources: list[Source] = [*files, *series, *addresses]
@@ -84,34 +89,41 @@ def _look(given: str, say: Callable[[str], object]) -> _Files:
     elif path.exists():
         found = _sorted_out([path])
     elif (numbered := matching(path)) is not None:
-        found = _Files([], numbered)
+        found = _Files([], numbered, [])
     else:
         files = sorted(map(Path, glob(given, recursive=True)))  # noqa: PTH207
-        found = _sorted_out(file for file in files if file.is_file())
+        found = _sorted_out(
+            (file for file in files if file.is_file()), [file for file in files if not file.is_file()]
+        )
     if found.videos and found.frames:
         say(f"{given} holds videos, so its {len(found.frames)} picture(s) are passed over.")
-        return _Files(found.videos, [])
+        return found._replace(frames=[])
     return found
 
 
 def _below(path: Path, say: Callable[[str], object]) -> _Files:
     """The pictures in the folders right inside of `path`."""
-    folders = {folder: _folder(folder) for folder in sorted(path.iterdir()) if folder.is_dir()}
+    _, others = in_folder(path, set())
+    folders = {folder: _folder(folder) for folder in others if folder.is_dir()}
     frames = [file for found in folders.values() if not found.videos for file in found.frames]
     with_videos = [folder.name for folder, found in folders.items() if found.videos]
     if frames and with_videos:
         say(f"{path} holds folders of pictures; those with videos are passed over: {', '.join(with_videos)}.")
-    return _Files([], frames)
+    others = [other for other in others if other not in folders or not _is_shown(folders[other])]
+    others += [other for found in folders.values() if found.frames for other in found.others]
+    return _Files([], frames, others if frames else [])
+
+
+def _is_shown(found: _Files) -> bool:
+    return bool(found.frames or found.videos)
 
 
 def _folder(folder: Path) -> _Files:
-    inside = [file for file in sorted(folder.iterdir()) if file.is_file() and not file.name.startswith(".")]
-    known = VIDEO_SUFFIXES | FRAME_SUFFIXES
-    return _sorted_out(file for file in inside if file.suffix.lower() in known)
+    return _sorted_out(*in_folder(folder, VIDEO_SUFFIXES | FRAME_SUFFIXES))
 
 
-def _sorted_out(files: Iterable[Path]) -> _Files:
-    found = _Files([], [])
+def _sorted_out(files: Iterable[Path], others: Iterable[Path] = ()) -> _Files:
+    found = _Files([], [], list(others))
     for file in files:
         if file.suffix.lower() in FRAME_SUFFIXES:
             found.frames.append(file)

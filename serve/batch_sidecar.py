@@ -37,6 +37,7 @@ def origin(source: Source, model: str, settings: Settings, tile: int | str | Non
         state = source.stat()
         described = {"name": source.name, "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
     chosen = json.loads(json.dumps(dataclasses.asdict(settings), default=str))  # times become text
+    del chosen["reconnect"]  # matters to streams only, which are ever new
     return {"model": model, "settings": {**chosen, "tile": tile}, "source": described}
 
 

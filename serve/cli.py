@@ -58,7 +58,9 @@ def image(
     segmenter = Segmenter(model, provider=provider, threads=threads, tile=tile)
     segmenter.check_tau(tau)
 
-    report = segment_pictures(segmenter, pictures, folder, kinds=kinds, opacity=opacity, tau=tau)
+    report = segment_pictures(
+        segmenter, pictures, folder, kinds=kinds, opacity=opacity, tau=tau, overwrite=force
+    )
     for _, sentence in report.failed:
         click.echo(f"Left out: {sentence}", err=True)
     if not report.done:

@@ -47,6 +47,14 @@ _CODECS = ("h264", "hevc", "av1")
     "with --scores.",
 )
 @click.option(
+    "--reconnect",
+    type=float,
+    default=30,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to try to get a camera or stream back that broke off; 0: end there.",
+)
+@click.option(
     "--ray",
     "cluster",
     is_flag=False,
@@ -88,10 +96,12 @@ def video(
     and a summary; run again after an interruption, it leaves out what is finished.
 
     Outputs appear when they are complete. Odd sides grow by one pixel, rotated videos are turned upright.
-    On a CPU two frames run at the same time, each with memory of its own; --threads 1 runs one.
-    A camera is recorded up to --end or Ctrl-C. Damaged frames are left out and counted, in the summary and in
-    report.json; a video that is cut off is kept up to there. Exit code 0: all done; 1: some failed or were
-    damaged; 2: nothing done.
+    A camera is recorded up to --end, Ctrl-C or SIGTERM; its output grows under its own name and can be played
+    at any time. Damaged frames are left out and counted, in the summary and in report.json; a video that is
+    cut off is kept up to there. On a CPU two frames run at the same time, each with memory of its own;
+    --threads 1 runs one.
+
+    Exit code 0: all done; 1: some failed or were damaged; 2: nothing done.
     """
     from serve.batch import REPORT, local_work, plan, run_batch, write_report
     from serve.batch_inputs import find_videos
@@ -108,7 +118,7 @@ def video(
     if single:
         source = _only_input(inputs, out, settings, fps, force)
         segmenter = Segmenter(model, **opening)
-        _one(segmenter, source, out, settings)
+        _one(segmenter, source, out, settings, force)
         return
     sources = find_videos(inputs, sys.stdin, fps, _say)
     segmenter = Segmenter(model, **opening)
@@ -146,11 +156,11 @@ def _only_input(inputs: tuple[str, ...], out: Path, settings: Any, fps: Fraction
     return source
 
 
-def _one(segmenter: Any, source: Any, out: Path, settings: Any) -> None:
+def _one(segmenter: Any, source: Any, out: Path, settings: Any, force: bool) -> None:
     from serve.batch import note
     from serve.video import segment_video
 
-    report = segment_video(segmenter, source, out, **vars(settings))
+    report = segment_video(segmenter, source, out, overwrite=force, **vars(settings))
     sound = f"{report.audio_streams} audio track(s)" if report.audio_streams else "no sound"
     click.echo(f"Wrote {out}: {report.frames} frames, {sound}")
     if said := note(report):

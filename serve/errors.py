@@ -2,6 +2,8 @@
 
 import click
 
+from serve.interruption import like_ctrl_c
+
 
 class InputError(click.ClickException):
     """Bad input. The message says what was given, what was expected and what to do."""
@@ -10,11 +12,15 @@ class InputError(click.ClickException):
 
 
 class Group(click.Group):
-    """Command group that words the operating system's refusals (no space, no permission) for a person."""
+    """Command group that words the operating system's refusals (no space, no permission) for a person.
+
+    SIGTERM and SIGHUP interrupt its commands as Ctrl-C does.
+    """
 
     def invoke(self, ctx: click.Context) -> object:
         try:
-            return super().invoke(ctx)
+            with like_ctrl_c():
+                return super().invoke(ctx)
         except OSError as error:
             place = f"{error.filename}: " if error.filename else ""
             raise InputError(f"{place}{error.strerror or error}; nothing is left half-written.") from error

@@ -1,15 +1,20 @@
 """Input files by name, folder or pattern; output files never overwritten unasked, never left half-written."""
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator, Sequence, Set
 from contextlib import contextmanager
-from glob import escape, glob
+from glob import glob
 from pathlib import Path
 
 import click
 
 from serve.errors import InputError
+from serve.partial import give_name, sweep, temporary_for
+
+
+class NameTakenError(InputError):
+    """Somebody else made a file of the same name meanwhile; ours is kept under another one."""
+
 
 _NAMED = 3  # of what is left out
 
@@ -85,7 +90,8 @@ def _counted(others: Sequence[Path]) -> str:
 def check_outputs(targets: Iterable[Path], force: bool, *, folders: bool = False) -> None:
     """Check, before any work, that every output can be written and none overwrites what nobody offered.
 
-    Targets are files, or with `folders`, folders that are replaced whole.
+    What killed processes left unfinished in their folders is removed. Targets are files, or with `folders`,
+    folders that are replaced whole.
 
     Raises:
         InputError: a target exists and `force` is not set, a target is a folder where it must be a file or
@@ -94,6 +100,7 @@ def check_outputs(targets: Iterable[Path], force: bool, *, folders: bool = False
     targets = list(targets)
     for folder in {target.parent for target in targets}:
         _refuse_unwritable(folder)
+        sweep(folder)
     existing = [target for target in targets if target.exists()]
     for target in existing:
         if target.is_dir() != folders:
@@ -116,42 +123,78 @@ def _refuse_unwritable(folder: Path) -> None:
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, *, overwrite: bool = True, folder: bool = False) -> Iterator[Path]:
     """A temporary name beside `target` to write to; renamed to `target` on success, removed on failure.
 
-    What is written may be a file or a folder, and replaces `target` whole. The folder that it lies in is
-    made if need be. An OSError inside is raised again with `target` as its file, because
-    nobody knows the temporary name.
+    An empty file is there already, or with `folder` an empty folder, and replaces `target` whole. See
+    `unfinished` for the rest.
     """
-    temporary = target.with_name(f".{target.stem}.{os.getpid()}.partial{target.suffix}")
+    with unfinished(target, overwrite=overwrite, folder=folder) as output:
+        yield output.path
+
+
+class Unfinished:
+    """An output in the making.
+
+    Attributes:
+        path: where it lies: its temporary name, and after `name` the one for good.
+    """
+
+    def __init__(self, path: Path, target: Path, overwrite: bool) -> None:
+        self.path = path
+        self.named = False
+        self._target = target
+        self._overwrite = overwrite
+
+    def name(self) -> None:
+        """Give it its name; if it has one already, nothing happens.
+
+        What is still being written goes on there, and stays whatever happens.
+        """
+        if not self.named:
+            self.path = give_name(self.path, self._target, overwrite=self._overwrite)
+            self.named = True
+
+    @property
+    def is_taken(self) -> bool:
+        """Does its name belong to somebody else, as far as can be told now?"""
+        if self.named:
+            return bool(self.elsewhere)
+        return not self._overwrite and self._target.exists()
+
+    @property
+    def elsewhere(self) -> str:
+        """That it got another name than `target`, in a sentence; empty if not."""
+        if not self.named or self.path == self._target:
+            return ""
+        return f"{self._target} was made by somebody else meanwhile, so this one is kept as {self.path}."
+
+
+@contextmanager
+def unfinished(target: Path, *, overwrite: bool = True, folder: bool = False) -> Iterator[Unfinished]:
+    """An output that gets the name `target` on success, or by `name` before; removed on failure.
+
+    The folder that it lies in is made if need be. An OSError inside is raised again with `target` as its
+    file, because nobody knows the temporary name.
+
+    Args:
+        overwrite: replace what is at `target` in the end. Otherwise that stays, whoever made it, and this
+            output gets a free name like it.
+
+    Raises:
+        NameTakenError: it got another name.
+    """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        yield temporary
-        if temporary.is_dir() and target.is_dir():  # a rename replaces no folder that holds something
-            shutil.rmtree(target)
-        temporary.replace(target)
+        with temporary_for(target, folder=folder) as path:
+            output = Unfinished(path, target, overwrite)
+            try:
+                yield output
+            except NameTakenError:  # an output inside this one is whole, and so is this
+                output.name()
+                raise
+            output.name()
+        if output.elsewhere:
+            raise NameTakenError(output.elsewhere)
     except OSError as error:
         raise OSError(error.errno, error.strerror or str(error), str(target)) from error
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary)
-        elif temporary.exists():  # False also where the folder turned out to be none
-            temporary.unlink()
-
-
-def sweep(target: Path) -> None:
-    """Remove what processes of this machine that no longer run (killed, power cut) left beside `target`."""
-    for left in target.parent.glob(f".{escape(target.stem)}.*.partial{escape(target.suffix)}"):
-        pid = left.name.removeprefix(f".{target.stem}.").partition(".")[0]
-        if pid.isdigit() and not _runs(int(pid)):
-            shutil.rmtree(left) if left.is_dir() else left.unlink()
-
-
-def _runs(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

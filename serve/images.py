@@ -79,10 +79,13 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path} can't be read: {error.strerror}.") from error
 
 
-def write_image(path: Path, image: NDArray[Any]) -> None:
-    """Write uint8 RGB [H, W, 3] or labels, uint8 or uint16 [H, W], in the format that the suffix names."""
+def write_image(path: Path, image: NDArray[Any], *, overwrite: bool = True) -> None:
+    """Write uint8 RGB [H, W, 3] or labels, uint8 or uint16 [H, W], in the format that the suffix names.
+
+    What is there already is replaced, or with `overwrite` off, kept: see `serve.files.unfinished`.
+    """
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == ".jpg" else []
     _, encoded = cv2.imencode(path.suffix, bgr, options)
-    with replacing(path) as temporary:
+    with replacing(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(encoded.tobytes())

@@ -18,8 +18,8 @@ _AROUND = 16
 _SHARE = 0.9
 """Of the available memory."""
 _STOCK, _KEPT = 1.5, 0.25
-"""What ONNX Runtime's own stock takes of a run's need, at worst, and the share of memory that it may keep: runs
-from it are a fifth faster."""
+"""What ONNX Runtime's own stock takes of a run's need, at worst, and the share of memory that it may keep:
+runs from it are a fifth faster."""
 
 
 class Way(NamedTuple):

@@ -54,15 +54,18 @@ def segment_pictures(
     kinds: Sequence[str] = ("labels", "overlay"),
     opacity: float = 0.5,
     tau: float | None = None,
+    overwrite: bool = True,
 ) -> PictureReport:
-    """Segment `pictures` into `folder`, overwriting.
+    """Segment `pictures` into `folder`.
 
     Args:
         kinds: any of "labels" (positions in the card's classes), "colors" and "overlay" (with a legend).
         opacity: of the overlay's colours, in [0, 1].
         tau: see `Segmenter`.
+        overwrite: replace what is there; else it is kept, see `serve.files.unfinished`.
 
     Raises:
+        NameTakenError: somebody else writes to the same names, which would hit all the others too.
         OSError: a result can't be written, which would hit all the others too.
     """
     report = PictureReport()
@@ -81,12 +84,13 @@ def segment_pictures(
             else:
                 for kind, target in output_files(path, folder, kinds).items():
                     if kind == "labels":
-                        write_image(target, labels)
+                        write_image(target, labels, overwrite=overwrite)
                     elif kind == "colors":
-                        write_image(target, painter.colors(labels))
+                        write_image(target, painter.colors(labels), overwrite=overwrite)
                     else:
                         strip = legend(present(segmenter.card, labels), *labels.shape)
-                        write_image(target, below(painter.overlay(image, labels, opacity), strip))
+                        drawn = below(painter.overlay(image, labels, opacity), strip)
+                        write_image(target, drawn, overwrite=overwrite)
                 report.done.append(path)
                 if count > 1:
                     report.several.append((path, count))

@@ -114,9 +114,10 @@ class SeriesReader:
         return pixels if size == (width, height) else cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
 
-def open_reader(
-    source: Source, selection: Selection, formats: str | None = None
-) -> VideoReader | SeriesReader:
+Reader = VideoReader | SeriesReader
+
+
+def open_reader(source: Source, selection: Selection, formats: str | None = None) -> Reader:
     """Whichever reads the source; with the errors of both."""
     if isinstance(source, FrameSeries):
         return SeriesReader(source, selection)

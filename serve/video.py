@@ -1,32 +1,33 @@
 """Segments a video: decode, inference, and drawing with encoding, each in its own thread."""
 
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import av
-import numpy as np
 from tqdm import tqdm
 
 from serve.background import background
 from serve.errors import InputError
-from serve.files import replacing
-from serve.render import Image
+from serve.files import Unfinished, unfinished
+from serve.interruption import Interruption
 from serve.segmenter import Segmenter
 from serve.series import FrameSeries
-from serve.series_reader import SeriesReader, open_reader
+from serve.series_reader import Reader, SeriesReader, open_reader
 from serve.video_damage import Damage
-from serve.video_draw import Draw, Labelled, drawing
-from serve.video_labels import LabelFrames, LabelVideo
+from serve.video_draw import Labelled
+from serve.video_live import LiveItems
 from serve.video_model import Model
-from serve.video_reader import Frame, VideoReader
-from serve.video_settings import ENCODERS, Settings
+from serve.video_reader import Frame
+from serve.video_settings import Settings
 from serve.video_shares import share_table, shares_file
+from serve.video_sink import Growing, Sink, open_sink
 from serve.video_source import Source, state
-from serve.video_writer import VideoWriter
 
 _AHEAD = 4
 """Items that a stage may be ahead of the next one: enough to ride out a slow frame, little memory."""
@@ -51,8 +52,16 @@ class VideoReport:
     None without smoothing."""
     dropped: int = 0
     """Frames of a live source that came faster than they could be segmented."""
+    sound_changes: tuple[str, ...] = ()
+    """What the sound lost, a phrase each."""
+    breaks: int = 0
+    """How often a live source broke off and came back."""
+    gone: float = 0.0
+    """How long it was gone then, in seconds of all breaks together."""
     ended: str = ""
-    """Why a live source broke off; empty if it did not."""
+    """Why a live source broke off for good; empty if it did not."""
+    interrupted: bool = False
+    """Whether the recording of a live source was ended by Ctrl-C or SIGTERM."""
     damage: Damage = field(default_factory=Damage)
     """What of the source could not be decoded."""
     remarks: tuple[str, ...] = ()
@@ -68,12 +77,15 @@ def segment_video(
     before_naming: Callable[[Path], None] | None = None,
     on_frame: Callable[[], object] = lambda: None,
     formats: str | None = None,
+    overwrite: bool = True,
     **settings: Any,
 ) -> VideoReport:
     """Segment `source` into `target`, with the times and the audio of the source.
 
-    `target` appears complete or not at all. A rotated video (a phone's) is turned upright. A live source ends
-    with `selection.end`, when it breaks off, or by Ctrl-C, and is kept up to there.
+    `target` appears complete or not at all. A rotated video (a phone's) is turned upright.
+
+    A live source ends with `selection.end`, when it breaks off for good, or by Ctrl-C, and is kept up to
+    there. Its `target` appears with the first second and grows, so that a kill costs the last second only.
 
     Args:
         target: an mp4 file; for the output "labels" an mkv file, for "frames" a folder.
@@ -81,6 +93,7 @@ def segment_video(
         before_naming: called with the complete output while it still has its temporary name.
         on_frame: called after every frame.
         formats: which the file may be read as, see `serve.video_source.open_container`; None is any.
+        overwrite: replace what is at `target` in the end; else it is kept, see `serve.files.unfinished`.
         settings: see serve.video_settings.Settings.
 
     Raises:
@@ -93,28 +106,31 @@ def segment_video(
     with ExitStack() as stack:
         before = state(source)
         reader = open_reader(source, chosen.selection, formats)
-        stack.enter_context(reader)
         model = Model(segmenter, chosen, live=reader.live, time_base=reader.time_base)
         if segmenter.runtime.on_gpu:
             segmenter.warm_up(*reader.size)
+        line = stack.enter_context(_Line(reader, model, chosen))
         table = None
+        outputs = []
         if chosen.shares:
-            table = stack.enter_context(share_table(shares_file(target, chosen.shares), segmenter.card))
-        temporary = stack.enter_context(replacing(target))
+            shares = stack.enter_context(unfinished(shares_file(target, chosen.shares), overwrite=overwrite))
+            outputs = [shares] if chosen.shares == "csv" else []  # Parquet is nothing without its end
+            table = stack.enter_context(closing(share_table(shares.path, segmenter.card)))
+        output = stack.enter_context(
+            unfinished(target, overwrite=overwrite, folder=chosen.output == "frames")
+        )
         if before_naming is not None:
-            stack.push(_on_success(before_naming, temporary))
+            stack.push(_on_success(before_naming, output))
         stack.enter_context(_encoder_errors(source))
-        backlog = _Backlog()
-        decoded = background(reader.items(), _AHEAD, backlog.drop if reader.live else None)
-        items = stack.enter_context(closing(background(model.label(decoded), _AHEAD)))
         progress = tqdm(
             total=reader.frames, unit="frame", desc=title or _name(source), mininterval=0.5, leave=None
         )
         stack.enter_context(progress)
-        sink = stack.enter_context(_open_sink(reader, segmenter, chosen, temporary))
+        sink = stack.enter_context(open_sink(reader, segmenter, chosen, output.path))
+        growing = Growing([output, *outputs], sink.moved) if reader.live else None
         frames = 0
         try:
-            for item in items:
+            for item in line.items():
                 if not isinstance(item, Labelled):
                     sink.write_audio(item)
                     continue
@@ -122,27 +138,40 @@ def segment_video(
                 if table:
                     table.write(frames, float(item.frame.pts * reader.time_base), item.labels)
                 progress.total = reader.frames  # which may turn out to be more
+                if growing and (said := growing.look()):
+                    tqdm.write(said, file=sys.stderr)
                 progress.update()
                 on_frame()
                 frames += 1
         except KeyboardInterrupt:
             if not (reader.live and frames):
                 raise
+            line.interrupted = True
         if state(source) != before:  # its frames would be of two videos
             raise InputError(f"{source} changed while it was read; wait until it is complete and run again.")
-    smoother = model.smoother
+    return _report(reader, model, line, sink, frames, time.perf_counter() - begin)
+
+
+def _report(
+    reader: Reader, model: Model, line: "_Line", sink: Sink, frames: int, seconds: float
+) -> VideoReport:
+    smoother, live = model.smoother, line.live
     return VideoReport(
-        frames,
-        time.perf_counter() - begin,
-        model.seconds,
-        sink.audio_streams,
-        (*reader.other_streams, *(["audio"] if len(reader.audio) > sink.audio_streams else [])),
-        model.batch.size,
-        (smoother.before.share, smoother.after.share) if smoother else None,
-        backlog.dropped,
-        reader.ended,
-        reader.damage,
-        reader.remarks,
+        frames=frames,
+        seconds=seconds,
+        model_seconds=model.seconds,
+        audio_streams=sink.audio_streams,
+        left_out=(*reader.other_streams, *(["audio"] if len(reader.audio) > sink.audio_streams else [])),
+        batch=model.batch.size,
+        flicker=(smoother.before.share, smoother.after.share) if smoother else None,
+        dropped=line.dropped,
+        sound_changes=sink.sound_changes,
+        breaks=live.breaks if live else 0,
+        gone=round(live.gone, 1) if live else 0.0,
+        ended=live.ended if live else "",
+        interrupted=line.interrupted,
+        damage=live.damage if live else reader.damage,
+        remarks=reader.remarks,
     )
 
 
@@ -150,86 +179,64 @@ def _name(source: Source) -> str:
     return source.name if isinstance(source, FrameSeries) else Path(source).name
 
 
-def _on_success(call: Callable[[Path], None], path: Path) -> Callable[..., None]:
+def _on_success(call: Callable[[Path], None], output: Unfinished) -> Callable[..., None]:
     def leave(failure: type[BaseException] | None, *_: object) -> None:
-        if failure is None:
-            call(path)
+        if failure is None and not output.is_taken:
+            call(output.path)
 
     return leave
 
 
-class _Backlog:
-    """Lets go of the frames of a live source that there is no time for; the times of the others stand."""
+class _Line:
+    """The stages up to the model, each in a thread of its own; leaving the `with` block stops them.
 
-    def __init__(self) -> None:
+    Attributes:
+        live: what became of the connection to a live source; None for a file.
+        dropped: frames of a live source that there was no time for; the times of the others stand.
+        interrupted: whether Ctrl-C ended it.
+    """
+
+    def __init__(self, reader: Reader, model: Model, settings: Settings) -> None:
+        self.live: LiveItems | None = None
         self.dropped = 0
+        self.interrupted = False
+        self._interruption = Interruption()
+        self._stack = ExitStack()
+        if isinstance(reader, SeriesReader) or not reader.live:
+            self._stack.enter_context(reader)
+            read, drop, stop = reader.items(), None, None
+        else:  # whoever reads it closes it, as that one may hang in it
+            stop = Event()
+            self._stack.enter_context(self._interruption)
+            self.live = LiveItems(reader, settings.selection, settings.reconnect, stop)
+            read, drop = self.live.items(), self._drop
+        decoded = background(read, _AHEAD, drop, stop)
+        self._labelled = background(model.label(decoded), _AHEAD, stop=stop)
+        self._stack.enter_context(closing(self._labelled))
 
-    def drop(self, item: Any) -> bool:
+    def __enter__(self) -> "_Line":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stack.close()
+
+    def items(self) -> Generator[Any]:
+        """Labelled frames, and packets of sound. Ctrl-C ends a recording between two of them only."""
+        if self.live is None:
+            yield from self._labelled
+            return
+        while True:
+            with self._interruption.waiting():
+                item = next(self._labelled, None)
+            if item is None:
+                return
+            yield item
+
+    def _drop(self, item: Any) -> bool:
         if not isinstance(item, Frame):
             return False
         self.dropped += 1
         return True
-
-
-class _DrawnSink:
-    """Frames as pictures, and the sound, to an mp4."""
-
-    def __init__(self, draw: Draw, writer: VideoWriter, audio_streams: int) -> None:
-        self._draw = draw
-        self._writer = writer
-        self.audio_streams = audio_streams
-
-    def write(self, item: Labelled) -> None:
-        self._writer.write_frame(self._draw(item), item.frame.pts, item.frame.duration)
-
-    def write_audio(self, packet: Any) -> None:
-        self._writer.write_audio(packet)
-
-
-class _LabelSink:
-    """Label maps alone."""
-
-    audio_streams = 0
-
-    def __init__(self, writer: LabelVideo | LabelFrames) -> None:
-        self._writer = writer
-
-    def write(self, item: Labelled) -> None:
-        self._writer.write_labels(item.labels, item.frame.pts, item.frame.duration)
-
-    def write_audio(self, packet: Any) -> None:
-        """Nobody listens to labels."""
-
-
-@contextmanager
-def _open_sink(
-    reader: VideoReader | SeriesReader, segmenter: Segmenter, settings: Settings, path: Path
-) -> Iterator[_DrawnSink | _LabelSink]:
-    height, width = reader.size
-    if settings.output == "frames":
-        with LabelFrames(path, time_base=reader.time_base) as frames:
-            yield _LabelSink(frames)
-        return
-    common = {"time_base": reader.time_base, "rate": reader.rate}
-    if settings.output == "labels":
-        with LabelVideo(path, segmenter.card, height=height, width=width, **common) as video:
-            yield _LabelSink(video)
-        return
-    draw = drawing(segmenter.card, settings, height, width)
-    black = np.zeros((height, width), np.uint8)
-    sample: Image = draw(Labelled(Frame(np.zeros((height, width, 3), np.uint8), 0, 0), black, black))
-    with VideoWriter(
-        path,
-        height=sample.shape[0],
-        width=sample.shape[1],
-        encoder=ENCODERS[settings.codec],
-        crf=settings.crf,
-        preset=settings.preset,
-        sample_aspect_ratio=reader.sample_aspect_ratio,
-        audio=reader.audio,
-        **common,
-    ) as writer:
-        yield _DrawnSink(draw, writer, len(reader.audio))
 
 
 @contextmanager

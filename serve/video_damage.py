@@ -2,7 +2,7 @@
 
 from bisect import bisect_left
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from fractions import Fraction
 from statistics import median
 
@@ -32,6 +32,10 @@ class Damage:
 
     def __bool__(self) -> bool:
         return bool(self.lost or self.flawed or self.cut_off or self.unread)
+
+    def __add__(self, other: "Damage") -> "Damage":
+        """Of two stretches of one video."""
+        return Damage(*(a + b for a, b in zip(astuple(self), astuple(other), strict=True)))
 
     def __str__(self) -> str:
         """For a person; empty if nothing is wrong."""

@@ -21,6 +21,7 @@ from serve.segmenter import Labels
 from serve.video_writer import check_count
 
 _MILLISECOND = Fraction(1, 1000)
+_GROWING = {"cluster_time_limit": "500", "flush_packets": "1"}  # milliseconds
 _CLASSES_TAG = "BLDA_CLASSES"
 """Matroska tag with the class names as a JSON list: position = grey value."""
 
@@ -29,16 +30,26 @@ class LabelVideo:
     """A lossless video being written whose grey values are class numbers."""
 
     def __init__(
-        self, path: Path, card: Card, *, height: int, width: int, time_base: Fraction, rate: Fraction
+        self,
+        path: Path,
+        card: Card,
+        *,
+        height: int,
+        width: int,
+        time_base: Fraction,
+        rate: Fraction,
+        live: bool = False,
     ) -> None:
-        self._path = path
+        """Open `path`; with `live`, it must be playable while it grows, up to the last second."""
+        self.path = path
+        """Where the file lies; to be told when it gets another name."""
         self._time_base = time_base
         self._frames = 0
         self._last = -1
         deep = len(card.classes) > 256
         self._format = "gray16le" if deep else "gray"
         self._type: type[np.uint8 | np.uint16] = np.uint16 if deep else np.uint8
-        self._container = av.open(str(path), "w", format="matroska")
+        self._container = av.open(str(path), "w", format="matroska", options=_GROWING if live else {})
         self._container.metadata[_CLASSES_TAG] = json.dumps(card.classes)
         # Every frame is a key frame: labels are cut and looked up anywhere. Slices have checksums.
         options = {"level": "3", "g": "1", "slicecrc": "1"}
@@ -68,7 +79,7 @@ class LabelVideo:
             return
         self._container.mux(self._video.encode(None))
         self._container.close()
-        with av.open(str(self._path)) as written:
+        with av.open(str(self.path)) as written:
             found = sum(packet.size > 0 for packet in written.demux(video=0))
         check_count(found, self._frames)
 
@@ -77,11 +88,12 @@ class LabelFrames:
     """A folder being filled with label PNGs 000000.png, 000001.png ..., and frames.csv with their times."""
 
     def __init__(self, folder: Path, *, time_base: Fraction) -> None:
-        folder.mkdir()
-        self._folder = folder
+        """Fill `folder`, which is there and empty."""
+        self.path = folder
+        """Where the folder lies; to be told when it gets another name."""
         self._time_base = time_base
         self._frames = 0
-        self._times = (folder / "frames.csv").open("w", newline="")
+        self._times = (folder / "frames.csv").open("w", newline="", buffering=1)
         self._table = csv.writer(self._times)
         self._table.writerow(["file", "seconds"])
 
@@ -89,7 +101,7 @@ class LabelFrames:
         """Write labels [H, W], shown from `pts` on."""
         name = f"{self._frames:06d}.png"
         _, encoded = cv2.imencode(".png", labels)
-        (self._folder / name).write_bytes(encoded.tobytes())
+        (self.path / name).write_bytes(encoded.tobytes())
         self._table.writerow([name, f"{float(pts * self._time_base):.6f}"])
         self._frames += 1
 

@@ -34,7 +34,7 @@ def readable_packets(container: Any, on_failure: Callable[[], object] = lambda: 
                 yield packet
             return
         except av.error.FFmpegError as error:
-            if isinstance(error, OSError | MemoryError):
+            if isinstance(error, OSError | MemoryError | av.error.ExitError):  # the last: time ran out
                 raise
             failures += 1
             on_failure()

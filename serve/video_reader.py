@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.errors import InputError
+from serve.video_avi import AviTimes
 from serve.video_damage import Damage, DamageCount
 from serve.video_demux import Demuxer
 from serve.video_pixels import Orientation, orientation, to_rgb
@@ -22,6 +23,7 @@ from serve.video_source import (
     is_live,
     open_container,
     rate_of,
+    reason,
     resets,
 )
 
@@ -56,6 +58,7 @@ class VideoReader:
         audio: the audio streams; `items` yields their packets, shifted to the same start as the frames.
         other_streams: kinds of streams that are left out (subtitles, data).
         ended: what a live source said when it broke off; empty if it did not.
+        complete: whether `items` came to the end of the selection.
         damage: what could not be decoded; known when `items` has come to its end.
     """
 
@@ -71,12 +74,13 @@ class VideoReader:
             InputError: not a video, no video stream, or no frame in the selection that can be decoded.
         """
         self.path = path
-        self.live = is_live(path)
         self.ended = ""
+        self.complete = False
         self.damage = Damage()
         self._selection = selection
         self._formats = formats
         self._container = open_container(path, formats)
+        self.live = is_live(path, self._container)
         try:
             self._begin(_LEADS if selection.start > 0 and not self.live else (None,))
         except BaseException:
@@ -116,6 +120,8 @@ class VideoReader:
         self._stream = find_stream(self._container, self.path)
         self._stream.thread_type = "AUTO"
         self._read_header()
+        if self._avi and self._stream.codec_context.has_b_frames:
+            lead = None  # a frame's time is counted from the start
         # A clock that may be set anew shows the same time twice, so that no place can be found by its time.
         seeks = not (resets(self._container) and isinstance(self.path, Path))
         if lead is None:
@@ -152,9 +158,11 @@ class VideoReader:
         self.other_streams = sorted({s.type for s in container.streams if id(s) not in known})
         self._step = 1 / rate_of(stream)
         """Seconds from frame to frame, on average."""
+        is_avi = container.format.name == "avi"
         whole = not self._selection.start and self._selection.end is None
-        listed = (stream.frames if whole else 0) if container.format.name == "avi" else None
+        listed = (stream.frames if whole else 0) if is_avi else None
         self._count = DamageCount(self._step, listed=listed)
+        self._avi = AviTimes() if is_avi else None
         self._demuxer = Demuxer(container, stream, self.audio, self._step, self._count.sign)
         if self._demuxer.has_untimed_lead:  # Matroska counts how long it is from zero on
             seconds = (container.duration or 0) * MICROSECOND - self._demuxer.start
@@ -199,11 +207,12 @@ class VideoReader:
                 if self._is_past(packet.stream, shown):
                     wanted.remove(packet.stream.index)
                     if not wanted:
+                        self.complete = True
                         break
         except av.error.FFmpegError as error:
             if not self.live:
                 raise InputError(f"{self.path} can't be read any further ({error.strerror}).") from error
-            self.ended = error.strerror or str(error)
+            self.ended = reason(error)
         if self.live or not wanted:  # it ends where it was left
             self.damage = self._count.total()
             return
@@ -220,9 +229,12 @@ class VideoReader:
         self.frames = self._selection.count(0, seconds, rate_of(self._stream))
 
     def _take_video(self, packet: Any) -> Generator[Frame]:
+        if self._avi:
+            self._avi.saw(packet)
         for decoded in self._decoded(packet):
-            pts = self._time(decoded.pts)
-            if self._previous < 0 and decoded.pts is not None and decoded.key_frame:
+            given = self._avi.time(decoded) if self._avi else decoded.pts
+            pts = self._time(given)
+            if self._previous < 0 and given is not None and decoded.key_frame:
                 self._decoded_from = pts * self.time_base
             self._previous = pts
             seconds = pts * self.time_base

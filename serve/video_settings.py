@@ -47,14 +47,18 @@ class Encoder:
     preset: str
     """Default speed: near real time at 1280x720 on two cores."""
     presets: tuple[str, ...]
+    undelayed: dict[str, str]
+    """Options for frames that leave the encoder as soon as they entered it."""
     tag: str = ""
     """Four-letter code in the mp4, where players insist on one."""
 
 
 ENCODERS: dict[str, Encoder] = {
-    "h264": Encoder("libx264", 20, 51, "veryfast", _X26_PRESETS),
-    "hevc": Encoder("libx265", 24, 51, "ultrafast", _X26_PRESETS, tag="hvc1"),
-    "av1": Encoder("libsvtav1", 32, 63, "10", tuple(str(n) for n in range(14))),
+    "h264": Encoder("libx264", 20, 51, "veryfast", _X26_PRESETS, {"tune": "zerolatency"}),
+    "hevc": Encoder("libx265", 24, 51, "ultrafast", _X26_PRESETS, {"tune": "zerolatency"}, tag="hvc1"),
+    "av1": Encoder(
+        "libsvtav1", 32, 63, "10", tuple(str(n) for n in range(14)), {"svtav1-params": "pred-struct=1"}
+    ),
 }
 
 
@@ -81,6 +85,8 @@ class Settings:
     """Time constant, in seconds, over which scores are averaged; 0 is off."""
     shares: Format | None = None
     """Also write each class's share of every frame to a table beside the output, in this format."""
+    reconnect: float = 30.0
+    """How long, in seconds, to try to get a live source back that broke off; 0 is not at all."""
 
     def __post_init__(self) -> None:
         """Refuse what contradicts itself.
@@ -107,6 +113,8 @@ class Settings:
             )
         if self.smooth < 0:
             raise InputError(f"--smooth {self.smooth:g} is negative; give a time in seconds, such as 0.1.")
+        if not self.reconnect >= 0:  # also catches nan
+            raise InputError(f"--reconnect {self.reconnect:g} is no time; give seconds, or 0 not to try.")
         chosen = self.selection
         if chosen.end is not None and chosen.end <= chosen.start:
             raise InputError(

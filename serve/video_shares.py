@@ -1,8 +1,6 @@
 """Each class's share of every frame, as a table in CSV or Parquet."""
 
 import csv
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -10,7 +8,6 @@ import numpy as np
 
 from serve.card import Card
 from serve.errors import InputError
-from serve.files import replacing
 from serve.render import shares
 from serve.segmenter import Labels
 
@@ -35,12 +32,9 @@ def shares_file(target: Path, form: Format) -> Path:
     return target.with_name(f"{target.stem}.shares.{form}")
 
 
-@contextmanager
-def share_table(path: Path, card: Card) -> Iterator[ShareTable]:
-    """A table that gets its name when it is complete; in the format that its suffix says."""
-    kind = _Parquet if path.suffix == ".parquet" else _Csv
-    with replacing(path) as temporary, closing(kind(temporary, card.classes)) as table:
-        yield table
+def share_table(path: Path, card: Card) -> ShareTable:
+    """A new table in the format that its suffix says."""
+    return (_Parquet if path.suffix == ".parquet" else _Csv)(path, card.classes)
 
 
 def require_parquet() -> None:
@@ -59,7 +53,7 @@ class _Csv:
 
     def __init__(self, path: Path, classes: tuple[str, ...]) -> None:
         self._classes = len(classes)
-        self._file = path.open("w", newline="")
+        self._file = path.open("w", newline="", buffering=1)  # a row is on the disk at once
         self._table = csv.writer(self._file)
         self._table.writerow(["frame", "seconds", *classes])
 

@@ -70,9 +70,19 @@ def to_address(source: str) -> str:
     return f"/dev/video{int(source)}" if is_number else source
 
 
-def is_live(source: Source) -> bool:
-    """Does this source send frames in its own time, without an end known beforehand?"""
-    return isinstance(source, str) and (source.startswith(_LIVE) or bool(_WEBCAM.fullmatch(source)))
+def is_live(source: Source, container: Any) -> bool:
+    """Does this source, open as av's container, send frames in its own time, its end unknown?"""
+    if not isinstance(source, str):
+        return False
+    endless = container.duration is None and container.size <= 0  # as a camera's pages over http are
+    return endless or source.startswith(_LIVE) or bool(_WEBCAM.fullmatch(source))
+
+
+def reason(error: Any) -> str:
+    """What av's error says, in words for a person."""
+    if isinstance(error, av.error.ExitError):
+        return f"nothing came for {_PATIENCE:.0f} s"
+    return error.strerror or str(error)
 
 
 def resets(container: Any) -> bool:
@@ -141,7 +151,7 @@ def open_container(source: Source, formats: str | None = None) -> Any:
     except av.error.FFmpegError as error:
         if isinstance(source, str):
             raise InputError(
-                f"{source} gives no video ({error.strerror}); check the address and that it is on."
+                f"{source} gives no video ({reason(error)}); check the address and that it is on."
             ) from error
         raise InputError(
             f"{source} can't be opened as a video, so it is something else, damaged or truncated "

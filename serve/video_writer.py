@@ -1,4 +1,9 @@
-"""Encodes frames to H.264, HEVC or AV1 in an mp4 that plays in browsers, with the audio of the source."""
+"""Encodes frames to H.264, HEVC or AV1 in an mp4 that plays in browsers, with the audio of the source.
+
+An ordinary mp4 can't be played before it is finished, as its index is written last (and then moved to the
+front). A live one grows as a fragmented mp4, which is playable up to its last fragment whatever becomes of
+the process; finished, libav turns it into an ordinary one by adding the index ("hybrid").
+"""
 
 import os
 from collections.abc import Sequence
@@ -14,12 +19,19 @@ from numpy.typing import NDArray
 
 from serve.errors import InputError
 from serve.video_settings import Encoder
+from serve.video_sound import Sound
 
-_COPIED_AUDIO = frozenset({"aac", "mp3", "opus", "flac", "ac3", "eac3", "alac"})
-"""Codecs that mp4 holds and players know; all others become AAC."""
-_AAC_RATES = (48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000)
 _BT709 = 1
 _LIMITED = 1
+_ORDINARY = {"movflags": "faststart"}
+_GROWING = {
+    # The header goes first, as it would otherwise wait for a stream of sound that never sends.
+    "movflags": "hybrid_fragmented+empty_moov",
+    "frag_duration": "500000",  # microseconds
+    "max_interleave_delta": "500000",  # to wait for the sound, likewise
+    "flush_packets": "1",
+}
+_KEY_FRAMES = 2  # seconds between those of a live file
 _QUIET: dict[str, dict[str, str]] = {"libx265": {"x265-params": "log-level=error"}}
 os.environ.setdefault("SVT_LOG", "1")  # SVT-AV1 prints its version to stderr otherwise: errors only
 
@@ -40,6 +52,7 @@ class VideoWriter:
         preset: str | None = None,
         sample_aspect_ratio: Fraction = Fraction(1),
         audio: Sequence[Any] = (),
+        live: bool = False,
     ) -> None:
         """Open `path` for frames of `height` x `width` pixels.
 
@@ -52,18 +65,25 @@ class VideoWriter:
             crf: the encoder's quality, less is better; None is its default.
             preset: the encoder's speed; None is its default.
             audio: av audio streams of the source, whose packets will be given to `write_audio`.
+            live: the file must be playable while it grows, up to the last second; the frames are those of a
+                source that sends them in its own time.
         """
-        self._path = path
+        self.path = path
+        """Where the file lies; to be told when it gets another name."""
+        self._live = live
         self._odd = (height % 2, width % 2)
         self._time_base = time_base
         self._frames = 0
         self._end = 0
-        self._container = av.open(str(path), "w", format="mp4", options={"movflags": "faststart"})
+        self._container = av.open(str(path), "w", format="mp4", options=_GROWING if live else _ORDINARY)
         options = {
             "crf": str(encoder.crf if crf is None else crf),
             "preset": preset or encoder.preset,
             **_QUIET.get(encoder.library, {}),
         }
+        if live:  # no frame waits in the encoder for later ones
+            every = max(round(rate * _KEY_FRAMES), 1)
+            options |= {"g": str(every), **encoder.undelayed}
         self._video = self._container.add_stream(encoder.library, rate=rate, options=options)
         self._video.width, self._video.height = width + width % 2, height + height % 2
         self._video.pix_fmt = "yuv420p"
@@ -74,13 +94,7 @@ class VideoWriter:
         context.sample_aspect_ratio = sample_aspect_ratio
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED
-        self._copied_audio: dict[int, Any] = {}  # by the index that the stream has in the source
-        self._encoded_audio: dict[int, Any] = {}
-        for stream in audio:
-            if stream.codec_context.name in _COPIED_AUDIO:
-                self._copied_audio[stream.index] = self._container.add_stream_from_template(stream)
-            else:
-                self._encoded_audio[stream.index] = self._add_aac(stream)
+        self.sound = Sound(self._container, audio, live=live)
 
     def write_frame(self, pixels: NDArray[np.uint8], pts: int, duration: int) -> None:
         """Append uint8 [H, W, 3] RGB, shown from `pts` to the next one, the last one for `duration` units."""
@@ -90,19 +104,17 @@ class VideoWriter:
             format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED
         )
         frame.pts, frame.time_base = pts, self._time_base
-        self._container.mux(self._video.encode(frame))
+        packets = self._video.encode(frame)
+        if self._live:  # each is the frame just given, and may be the last
+            for packet in packets:
+                packet.duration = duration
+        self._container.mux(packets)
         self._frames += 1
         self._end = pts + duration
 
     def write_audio(self, packet: Any) -> None:
-        """Append a packet of one of the source's audio streams: as it is, or as AAC."""
-        index = packet.stream.index
-        if index in self._copied_audio:
-            packet.stream = self._copied_audio[index]
-            self._container.mux(packet)
-        else:
-            for frame in packet.decode():
-                self._container.mux(self._encoded_audio[index].encode(frame))
+        """Append a packet of one of the source's audio streams."""
+        self.sound.write(packet)
 
     def __enter__(self) -> Self:
         return self
@@ -123,18 +135,11 @@ class VideoWriter:
         if rest:  # an mp4 ends with its last packet in order of *decoding*, which may not be the last frame
             rest[-1].duration = max(self._end - rest[-1].pts, 0)
         self._container.mux(rest)
-        for stream in self._encoded_audio.values():
-            self._container.mux(stream.encode(None))
+        self.sound.finish()
         self._container.close()
-        with av.open(str(self._path)) as written:
+        with av.open(str(self.path)) as written:
             found = written.streams.video[0].frames
         check_count(found, self._frames)
-
-    def _add_aac(self, source: Any) -> Any:
-        rate = next((r for r in _AAC_RATES if r <= source.codec_context.sample_rate), _AAC_RATES[-1])
-        stream = self._container.add_stream("aac", rate=rate)
-        stream.codec_context.layout = "mono" if source.codec_context.channels == 1 else "stereo"
-        return stream
 
 
 def check_count(found: int, written: int) -> None:

@@ -10,7 +10,6 @@ import signal
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import settings
 
@@ -37,7 +36,6 @@ def _same_dice() -> None:
     """Tests that draw numbers draw the same ones, alone or in any order; TEST_SEED=N tries others."""
     seed = int(os.environ.get("TEST_SEED", "0"))
     random.seed(seed)
-    np.random.seed(seed)
     torch = sys.modules.get("torch")  # a test that has not imported it draws nothing from it
     if torch is not None:
         torch.manual_seed(seed)

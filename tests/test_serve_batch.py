@@ -1,7 +1,6 @@
 """Many videos at once: what is found, what is left out the second time, what fails, what is reported."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -283,19 +282,6 @@ def test_an_interrupted_batch_goes_on_where_it_stopped(graph: Path, tmp_path: Pa
     assert serve(graph, clips, "-o", out).exit_code == 0
     assert report(out) == {"a.mp4": "skipped", "b.mp4": "done"}
     assert names(out) == {"a.mp4", "a.mp4.json", "b.mp4", "b.mp4.json", "report.json"}  # nothing left over
-
-
-def test_what_a_running_process_writes_is_not_swept_away(tmp_path: Path) -> None:
-    from serve.files import sweep
-
-    mine = tmp_path / f".a.{os.getpid()}.partial.mp4"
-    mine.touch()
-    dead = subprocess.Popen([sys.executable, "-c", ""])
-    dead.wait()
-    (tmp_path / f".a.{dead.pid}.partial.mp4").touch()
-    (tmp_path / ".a.notes.partial.mp4").touch()
-    sweep(tmp_path / "a.mp4")
-    assert names(tmp_path) == {mine.name, ".a.notes.partial.mp4"}
 
 
 def test_a_full_disk_stops_the_batch_with_a_word(graph: Path, tmp_path: Path) -> None:

@@ -12,8 +12,7 @@ import numpy as np
 import pytest
 from serve_graphs import PALETTE, halves, write_clip, write_graph
 
-from serve import Segmenter
-from serve import video as video_module
+from serve import Segmenter, video_sink
 from serve.background import background
 from serve.errors import InputError
 from serve.video import segment_video
@@ -302,7 +301,7 @@ def test_a_failure_in_any_stage_leaves_no_output_and_no_thread(
     owner, name = {
         "decode": (VideoReader, "_frame"),
         "model": (Segmenter, "__call__"),
-        "encode": (video_module.VideoWriter, "write_frame"),
+        "encode": (video_sink.VideoWriter, "write_frame"),
     }[where]
     monkeypatch.setattr(owner, name, fail_at_third(getattr(owner, name)))
     with pytest.raises(type(failure)):

@@ -6,7 +6,6 @@ import socket
 import sys
 import threading
 import time
-from contextlib import suppress
 from fractions import Fraction
 from itertools import count, pairwise
 from pathlib import Path
@@ -465,55 +464,6 @@ def test_an_item_is_dropped_only_when_there_is_no_room() -> None:
     assert first == 0 and dropped and begin.is_set()
     assert sorted([first, *rest, *dropped]) == list(range(20)) and rest == sorted(rest)
     assert all(number % 2 == 0 for number in dropped)
-
-
-@pytest.fixture
-def camera(tmp_path: Path):
-    """The address of a stream on this machine that sends a counter in its own time, then hangs up."""
-    source = write_counter(tmp_path / "camera.ts", frames=30)
-    server = socket.create_server(("127.0.0.1", 0))
-    server.settimeout(30)
-
-    def send() -> None:
-        connection, _ = server.accept()
-        data = source.read_bytes()
-        with connection, suppress(ConnectionError):  # whoever watches may leave
-            for start in range(0, len(data), len(data) // 20):
-                connection.sendall(data[start : start + len(data) // 20])
-                time.sleep(0.02)
-
-    thread = threading.Thread(target=send)
-    thread.start()
-    yield f"tcp://127.0.0.1:{server.getsockname()[1]}"
-    thread.join(30)
-    server.close()
-
-
-def test_a_camera_is_recorded_until_it_hangs_up(tmp_path: Path, segmenter: Segmenter, camera: str) -> None:
-    report = segment_video(segmenter, camera, tmp_path / "out.mp4", output="colors")
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        assert container.streams.video[0].frames == report.frames
-    assert report.frames + report.dropped >= 28  # libav may lack the last ones when the line is cut
-
-
-def test_ctrl_c_keeps_what_a_camera_sent(
-    tmp_path: Path, segmenter: Segmenter, camera: str, monkeypatch
-) -> None:
-    from serve import video as video_module
-
-    original = video_module.VideoWriter.write_frame
-    calls = []
-
-    def interrupted(self, *args):
-        calls.append(1)
-        if len(calls) == 5:
-            raise KeyboardInterrupt
-        original(self, *args)
-
-    monkeypatch.setattr(video_module.VideoWriter, "write_frame", interrupted)
-    report = segment_video(segmenter, camera, tmp_path / "out.mp4")
-    with av.open(str(tmp_path / "out.mp4")) as container:
-        assert container.streams.video[0].frames == report.frames == 4
 
 
 def test_an_address_where_nobody_answers(tmp_path: Path, segmenter: Segmenter) -> None:
