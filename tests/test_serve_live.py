@@ -149,7 +149,7 @@ def test_sigterm_ends_other_commands_as_ctrl_c_does(graph, tmp_path, streams) ->
     for number in (signal.SIGINT, signal.SIGTERM):
         out = tmp_path / f"{number}.mp4"
         with recording(graph, tmp_path / "in.ts", "-o", out, "--preset", "veryslow") as running:
-            assert until(lambda: bool(list(tmp_path.glob(".*.partial.mp4"))))
+            assert until(lambda: any(path.stat().st_size for path in tmp_path.glob(".*.partial.mp4")))
             running.send_signal(number)
             said, complaint = running.communicate(timeout=60)
         results.append((running.returncode, said, complaint.splitlines()[-1]))
