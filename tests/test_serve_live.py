@@ -380,13 +380,20 @@ def test_a_stream_that_comes_back_is_recorded_on(tmp_path, segmenter, streams, c
 
 @pytest.mark.parametrize(("second", "streams_of_sound"), [("large", 100), ("stereo", 50)])
 def test_what_comes_back_changed_fits_the_recording(
-    tmp_path, segmenter, streams, second, streams_of_sound
+    tmp_path, segmenter, streams, monkeypatch, second, streams_of_sound
 ) -> None:
+    original, sizes = video_sink._DrawnSink.write, set()
+
+    def write(self, item) -> None:
+        sizes.add((item.frame.pixels.shape, item.labels.shape))
+        original(self, item)
+
+    monkeypatch.setattr(video_sink._DrawnSink, "write", write)
     with camera(Take(streams["first"], 0.5), Take(streams[second], 0.5)) as source:
         report = segment_video(segmenter, source, tmp_path / "out.mp4", output="colors", reconnect=1)
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert {(f.height, f.width) for f in container.decode(video=0)} == {(64, 64)}
-    assert report.breaks == 1
+    assert report.breaks == 1 and sizes == {((64, 64, 3), (64, 64))}
     heard = len(times(tmp_path / "out.mp4", "audio")) * 1024 / 48000 * RATE
     assert heard == pytest.approx(streams_of_sound, abs=12)
 
