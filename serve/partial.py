@@ -66,14 +66,8 @@ def _rename(made: Path, name: Path) -> Path:
 def sweep(folder: Path) -> None:
     """Remove what processes that no longer run left unfinished in `folder`."""
     for path in folder.iterdir() if folder.is_dir() else ():
-        if not _NAME.fullmatch(path.name):
-            continue
-        with suppress(OSError):  # in work, or not ours to touch
-            lock = _lock(path)
-            try:
-                _remove(path)
-            finally:
-                os.close(lock)
+        if _NAME.fullmatch(path.name):
+            _remove_abandoned(path)
 
 
 def _create(target: Path, folder: bool) -> tuple[Path, int | None]:
@@ -85,12 +79,18 @@ def _create(target: Path, folder: bool) -> tuple[Path, int | None]:
             path.mkdir() if folder else path.touch(exist_ok=False)
         except FileExistsError:
             continue
+        except KeyboardInterrupt:  # which does not tell whether it is there already
+            _remove_abandoned(path)
+            raise
         try:
             lock = _lock(path)
         except (FileNotFoundError, BlockingIOError):
             continue  # swept away before it was locked
         except OSError:
             return path, None
+        except KeyboardInterrupt:
+            _remove(path)
+            raise
         if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
             return path, lock
         os.close(lock)
@@ -106,6 +106,16 @@ def _lock(path: Path) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def _remove_abandoned(path: Path) -> None:
+    """Remove what nobody works on; what can't be locked is in work, or not ours to touch."""
+    with suppress(OSError):
+        lock = _lock(path)
+        try:
+            _remove(path)
+        finally:
+            os.close(lock)
 
 
 def _remove(path: Path) -> None:

@@ -149,7 +149,7 @@ def test_sigterm_ends_other_commands_as_ctrl_c_does(graph, tmp_path, streams) ->
     for number in (signal.SIGINT, signal.SIGTERM):
         out = tmp_path / f"{number}.mp4"
         with recording(graph, tmp_path / "in.ts", "-o", out, "--preset", "veryslow") as running:
-            assert until(lambda: bool(list(tmp_path.glob(".*.partial.mp4"))))
+            assert until(lambda: any(path.stat().st_size for path in tmp_path.glob(".*.partial.mp4")))
             running.send_signal(number)
             said, complaint = running.communicate(timeout=60)
         results.append((running.returncode, said, complaint.splitlines()[-1]))
@@ -380,13 +380,20 @@ def test_a_stream_that_comes_back_is_recorded_on(tmp_path, segmenter, streams, c
 
 @pytest.mark.parametrize(("second", "streams_of_sound"), [("large", 100), ("stereo", 50)])
 def test_what_comes_back_changed_fits_the_recording(
-    tmp_path, segmenter, streams, second, streams_of_sound
+    tmp_path, segmenter, streams, monkeypatch, second, streams_of_sound
 ) -> None:
+    original, sizes = video_sink._DrawnSink.write, set()
+
+    def write(self, item) -> None:
+        sizes.add((item.frame.pixels.shape, item.labels.shape))
+        original(self, item)
+
+    monkeypatch.setattr(video_sink._DrawnSink, "write", write)
     with camera(Take(streams["first"], 0.5), Take(streams[second], 0.5)) as source:
         report = segment_video(segmenter, source, tmp_path / "out.mp4", output="colors", reconnect=1)
     with av.open(str(tmp_path / "out.mp4")) as container:
         assert {(f.height, f.width) for f in container.decode(video=0)} == {(64, 64)}
-    assert report.breaks == 1
+    assert report.breaks == 1 and sizes == {((64, 64, 3), (64, 64))}
     heard = len(times(tmp_path / "out.mp4", "audio")) * 1024 / 48000 * RATE
     assert heard == pytest.approx(streams_of_sound, abs=12)
 

@@ -121,6 +121,23 @@ def test_a_file_swept_before_it_was_locked_is_made_again(tmp_path, monkeypatch) 
     assert names(tmp_path) == {"a.txt", seen[2].name}
 
 
+@pytest.mark.parametrize("moment", ["touch", "_lock"])
+def test_an_interruption_while_it_is_made_leaves_nothing(tmp_path, monkeypatch, moment) -> None:
+    owner = Path if moment == "touch" else partial
+    original = getattr(owner, moment)
+
+    def interrupted(path: Path, **options: object) -> None:
+        if moment == "touch":
+            original(path, **options)
+        monkeypatch.setattr(owner, moment, original)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(owner, moment, interrupted)
+    with pytest.raises(KeyboardInterrupt), replacing(tmp_path / "a.txt"):
+        raise AssertionError("it was interrupted")
+    assert names(tmp_path) == set()
+
+
 @pytest.mark.parametrize("folder", [False, True])
 def test_a_name_that_was_taken_meanwhile_is_left_alone(tmp_path, folder) -> None:
     def fill(path: Path, text: str) -> None:
