@@ -466,7 +466,8 @@ def test_the_end_that_was_asked_for_counts_over_a_break(tmp_path, segmenter, str
             segmenter, source, tmp_path / "out.mp4", selection=Selection(end=Fraction(4)), reconnect=5
         )
     shown = times(tmp_path / "out.mp4")
-    assert report.breaks == 1 and report.ended == "" and shown[-1] < 4
+    assert report.breaks == 1 and report.ended == ""
+    assert shown[-1] < 4 + 1 / RATE  # the sound's lead-in moves all that is growing by half a frame
     assert shown[-1] > 3.5
 
 

@@ -272,7 +272,11 @@ def test_shares_of_a_failed_video_are_not_kept(
     tmp_path: Path, segmenter: Segmenter, monkeypatch, form
 ) -> None:
     source, _ = noise_clip(tmp_path / "in.mkv")
-    monkeypatch.setattr(segmenter.runtime.session, "run", None)
+
+    def run(*_: object) -> None:
+        raise RuntimeError("the runtime gives up")
+
+    monkeypatch.setattr(segmenter.runtime.session, "run", run)
     with pytest.raises(InputError, match="failed on a 97x71 picture"):
         segment_video(segmenter, source, tmp_path / "out.mp4", shares=form)
     assert [path.name for path in tmp_path.iterdir()] == ["in.mkv"]
