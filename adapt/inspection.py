@@ -12,8 +12,8 @@ from adapt.device import best_device
 from adapt.domains import open_labelled, open_source
 from adapt.errors import InputError
 from adapt.evaluate import Scores, evaluate, predict
+from adapt.histogram import Pooling
 from adapt.images import read_image
-from adapt.logit_statistics import Pooling
 from adapt.posthoc import gather_statistics
 from adapt.report import Example, draw_bias, draw_distributions, draw_examples
 from adapt.run import Run, load_run, part, prefixed, write_tensors
