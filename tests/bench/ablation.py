@@ -19,7 +19,7 @@ from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.posthoc import source_histogram, target_histogram
 from adapt.run import Run, load_run
 
-ONLINE = ("method.host=dacs", camvid.ONLINE)
+ONLINE = (*camvid.DACS, *camvid.ONLINE)
 TRAINED = {
     "DACS": camvid.METHODS["DACS"],
     "DACS, corrected on the source": (*ONLINE, "method.correct_mixed=false", "method.density_weight=0"),
