@@ -121,7 +121,9 @@ def test_things_that_the_classes_lack(broken: Path, tmp_path: Path) -> None:
 
 
 def test_a_preset_for_other_classes(broken: Path, tmp_path: Path) -> None:
-    expect_refusal(train(broken, tmp_path, words=("--preset", "daformer-blda")), "19 classes")
+    data = ("--source", str(broken / "source"), "--target", str(broken / "target"))
+    result = adapt("train", "--preset", "daformer-blda", "-o", str(tmp_path / "run"), *data)
+    expect_refusal(result, "19 classes")
 
 
 def test_no_place_for_the_run(broken: Path, tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def test_training_says_what_target_it_found(domains: Path, tmp_path: Path) -> No
     words = (*("--target", clips[0]), *("--target", clips[1]), "--force")
     line = target_line(train(domains, tmp_path, "training.iterations=1", "data.frames=5", words=words))
     assert line == (
-        "target: 3 pictures, 2 videos (8 frames sampled); left out 5 that are no pictures: "
+        "target: 3 pictures, 2 videos (8 frames sampled); left out 5 (no pictures): "
         "b.gif, c.avi, e.heic, and 2 more"
     )
     arguments = tiny.train_arguments(domains, tmp_path / "other", "training.iterations=1", "data.frames=5")
