@@ -24,7 +24,7 @@ SELF_TRAINING = Need(lambda c: c.method.host != "source", "method.host is source
 ONLINE = Need(lambda c: c.method.balance == "online", "method.balance is not online")
 MASKS = Need(lambda c: c.method.masked_consistency > 0, "method.masked_consistency is 0")
 DISTANCE = Need(lambda c: c.method.feature_distance > 0, "method.feature_distance is 0")
-VIDEOS = Need(lambda c: any(path.is_file() for path in c.data.target), "no target is a video")
+VIDEOS = Need(lambda c: any(not path.is_dir() for path in c.data.target), "no target is a video")
 EVALUATION = Need(lambda c: c.data.evaluate is not None, "data.evaluate is not given")
 OF_TRANSFORMERS = Need(lambda c: c.model.encoder.factory is None, "model.encoder.factory builds the encoder")
 

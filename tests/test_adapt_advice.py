@@ -25,14 +25,13 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "dilated resnet": {"encoder": RESNET, "decoder": "deeplabv2", "dilated": True},
     "mit": {"encoder": MIT, "decoder": "daformer"},
     "mit at two scales": {"encoder": MIT, "decoder": "daformer", "multi_resolution": True},
-    "convnext": {"encoder": {"model_type": "convnextv2", **SMALL}, "decoder": "segformer"},
     "dinov2": {"encoder": {"model_type": "dinov2", "image_size": 28, **VIT}, "decoder": "plain-pyramid"},
     "dinov3": {
         "encoder": {"model_type": "dinov3_vit", "intermediate_size": 16, **VIT},
         "decoder": "plain-pyramid",
     },
 }
-STRIDES = (32, 8, 32, 64, 32, 14, 16)
+STRIDES = (32, 8, 32, 64, 14, 16)
 
 
 def settings(network: str, *more: str) -> Config:
@@ -63,18 +62,18 @@ def train_once(config: Config, segmenter: Segmenter) -> None:
 def test_all_advice_can_be_followed(network: str, stride: int) -> None:
     segmenter = segmenter_of(network)
     assert segmenter.stride == stride
+    half = ("training.precision=bf16",)
+    cases = (((1, 2), 1, ()), ((2, 2), 1, half), ((5, 4), 1, ()), ((1, 2), 3, ()), ((5, 4), 3, half))
     followed = 0
-    for sides in ((1, 2), (2, 2), (5, 4)):
+    for sides, batch, more in cases:
         crop = f"data.crop={[stride * side for side in sides]}"
-        for batch in (1, 3):
-            for more in ((), ("training.precision=bf16", "training.accumulate=2")):
-                config = settings(network, crop, f"training.batch={batch}", *more)
-                try:
-                    check_network(config, segmenter)
-                except InputError:
-                    continue  # nobody trains with that
-                followed += follow(config, segmenter)
-    assert followed >= 8
+        config = settings(network, crop, f"training.batch={batch}", *more)
+        try:
+            check_network(config, segmenter)
+        except InputError:
+            continue  # nobody trains with that
+        followed += follow(config, segmenter)
+    assert followed >= 4
 
 
 def follow(config: Config, segmenter: Segmenter) -> int:
