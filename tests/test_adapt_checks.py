@@ -154,7 +154,9 @@ def test_a_target_that_is_none(broken: Path, tmp_path: Path, what: str) -> None:
         target.mkdir()
     if what == "broken picture":
         (target / "a.png").write_bytes(b"no picture")
-    result = train(broken, tmp_path, words=("--target", str(target)))
+    # Of all that is read, the evaluation's labels come first.
+    more = ("--evaluate", str(broken / "target_eval"))
+    result = train(broken, tmp_path, words=("--target", str(target), *more))
     expect_refusal(result, "a.png" if what == "broken picture" else str(target))
     assert "checking" not in result.output
 
