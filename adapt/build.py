@@ -2,6 +2,7 @@
 
 import importlib.util
 from dataclasses import dataclass
+from difflib import get_close_matches
 from pathlib import Path
 from typing import Any
 
@@ -112,6 +113,7 @@ def _new_encoder(model: Model) -> tuple[nn.Module, dict[str, Any], str]:
         note = f"encoder from {Path(file).name}: its weights' licence applies"
         return own, {"encoder": {"factory": function, "file": "encoder.py"}}, note
     if encoder.config is not None:
+        _check_fields(encoder.config)
         built = _from_config(encoder.config, model.dilated)
         note = "encoder trained from random weights: no third-party weights inside"
     else:
@@ -137,6 +139,27 @@ def _from_factory(file: str, function: str) -> nn.Module:
         raise InputError(f"{file} has no function {function!r}.")
     encoder: nn.Module = getattr(module, function)()
     return encoder
+
+
+def _check_fields(settings: dict[str, Any]) -> None:
+    """Refuse fields that the encoder's configuration has not: `transformers` keeps them and does nothing.
+
+    Raises:
+        InputError: names the first, and the one that was probably meant.
+    """
+    from transformers import AutoConfig
+
+    kind = settings.get("model_type")
+    try:
+        config = AutoConfig.for_model(kind)
+    except ValueError:
+        return  # no such model: said where it is built
+    known = {*config.to_dict(), *config.attribute_map, "out_features", "out_indices", "stage_names"}
+    for field in settings:
+        if field not in known:
+            near = get_close_matches(field, known, 1)
+            meant = f"; did you mean {near[0]}?" if near else "; leave it out."
+            raise InputError(f"encoder.config: {kind} has no field {field!r}{meant}")
 
 
 def _from_config(settings: dict[str, Any], dilated: bool) -> SegformerEncoder | BackboneEncoder:

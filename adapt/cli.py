@@ -200,11 +200,13 @@ def tau(run: Path, data: Path | None, output: Path | None, force: bool) -> None:
     from adapt.run import load_run
     from adapt.sweep import draw_sweep
 
-    sweep = strengths(load_run(run), data)
-    click.echo(sweep.table())
-    click.echo(sweep.advice())
+    opened = load_run(run)
     picture = output or run / "report" / "tau.png"
     picture.parent.mkdir(exist_ok=True)
+    check_outputs([picture], force=True)
+    sweep = strengths(opened, data)
+    click.echo(sweep.table())
+    click.echo(sweep.advice())
     draw_sweep(sweep, picture)
     click.echo(f"wrote {picture}")
 

@@ -14,7 +14,7 @@ import numpy as np
 from tqdm import tqdm
 
 from adapt.errors import InputError
-from adapt.finding import Split, find_images, find_labelled
+from adapt.finding import Split, find_images, find_labelled, find_target
 from adapt.frames import extract_frames
 from adapt.images import read_image, resize_image, resize_labels
 from adapt.label_codes import LabelCode, UnknownLabels, describe_counts
@@ -140,18 +140,13 @@ def open_target(
     size: (height, width) to resize to, or None.
     Raises InputError if there is nothing to read, or something cannot be read.
     """
-    if missing := [path for path in paths if not path.exists()]:
-        raise InputError(f"There is no folder or video {missing[0]}; give folders of images, or video files.")
     if not paths or frames < 1:
         raise InputError(
             "The target has no frames; give a folder of images or videos, and at least 1 frame per video."
         )
     images: list[Path] = []
-    for path in paths:
-        if path.is_dir():
-            images += UnlabelledFolder(path).paths
-        else:
-            images += extract_frames(path, cache, frames, size)
+    for part in find_target(paths):
+        images += extract_frames(part.path, cache, frames, size) if part.is_video else part.pictures
     return UnlabelledImages(images, size)
 
 

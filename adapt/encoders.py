@@ -79,11 +79,11 @@ def dilate_resnet(model: Any) -> None:
             module.stride = (1, 1)
 
 
-def save_memory(encoder: nn.Module) -> None:
-    """Recompute the encoder's activations in the backward pass instead of keeping them.
+def check_recomputation(encoder: nn.Module) -> None:
+    """Refuse an encoder that cannot recompute its activations.
 
     Raises:
-        InputError: the encoder cannot.
+        InputError: says so.
     """
     model: Any = getattr(encoder, "model", None)
     if not getattr(model, "supports_gradient_checkpointing", False):
@@ -92,6 +92,16 @@ def save_memory(encoder: nn.Module) -> None:
             f"{type(model or encoder).__name__} does not; set it to false, or lower training.batch and raise "
             "training.accumulate."
         )
+
+
+def save_memory(encoder: nn.Module) -> None:
+    """Recompute the encoder's activations in the backward pass instead of keeping them.
+
+    Raises:
+        InputError: the encoder cannot.
+    """
+    check_recomputation(encoder)
+    model: Any = encoder.model
     model.gradient_checkpointing_enable({"use_reentrant": False})
 
 

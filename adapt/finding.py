@@ -67,6 +67,49 @@ def find_labelled(path: Path, split: Split) -> Labelled:
     raise refusal or InputError(_not_labelled(path))
 
 
+class TargetPart(NamedTuple):
+    """A folder or a video of the unlabelled target."""
+
+    path: Path
+    pictures: list[Path]
+    """Of a folder, in order; empty for a video."""
+    left_out: list[Path]
+    """What lies among the pictures and is not taken, in order."""
+
+    @property
+    def is_video(self) -> bool:
+        return not self.pictures
+
+
+def find_target(paths: Sequence[Path]) -> list[TargetPart]:
+    """What each folder of pictures holds, and the videos; nothing is read.
+
+    Raises InputError if one is missing, or a folder holds no picture.
+    """
+    if missing := [path for path in paths if not path.exists()]:
+        raise InputError(f"There is no folder or video {missing[0]}; give folders of images, or video files.")
+    return [_folder_part(path) if path.is_dir() else TargetPart(path, [], []) for path in paths]
+
+
+def _folder_part(path: Path) -> TargetPart:
+    pictures = find_images(path, "train")
+    taken = set(pictures)
+    places = sorted({picture.parent for picture in pictures})
+    beside = [each for place in places for each in sorted(place.iterdir()) if not each.name.startswith(".")]
+    return TargetPart(path, pictures, [each for each in beside if each not in taken])
+
+
+def describe_target(parts: Sequence[TargetPart], frames: int) -> str:
+    """One line: how many pictures and videos there are, how many frames were sampled, what was left out."""
+    pictures = sum(len(part.pictures) for part in parts)
+    videos = sum(part.is_video for part in parts)
+    counted = [f"{pictures} pictures"] if pictures or not videos else []
+    counted += [f"{videos} video{'s' * (videos != 1)} ({frames} frames sampled)"] if videos else []
+    left_out = [path for part in parts for path in part.left_out]
+    rest = f"; left out {len(left_out)} (no pictures): {names(left_out)}" if left_out else ""
+    return ", ".join(counted) + rest
+
+
 def _candidates(path: Path) -> Iterator[tuple[Path, Layout]]:
     """Roots that `path` may be or lie in, with the layouts to try there."""
     for root in (path, *path.parents[:_DEPTH]):
@@ -113,7 +156,7 @@ def _with_labels(root: Path, layout: Layout, pictures: list[Picture]) -> Labelle
         place = labels[images.index(alone[0])].parent
         raise InputError(
             f"{len(alone)} of {len(images)} pictures have no label file of the same name in {place}: "
-            f"{_names(alone)}; add them or remove the pictures."
+            f"{names(alone)}; add them or remove the pictures."
         )
     _check_different(images)
     if layout.exact:
@@ -130,7 +173,7 @@ def _check_no_others(labels: list[Path], place: Path) -> None:
     surplus = sorted(f for f in found if f not in expected and not f.stem.endswith("_labelTrainIds"))
     if surplus:
         raise InputError(
-            f"{len(surplus)} label files have no picture of the same name in {place}: {_names(surplus)}; "
+            f"{len(surplus)} label files have no picture of the same name in {place}: {names(surplus)}; "
             "add them or remove the label files."
         )
 
@@ -176,6 +219,7 @@ def _not_labelled(path: Path) -> str:
     )
 
 
-def _names(paths: Sequence[Path]) -> str:
+def names(paths: Sequence[Path]) -> str:
+    """The first few names, and how many more there are."""
     more = len(paths) - _SHOWN
     return ", ".join(path.name for path in paths[:_SHOWN]) + (f", and {more} more" if more > 0 else "")

@@ -48,6 +48,16 @@ def extract_frames(video: Path, cache: Path, frames: int, size: tuple[int, int] 
     return sorted(folder.glob("*.png"))
 
 
+def check_video(video: Path, frames: int) -> None:
+    """Open a video and decode the first of `frames` frames of it; the rest is judged when they are sampled.
+
+    Raises InputError as extract_frames does.
+    """
+    if not video.is_file():
+        raise InputError(f"There is no video file {video}.")
+    next(sample_frames(video, frames), None)
+
+
 def sample_frames(video: Path, frames: int) -> Iterator[np.ndarray]:
     """uint8 [H, W, 3] RGB at the middle of each of `frames` equal spans of time.
 

@@ -1,5 +1,6 @@
 """What the commands eval, bias and statistics do with a finished run."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,14 +13,15 @@ from adapt.device import best_device
 from adapt.domains import open_labelled, open_source
 from adapt.errors import InputError
 from adapt.evaluate import Scores, evaluate, predict
+from adapt.histogram import Pooling
 from adapt.images import read_image
-from adapt.logit_statistics import Pooling
+from adapt.outputs import check_outputs
 from adapt.posthoc import gather_statistics
 from adapt.report import Example, draw_bias, draw_distributions, draw_examples
 from adapt.run import Run, load_run, part, prefixed, write_tensors
 from adapt.segmenter import Segmenter
 from adapt.sweep import SWEEP, Sweep, sweep_strengths
-from adapt.window import Window
+from adapt.window import Window, check_window
 
 DEFAULT_TAUS = (0.0, 0.2, 1.0)
 EXAMPLES = 3
@@ -39,9 +41,11 @@ def score(
     """
     if not taus:
         taus = DEFAULT_TAUS if _has_statistics(run) else (0.0,)
-    table = shift_table(run.shift_statistics()) if any(taus) else None
-    dataset = open_labelled(data, run.classes, run.config.data.size, keep_labels=True)
+    dataset = _open(run, data, keep_labels=True)
     segmenter = run.segmenter(which)
+    if window is not None:
+        check_window(window, segmenter.stride)
+    table = shift_table(run.shift_statistics()) if any(taus) else None
     return evaluate(segmenter, dataset, len(run.classes), table, taus, best_device(), window)
 
 
@@ -56,20 +60,21 @@ class BiasReport:
 def bias_report(run: Run, data: Path | None, tau: float, folder: Path) -> BiasReport:
     """Bias per class with labels where there are some, and estimated without; pictures into `folder`."""
     statistics = run.shift_statistics()
-    table = shift_table(statistics)
+    folder.mkdir(parents=True, exist_ok=True)
+    pictures = (folder / "bias.png", folder / "distributions.png", folder / "examples.png")
+    check_outputs(pictures, force=True)
+    sets = [] if data is None else [_open(run, data, keep) for keep in (False, True)]
     segmenter = run.segmenter().to(best_device())
+    table = shift_table(statistics)
     columns = {
         "estimate": bias_without_labels(statistics).numpy(),
         f"estimate, tau {tau:g}": bias_without_labels_corrected(statistics, tau).numpy(),
     }
     dataset = None
-    if data is not None:
-        dataset = open_labelled(data, run.classes, run.config.data.size)
-        full = open_labelled(data, run.classes, run.config.data.size, keep_labels=True)
+    if sets:
+        dataset, full = sets
         scores = evaluate(segmenter, full, len(run.classes), table, (0.0, tau), best_device())
         columns |= {"measured": scores[0.0].bias, f"measured, tau {tau:g}": scores[tau].bias}
-    folder.mkdir(parents=True, exist_ok=True)
-    pictures = (folder / "bias.png", folder / "distributions.png", folder / "examples.png")
     draw_bias(run.classes, columns, pictures[0])
     draw_distributions(run.classes, statistics, pictures[1])
     examples = _examples(run, segmenter, table, tau, dataset)
@@ -79,8 +84,9 @@ def bias_report(run: Run, data: Path | None, tau: float, folder: Path) -> BiasRe
 
 def strengths(run: Run, data: Path | None) -> Sweep:
     """Bias over a range of strengths, estimated without labels, and measured where there are some."""
+    statistics = run.shift_statistics()
     measured = None if data is None else list(score(run, data, SWEEP, "student").values())
-    return sweep_strengths(run.shift_statistics(), measured)
+    return sweep_strengths(statistics, measured)
 
 
 def gather(
@@ -106,9 +112,11 @@ def gather(
                 f"the source {data.source} of {run_path} is not here; bring it back, or use --source-free."
             )
         source = open_source(data, run.classes)
-    images = open_target(paths, run_path / "frames", data.frames, data.size)
     device = best_device()
     segmenter = run.segmenter().to(device)
+    if not os.access(run_path, os.W_OK):
+        raise InputError(f"{run_path} cannot be written, and the statistics go there; copy the run first.")
+    images = open_target(paths, run_path / "frames", data.frames, data.size)
     method = run.config.method
     if pooling is not None:
         method = method.model_copy(update={"anchor_pooling": pooling})
@@ -116,6 +124,10 @@ def gather(
     kept = {key: value for key, value in run.tensors.items() if not key.startswith("posthoc.")}
     write_tensors(run_path / "model.safetensors", kept | prefixed("posthoc", statistics.state()))
     return [name for name, seen in zip(run.classes.names, statistics.seen.tolist(), strict=True) if not seen]
+
+
+def _open(run: Run, data: Path, keep_labels: bool) -> LabelledFolder:
+    return open_labelled(data, run.classes, run.config.data.size, keep_labels=keep_labels)
 
 
 def _has_statistics(run: Run) -> bool:

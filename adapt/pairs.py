@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset
+from torch.utils.data import DataLoader, Dataset
 
 from adapt.augment import (
     crop_with_class,
@@ -19,7 +19,9 @@ from adapt.augment import (
     rare_class_probabilities,
     without_labels,
 )
+from adapt.config import Config
 from adapt.datasets import LabelledFolder, Sample, UnlabelledImages
+from adapt.interruption import outlive_interrupts
 from adapt.labels import IGNORE
 
 RARE_CLASS_PIXELS = 3000
@@ -94,3 +96,28 @@ class TrainingPairs(Dataset[Pair]):
         rare = int(generator.choice(len(self.class_probability), p=self.class_probability))
         sample = self.source[int(generator.choice(self.holders[rare]))]
         return crop_with_class(sample, rare, self.crop, int(self.min_pixels * CROP_SHARE), generator)
+
+
+def new_loader(
+    pairs: TrainingPairs, config: Config, first: int, rank: int, ranks: int, pin_memory: bool
+) -> DataLoader[Pair]:
+    """Batches from iteration `first` to the last, `training.accumulate` each.
+
+    Args:
+        pairs: all of them.
+        config: batch, accumulate, iterations, workers.
+        first: iterations done.
+        rank: of the `ranks` processes, which share out consecutive batches.
+        pin_memory: whether batches go to a GPU.
+    """
+    training = config.training
+    numbers = range(first * training.accumulate, training.iterations * training.accumulate)
+    starts = ((i * ranks + rank) * training.batch for i in numbers)
+    indices = [range(start, start + training.batch) for start in starts]
+    return DataLoader(
+        pairs,
+        batch_sampler=indices,  # type: ignore[arg-type]
+        num_workers=config.data.workers,
+        worker_init_fn=outlive_interrupts,
+        pin_memory=pin_memory,
+    )

@@ -14,14 +14,9 @@ from tqdm import tqdm
 from adapt.config import Method
 from adapt.datasets import LabelledFolder, UnlabelledImages
 from adapt.errors import InputError
+from adapt.histogram import Histogram, labels_at_stride, logit_histogram
 from adapt.labels import IGNORE
-from adapt.logit_statistics import (
-    Histogram,
-    ShiftStatistics,
-    fit_shift_statistics,
-    labels_at_stride,
-    logit_histogram,
-)
+from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.segmenter import Segmenter
 
 

@@ -89,7 +89,6 @@ def _tiny(crop: tuple[int, int], iterations: int) -> Settings:
             "decoder_lr": 4e-3,
             "warmup": max(1, iterations // 20),
             "save_every": max(1, iterations // 2),
-            "evaluate_every": iterations,
         },
     }
 

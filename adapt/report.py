@@ -13,8 +13,9 @@ import torch
 from torch import Tensor
 
 from adapt.figures import hide_spines, new_figure, save_figure
+from adapt.histogram import Histogram, bin_centres
 from adapt.labels import IGNORE, ClassList
-from adapt.logit_statistics import Histogram, ShiftStatistics, bin_centres
+from adapt.logit_statistics import ShiftStatistics
 from adapt.mixtures import pdf, quantile
 
 if TYPE_CHECKING:

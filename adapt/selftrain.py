@@ -16,8 +16,9 @@ from adapt.augment import Mixed, class_mix, colour_jitter, gaussian_blur
 from adapt.config import Method
 from adapt.correction import ShiftTable, cumulative_density, shift_table, stack_tables
 from adapt.feature_distance import FeatureDistance
+from adapt.histogram import Histogram, labels_at_stride, logit_histogram
 from adapt.labels import IGNORE
-from adapt.logit_statistics import Histogram, LogitStatistics, labels_at_stride, logit_histogram
+from adapt.logit_statistics import LogitStatistics
 from adapt.losses import corrected_cross_entropy, density_regression
 from adapt.masked import random_mask
 from adapt.mixtures import Mixture
@@ -45,7 +46,8 @@ class Balance:
     def count(self, logits: Tensor, labels: Tensor, stride: int) -> Histogram:
         """Histogram of this step's logits over all ranks; labels [N, H, W] at full size."""
         own = logit_histogram(logits.detach(), labels_at_stride(labels, stride))
-        return Histogram(self.total(own.counts), self.total(own.outside))
+        # An int32 holds the pixels of any step, and is half of what ranks would exchange otherwise.
+        return Histogram(self.total(own.counts.int()).long(), self.total(own.outside))
 
 
 Network = Callable[[Tensor], TrainingOutput]

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,16 +11,17 @@ from accelerate import PartialState
 
 from adapt.build import Built, build
 from adapt.changes import check_resumable
+from adapt.checks import check_classes, check_machine, check_network, check_settings
 from adapt.config import Config, with_assignments
 from adapt.datasets import LabelledFolder, UnlabelledImages, check_images, check_labels, open_target
 from adapt.device import best_device
-from adapt.domains import find_classes, open_labelled, open_source
+from adapt.domains import Domains, find_classes, open_labelled, open_source
 from adapt.errors import InputError
-from adapt.feature_distance import thing_ids
-from adapt.images import write_png
+from adapt.finding import TargetPart, describe_target, find_target
+from adapt.frames import check_video
+from adapt.images import read_image, write_png
 from adapt.labels import ClassList
 from adapt.pairs import TrainingPairs
-from adapt.presets import PRESETS
 from adapt.run import (
     PRETRAINED,
     Run,
@@ -33,8 +35,8 @@ from adapt.run import (
     write_tensors,
     write_text,
 )
-from adapt.segmenter import Segmenter
-from adapt.trainer import Domains, Trainer
+from adapt.trainer import Trainer
+from adapt.unused import differences
 
 FRAMES = 4
 """Target pictures kept in the run for checks and reports."""
@@ -64,28 +66,32 @@ def new_trainer(config: Config, out: Path, force: bool, preset: str | None = Non
 def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     """Write a run folder with untrained weights."""
     claim(out, force)
-    if config.data.source is None:
-        raise InputError("no source was given; name the labelled folder with --source.")
-    if not config.data.target and (config.method.host != "source" or config.method.balance != "off"):
-        raise InputError("no target was given; name a folder of images, or videos, with --target.")
-    classes = find_classes(config.data.source, config.data.classes)
-    _check_preset(preset, len(classes))
-    source = open_source(config.data, classes)
+    check_settings(config, preset)
+    _say_differences(config, preset)
     config = _absolute(config)
+    assert config.data.source is not None
+    classes = find_classes(config.data.source, config.data.classes)
+    check_classes(config, preset, classes)
+    source = open_source(config.data, classes)
     evaluation = _evaluation(config, classes)
-    _say("source", source)
-    class_pixels = check_labels(source).class_pixels
-    _warn_of_absent(classes, class_pixels)
-    if evaluation is not None:
-        _say("evaluation", evaluation)
-        check_labels(evaluation)
+    parts = find_target(config.data.target)
+    _check_openable(parts, config.data.frames)
     torch.manual_seed(config.training.seed)
     built = build(config.model, len(classes))
-    _check_fit(config, built.segmenter, classes)
+    check_network(config, built.segmenter)
+    # From here on everything is read, which takes long: the shortest first.
     with creating(out) as folder:
+        if evaluation is not None:
+            _say("evaluation", evaluation)
+            check_labels(evaluation)
         target = _target(config, folder)
         if target is not None:
+            frames = len(target) - sum(len(part.pictures) for part in parts)
+            print(f"target: {describe_target(parts, frames)}", file=sys.stderr)
             check_images(target)
+        _say("source", source)
+        class_pixels = check_labels(source).class_pixels
+        _warn_of_absent(classes, class_pixels)
         write_text(folder / "config.yaml", config.to_yaml())
         with replacing(folder / "class_pixels.npy") as temporary, temporary.open("wb") as file:
             np.save(file, class_pixels)
@@ -98,34 +104,27 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
         write_card(folder, new_card(built, classes, config.training.seed))
 
 
-def _check_preset(preset: str | None, classes: int) -> None:
-    """Refuse a preset that was made for another number of classes."""
-    wanted = PRESETS[preset].classes if preset is not None else None
-    if wanted not in (None, classes):
-        raise InputError(
-            f"the preset {preset} reproduces a setting with {wanted} classes, and the data has {classes}; "
-            f"adapt it first (`adapt presets {preset} > settings.yaml`, look at data and method, train with "
-            "--config settings.yaml), or take --preset mit-b0."
-        )
+def _say_differences(config: Config, preset: str | None) -> None:
+    """What was set: settings pass through a preset, a file and options, and the run is long."""
+    found = differences(config, preset)
+    if found:
+        start = "the defaults" if preset is None else f"the preset {preset}"
+        print(f"settings that differ from {start}:", file=sys.stderr)
+        for change in found:
+            print(f"  {change.key}: {change.before} -> {change.after}", file=sys.stderr)
 
 
-def _check_fit(config: Config, segmenter: Segmenter, classes: ClassList) -> None:
-    """Refuse settings that the network or the classes do not suit."""
-    crop, stride = config.data.crop, segmenter.stride
-    if any(side % stride for side in crop):
-        fitting = [max(stride, round(side / stride) * stride) for side in crop]
-        raise InputError(
-            f"data.crop is {crop[0]}x{crop[1]}, but this network takes multiples of {stride}; set "
-            f"data.crop={fitting}."
-        )
-    if config.method.feature_distance > 0:
-        thing_ids(classes.names, config.method.thing_classes)
-        if config.model.encoder.config is not None:
-            raise InputError(
-                f"method.host={config.method.host} keeps the encoder near its pretrained state, but "
-                "model.encoder.config starts it at random; name weights with model.encoder.pretrained, or "
-                "set method.feature_distance=0."
-            )
+def _check_openable(parts: list[TargetPart], frames: int) -> None:
+    """Open every video and the first picture of every folder; all of them are read later.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    for part in parts:
+        if part.is_video:
+            check_video(part.path, frames)
+        else:
+            read_image(part.pictures[0])
 
 
 def resumed_trainer(path: Path, assignments: tuple[str, ...] = ()) -> Trainer:
@@ -148,12 +147,15 @@ def resumed_trainer(path: Path, assignments: tuple[str, ...] = ()) -> Trainer:
             f"{path} is finished ({run.card['iterations']} iterations); there is nothing to resume. To "
             "train on, raise training.iterations with --set."
         )
-    if assignments:
-        write_text(path / "config.yaml", changed.to_yaml())
-        run = load_run(path)
     factory = path / "encoder.py" if "factory" in run.card["model"]["encoder"] else None
     built = Built(run.segmenter(), run.card["model"], factory, run.card["license_note"])
-    trainer = _trainer(run, built)
+    check_machine(changed)
+    check_network(changed, built.segmenter)
+    trainer = _trainer(replace(run, config=changed), built)
+    if trainer.domains.evaluation is not None and changed.data.evaluate != run.config.data.evaluate:
+        check_labels(trainer.domains.evaluation)  # as at the start of a run, not hours later
+    if assignments:  # only now: a run must not be left with settings that it cannot be resumed with
+        write_text(path / "config.yaml", changed.to_yaml())
     if any((path / "last").glob("*.safetensors")):
         trainer.resume()
     return trainer

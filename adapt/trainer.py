@@ -1,35 +1,33 @@
 """The training loop: devices, precision, schedule, checkpoints, logging, evaluation."""
 
-import math
 import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 from tqdm import tqdm
 
 from adapt.build import Built
 from adapt.checkpoint import load_checkpoint, restore, save_checkpoint
 from adapt.config import Config
 from adapt.correction import shift_table
-from adapt.datasets import LabelledFolder, UnlabelledImages
 from adapt.device import peak_memory
+from adapt.domains import Domains
 from adapt.encoders import save_memory
 from adapt.evaluate import evaluate
-from adapt.failures import OutOfMemory, broken_classes, diverged, memory_advice
+from adapt.failures import OutOfMemory, check_finite, memory_advice
 from adapt.feature_distance import FeatureDistance, thing_ids
-from adapt.interruption import interruption, outlive_interrupts
+from adapt.interruption import interruption
 from adapt.journal import Journal, rewind, shown
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics, ShiftStatistics
 from adapt.optimisation import learning_rate_factor, new_optimizer
-from adapt.pairs import Pair, TrainingPairs
+from adapt.pairs import Pair, new_loader
 from adapt.posthoc import gather_statistics
 from adapt.ranks import check_ranks, new_accelerator
 from adapt.run import (
@@ -46,17 +44,6 @@ from adapt.selftrain import Balance, Step, terms_of
 from adapt.teacher import follow, new_teacher, teacher_momentum
 
 EVALUATION_TAUS = (0.0, 0.2, 1.0)
-
-
-@dataclass(frozen=True)
-class Domains:
-    """The data of a run, opened and checked."""
-
-    source: LabelledFolder
-    target: UnlabelledImages | None
-    """None only in source-only training without statistics."""
-    evaluation: LabelledFolder | None
-    pairs: TrainingPairs
 
 
 class Trainer:
@@ -184,18 +171,9 @@ class Trainer:
 
     def _batches(self) -> Iterator[list[Pair]]:
         """Batches of the remaining iterations, on the device. Ranks share out consecutive pairs."""
-        training, data, ranks = self.config.training, self.config.data, self.accelerator
-        numbers = range(self.iteration * training.accumulate, training.iterations * training.accumulate)
-        starts = ((i * ranks.num_processes + ranks.process_index) * training.batch for i in numbers)
-        indices = [range(start, start + training.batch) for start in starts]
-        loader: DataLoader[Pair] = DataLoader(
-            self.domains.pairs,
-            batch_sampler=indices,  # type: ignore[arg-type]
-            num_workers=data.workers,
-            worker_init_fn=outlive_interrupts,
-            pin_memory=self.accelerator.device.type == "cuda",
-        )
-        read = iter(loader)
+        training, ranks = self.config.training, self.accelerator
+        place = (ranks.process_index, ranks.num_processes, ranks.device.type == "cuda")
+        read = iter(new_loader(self.domains.pairs, self.config, self.iteration, *place))
         for _ in range(self.iteration, training.iterations):
             asked = time.monotonic()
             pairs = [next(read) for _ in range(training.accumulate)]
@@ -208,7 +186,7 @@ class Trainer:
         except RuntimeError as error:
             if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
                 raise
-            raise OutOfMemory(memory_advice(self.config, self.iteration)) from error
+            raise OutOfMemory(memory_advice(self.config, self.iteration, self.student.segmenter)) from error
 
     def _step(self, pairs: list[Pair]) -> dict[str, float]:
         """One optimiser step. The losses are read back once, before the weights are touched."""
@@ -234,7 +212,7 @@ class Trainer:
         means = self.accelerator.reduce(torch.stack(list(totals.values())), "mean")
         values = dict(zip(totals, means.tolist(), strict=True))
         self.last_step = step if self.journal.shows(self.iteration + 1) else None
-        self._check_finite(values, pairs)
+        check_finite(values, self.iteration, self.student.segmenter, pairs, self.classes.names, training)
         if training.clip_gradient is not None:
             self.accelerator.clip_grad_norm_(self.network.parameters(), training.clip_gradient)
         self.optimizer.step()
@@ -258,12 +236,6 @@ class Trainer:
             teacher=self.teacher,
             feature_distance=self.feature_distance,
         )
-
-    def _check_finite(self, losses: dict[str, float], pairs: list[Pair]) -> None:
-        wrong = [name for name, value in losses.items() if not math.isfinite(value)]
-        if wrong:
-            broken = sorted({c for pair in pairs for c in broken_classes(self.student.segmenter, pair)})
-            raise diverged(wrong, self.iteration, [self.classes.names[c] for c in broken])
 
     def _finish(self) -> None:
         """Statistics of the final weights, final evaluation, final save (the first rank does)."""

@@ -26,6 +26,19 @@ class Window(NamedTuple):
     """Least share of its side that a part has in common with the one before, in [0, 1)."""
 
 
+def check_window(window: Window, stride: int) -> None:
+    """Refuse windows that the network cannot take.
+
+    Raises:
+        InputError: names one near it that it can.
+    """
+    if any(side < stride or side % stride for side in window.size):
+        raise InputError(
+            f"the window is {window.size[0]}x{window.size[1]} (height x width), but this network needs sides "
+            f"that are multiples of {stride}; give {_fitting(window.size, stride)}."
+        )
+
+
 @torch.no_grad()
 def sliding_logits(segmenter: Segmenter, images: Tensor, window: Window) -> Tensor:
     """Logits of whole pictures, as `Segmenter.logits` gives them, but from windows.
@@ -42,11 +55,7 @@ def sliding_logits(segmenter: Segmenter, images: Tensor, window: Window) -> Tens
         InputError: a window that the network cannot take.
     """
     stride = segmenter.stride
-    if any(side < stride or side % stride for side in window.size):
-        raise InputError(
-            f"the window is {window.size[0]}x{window.size[1]} (height x width), but this network needs sides "
-            f"that are multiples of {stride}; give {_fitting(window.size, stride)}."
-        )
+    check_window(window, stride)
     height, width = images.shape[1:3]
     pixels = segmenter.normalise(images.permute(0, 3, 1, 2).float() / 255)
     pixels = F.pad(pixels, (0, -width % stride, 0, -height % stride))

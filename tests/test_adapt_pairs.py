@@ -12,8 +12,8 @@ from torch.utils.data import DataLoader
 
 from adapt.config import Method
 from adapt.datasets import LabelledFolder, UnlabelledFolder, check_labels
+from adapt.histogram import logit_histogram
 from adapt.labels import IGNORE, load_classes
-from adapt.logit_statistics import logit_histogram
 from adapt.optimisation import learning_rate_factor
 from adapt.pairs import TrainingPairs
 from adapt.posthoc import _logits_inside, gather_statistics
@@ -135,7 +135,7 @@ def test_statistics_are_those_of_the_networks_own_labels(domains: Path) -> None:
     assert counts is not None
     assert torch.equal(source_free.seen, counts.row_pixels > 0)
     # the first moment of a mixture is that of its data, whatever EM found
-    from adapt.logit_statistics import bin_centres
+    from adapt.histogram import bin_centres
 
     means = (counts.counts * bin_centres()).sum(-1) / counts.counts.sum(-1).clamp_min(1)
     fitted = (source_free.rows.weights * source_free.rows.means).sum(-1)

@@ -8,7 +8,8 @@ from pathlib import Path
 import tiny
 import torch
 
-from adapt.logit_statistics import LogitStatistics, UpdateRule, logit_histogram
+from adapt.histogram import logit_histogram
+from adapt.logit_statistics import LogitStatistics, UpdateRule
 from adapt.run import load_run
 
 TOGETHER = """

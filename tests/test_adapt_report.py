@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from adapt import figures, report
+from adapt.histogram import logit_histogram
 from adapt.labels import CAMVID11, IGNORE, ClassList
-from adapt.logit_statistics import ShiftStatistics, logit_histogram
+from adapt.logit_statistics import ShiftStatistics
 from adapt.mixtures import Mixture
 from adapt.report import Example, class_counts, class_densities, paint, present_classes
 

@@ -16,19 +16,16 @@ from adapt.correction import (
     stack_tables,
     support,
 )
+from adapt.histogram import LOGIT_RANGE, Histogram, bin_centres, labels_at_stride, logit_histogram
 from adapt.logit_statistics import (
-    LOGIT_RANGE,
-    Histogram,
     LogitStatistics,
     MixtureBank,
     ShiftStatistics,
     UpdateRule,
-    bin_centres,
     fit_shift_statistics,
-    labels_at_stride,
-    logit_histogram,
 )
 from adapt.mixtures import Mixture, cdf, em, quantile, spread
+from adapt.selftrain import Balance
 
 TABLE_TOLERANCE = 0.02  # what tables of 256 points promise, in logits; these reach 0.0154 at their kinks
 
@@ -97,6 +94,56 @@ def test_histograms_of_two_halves_add_up() -> None:
     logits, labels = torch.randn(4, 3, 6, 6), torch.randint(0, 3, (4, 6, 6))
     both = logit_histogram(logits[:2], labels[:2]) + logit_histogram(logits[2:], labels[2:])
     assert torch.equal(both.counts, logit_histogram(logits, labels).counts)
+
+
+MANY = 2**24
+"""Where a float32 stops counting: one more is the same number."""
+
+
+def test_counts_stay_exact_beyond_what_a_float32_counts() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(1, 3, 8, 8), torch.randint(0, 3, (1, 8, 8))
+    one = logit_histogram(logits, labels)
+    many = Histogram(one.counts * MANY, one.outside * MANY)
+    total = one
+    for _ in range(3):
+        total = total + many
+    expected = one.counts.long() * (3 * MANY + 1)
+    assert torch.equal(total.counts.long(), expected)
+    assert total.row_pixels.tolist() == [int((labels == c).sum()) * (3 * MANY + 1) for c in range(3)]
+    positive = sum(expected[c, c] for c in range(3))
+    negative = sum(expected[c, l] for c in range(3) for l in range(3) if c != l)
+    assert torch.equal(total.anchors().long(), torch.stack([positive, negative]))  # type: ignore[list-item]
+
+
+def test_the_count_of_all_logits_is_exact() -> None:
+    statistics = LogitStatistics(2, rule=UpdateRule(min_pixels=1))
+    one = logit_histogram(torch.randn(1, 2, 1, 1), torch.zeros(1, 1, 1, dtype=torch.long))
+    odd = Histogram(one.counts * (MANY + 1), one.outside)
+    statistics.update_source(odd)
+    statistics.update_target(odd)
+    assert int(statistics.counted) == 2 * 2 * (MANY + 1)
+
+
+def test_ranks_exchange_integers() -> None:
+    """Over ranks a sum of floats would stop counting as well."""
+    kinds = []
+    balance = Balance(LogitStatistics(2), lambda tensor: (kinds.append(tensor.dtype), tensor * 3)[1])
+    labels = torch.zeros(1, 8, 8, dtype=torch.long)
+    histogram = balance.count(torch.randn(1, 2, 2, 2), labels, 4)
+    assert not any(kind.is_floating_point for kind in kinds)
+    assert histogram.counts.dtype == torch.int64 and int(histogram.row_pixels[0]) == 3 * 4
+
+
+def test_float_counts_of_old_still_fit() -> None:
+    """Counts that somebody kept as floats give the same statistics."""
+    torch.manual_seed(0)
+    histogram = logit_histogram(torch.randn(1, 3, 40, 40), torch.randint(0, 3, (1, 40, 40)))
+    floats = Histogram(histogram.counts.float(), histogram.outside)
+    for pooling in ("pixels", "classes"):
+        new, old = (fit_shift_statistics(h, h.anchors(pooling)) for h in (histogram, floats))
+        for key, value in new.state().items():
+            torch.testing.assert_close(old.state()[key], value)
 
 
 def test_anchors_pool_the_diagonal_and_the_rest() -> None:

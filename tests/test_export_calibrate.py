@@ -16,8 +16,9 @@ from onnx import TensorProto, helper
 
 from adapt.datasets import LabelledFolder
 from adapt.evaluate import Scores, confusion_matrix
+from adapt.histogram import logit_histogram
 from adapt.labels import load_classes
-from adapt.logit_statistics import fit_shift_statistics, logit_histogram
+from adapt.logit_statistics import fit_shift_statistics
 from export.calibrate import EM_STEPS, MIN_PIXELS, balanced_labels
 from export.cli import main
 from export.fold import graph_info

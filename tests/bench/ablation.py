@@ -14,11 +14,12 @@ from adapt.correction import shift_table
 from adapt.datasets import open_target
 from adapt.domains import open_labelled, open_source
 from adapt.evaluate import Scores, evaluate
-from adapt.logit_statistics import Pooling, ShiftStatistics, fit_shift_statistics
+from adapt.histogram import Pooling
+from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.posthoc import source_histogram, target_histogram
 from adapt.run import Run, load_run
 
-ONLINE = ("method.host=dacs", camvid.ONLINE)
+ONLINE = (*camvid.DACS, *camvid.ONLINE)
 TRAINED = {
     "DACS": camvid.METHODS["DACS"],
     "DACS, corrected on the source": (*ONLINE, "method.correct_mixed=false", "method.density_weight=0"),

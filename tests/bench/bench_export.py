@@ -35,7 +35,8 @@ from adapt.config import load_config
 from adapt.correction import exact_shift
 from adapt.decoders import SegformerDecoder
 from adapt.encoders import SegformerEncoder
-from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics, logit_histogram
+from adapt.histogram import logit_histogram
+from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.segmenter import Segmenter
 from adapt.street import CLASSES
 from export.curves import shift_curves

@@ -32,13 +32,8 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 import oracle
 
 from adapt.correction import ShiftTable, shift_of_labels, shift_table
-from adapt.logit_statistics import (
-    LogitStatistics,
-    ShiftStatistics,
-    UpdateRule,
-    fit_shift_statistics,
-    logit_histogram,
-)
+from adapt.histogram import logit_histogram
+from adapt.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule, fit_shift_statistics
 from adapt.losses import corrected_cross_entropy
 from adapt.mixtures import Mixture
 from adapt.selftrain import TABLE_POINTS

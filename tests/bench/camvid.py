@@ -23,17 +23,19 @@ LAYOUT = """CamVid is not here. Get it (CC BY-NC 4.0, for example with the SegNe
 then: make camvid CAMVID={0} ENCODER=file.py:function CLIP=video.mp4"""
 
 # CamVid's camera sees no bonnet, so DAFormer's ignored rows are not for it.
-DAFORMER = ("method.host=daformer", "method.ignored_rows=[0, 0]")
-MIC = ("method.host=mic", "method.ignored_rows=[0, 0]", "method.mask_patch=24")
-ONLINE, POSTHOC = "method.balance=online", "method.balance=posthoc"
+TEACHER = "method.teacher_momentum=0.99"
+DACS = ("method.host=dacs", TEACHER)
+DAFORMER = ("method.host=daformer", TEACHER, "method.ignored_rows=[0, 0]")
+MIC = ("method.host=mic", TEACHER, "method.ignored_rows=[0, 0]", "method.mask_patch=24")
+ONLINE, POSTHOC = ("method.balance=online", "method.statistics_warmup=125"), ("method.balance=posthoc",)
 METHODS = {
-    "source only": ("method.host=source", POSTHOC),
-    "DACS": ("method.host=dacs", POSTHOC),
-    "DACS, balanced": ("method.host=dacs", ONLINE),
-    "DAFormer": (*DAFORMER, POSTHOC),
-    "DAFormer, balanced": (*DAFORMER, ONLINE),
-    "MIC": (*MIC, POSTHOC),
-    "MIC, balanced": (*MIC, ONLINE),
+    "source only": ("method.host=source", *POSTHOC),
+    "DACS": (*DACS, *POSTHOC),
+    "DACS, balanced": (*DACS, *ONLINE),
+    "DAFormer": (*DAFORMER, *POSTHOC),
+    "DAFormer, balanced": (*DAFORMER, *ONLINE),
+    "MIC": (*MIC, *POSTHOC),
+    "MIC, balanced": (*MIC, *ONLINE),
 }
 SETTINGS = (
     "data.size=[240, 320]",
@@ -41,8 +43,6 @@ SETTINGS = (
     "data.workers=1",
     "model.decoder=segformer",
     "model.width=64",
-    "method.teacher_momentum=0.99",
-    "method.statistics_warmup=125",
     "training.batch=4",
     "training.encoder_lr=5.0e-4",
     "training.decoder_lr=3.0e-3",
