@@ -22,7 +22,8 @@ from adapt.logit_statistics import LogitStatistics
 from adapt.mixtures import Mixture
 from adapt.pairs import Pair
 from adapt.report import paint
-from adapt.run import part, prefixed, read_tensors, replacing, write_tensors
+from adapt.run import part, prefixed, read_tensors, write_tensors
+from adapt.temporary import replacing
 
 MOMENTS = 12
 """Most moments that an album has."""

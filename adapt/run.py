@@ -7,9 +7,6 @@ Every file is written under a temporary name and renamed. No pickle is ever read
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +24,7 @@ from adapt.errors import InputError
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule
 from adapt.segmenter import Segmenter
+from adapt.temporary import replacing
 
 FORMAT = 1
 PRETRAINED = "pretrained.safetensors"
@@ -200,19 +198,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename on success, remove on failure (a full disk, Ctrl-C)."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def claim(path: Path, force: bool) -> None:
     """Make sure that a new run may be written at `path`.
 
@@ -229,20 +214,6 @@ def claim(path: Path, force: bool) -> None:
     parent.mkdir(parents=True, exist_ok=True)
     if not os.access(parent, os.W_OK):
         raise InputError(f"{parent} cannot be written; choose another place for the run.")
-
-
-@contextmanager
-def creating(path: Path) -> Iterator[Path]:
-    """Fill a new folder under a temporary name; it appears at `path` complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir()
-        yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def new_card(built: Built, classes: ClassList, seed: int) -> Card:

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
+from adapt.alone import alone
 from adapt.build import Built, build
 from adapt.changes import check_resumable
 from adapt.config import Config, with_assignments
@@ -24,16 +25,15 @@ from adapt.run import (
     PRETRAINED,
     Run,
     claim,
-    creating,
     load_run,
     new_card,
     prefixed,
-    replacing,
     write_card,
     write_tensors,
     write_text,
 )
 from adapt.segmenter import Segmenter
+from adapt.temporary import creating, replacing
 from adapt.trainer import Domains, Trainer
 
 FRAMES = 4
@@ -53,10 +53,8 @@ def new_trainer(config: Config, out: Path, force: bool, preset: str | None = Non
         InputError: anything wrong with the settings, the data or the place of the run.
     """
     # Of several ranks the first one checks and creates; a refusal there ends them all.
-    ranks = PartialState(cpu=best_device().type == "cpu")
-    if ranks.is_main_process:
-        _create(config, out, force, preset)
-    ranks.wait_for_everyone()
+    PartialState(cpu=best_device().type == "cpu")
+    alone(lambda: _create(config, out, force, preset))
     # A new run is one resumed from iteration 0: there is only one way into training.
     return resumed_trainer(out)
 
@@ -82,7 +80,7 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     torch.manual_seed(config.training.seed)
     built = build(config.model, len(classes))
     _check_fit(config, built.segmenter, classes)
-    with creating(out) as folder:
+    with creating(out, replace=force) as folder:
         target = _target(config, folder)
         if target is not None:
             check_images(target)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from tqdm import tqdm
 
+from adapt.alone import alone
 from adapt.build import Built
 from adapt.checkpoint import load_checkpoint, restore, save_checkpoint
 from adapt.config import Config
@@ -157,7 +158,7 @@ class Trainer:
                 if self.iteration % training.save_every == 0:
                     self.save()
                 if self.iteration % training.evaluate_every == 0:
-                    self._evaluate(None)
+                    alone(self._evaluate)
                 if self._any(interrupted()):
                     break
             bar.close()
@@ -165,8 +166,9 @@ class Trainer:
 
     def save(self, finished: bool = False) -> None:
         """Write a checkpoint and the loadable run, each file atomically (the first rank does)."""
-        if not self.accelerator.is_main_process:
-            return
+        alone(lambda: self._write(finished))
+
+    def _write(self, finished: bool) -> None:
         scaler = self.accelerator.scaler
         state = scaler.state_dict() if scaler is not None else {}
         save_checkpoint(self.folder / "last", self.iteration, self.modules, self.optimizer, state)
@@ -268,24 +270,26 @@ class Trainer:
     def _finish(self) -> None:
         """Statistics of the final weights, final evaluation, final save (the first rank does)."""
         self.student.eval()
-        if self.accelerator.is_main_process and self.config.method.balance != "off":
-            assert self.domains.target is not None
-            self.posthoc = gather_statistics(
-                self.student.segmenter,
-                self.domains.source,
-                self.domains.target,
-                self.config.method,
-                self.accelerator.device,
-            )
-        self._evaluate(self.posthoc)
+        if self.config.method.balance != "off":
+            alone(self._gather)
+        alone(self._evaluate)
         self.save(finished=True)
-        self.accelerator.wait_for_everyone()
 
-    def _evaluate(self, statistics: ShiftStatistics | None) -> None:
+    def _gather(self) -> None:
+        assert self.domains.target is not None
+        self.posthoc = gather_statistics(
+            self.student.segmenter,
+            self.domains.source,
+            self.domains.target,
+            self.config.method,
+            self.accelerator.device,
+        )
+
+    def _evaluate(self) -> None:
         """Score the student on the labelled target set, where there is one."""
-        if self.domains.evaluation is None or not self.accelerator.is_main_process:
+        if self.domains.evaluation is None:
             return
-        table = None if statistics is None else shift_table(statistics)
+        table = None if self.posthoc is None else shift_table(self.posthoc)
         taus = (0.0,) if table is None else EVALUATION_TAUS
         segmenter, device = self.student.segmenter, self.accelerator.device
         scores = evaluate(segmenter, self.domains.evaluation, len(self.classes), table, taus, device)

@@ -12,6 +12,7 @@ from adapt.images import IMAGE_SUFFIXES
 from adapt.labels import IGNORE
 from adapt.logit_statistics import ShiftStatistics
 from adapt.run import Run, load_run
+from adapt.temporary import replacing
 from export.fold import Extras, Strength, fold, folded_statistics, graph_info, record_verification, unfold
 from export.graph import logits_graph
 from export.verification import Verification
@@ -25,7 +26,6 @@ from export.verify import (
     verify,
 )
 from serve.card import Card
-from serve.files import replacing
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ def write_verified(
     Raises:
         InputError: the check failed, or the graph is not valid ONNX.
     """
+    output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as temporary:
         onnx.save(model, temporary)
         written = onnx.load(temporary)

@@ -11,6 +11,7 @@ import onnx
 from adapt.domains import open_labelled
 from adapt.errors import InputError
 from adapt.labels import IGNORE, ClassList
+from adapt.temporary import replacing
 from export.build import Source, open_source, pictures_for, read_model
 from export.fold import folded_statistics, graph_info, record_verification
 from export.precision import precision_of
@@ -20,7 +21,6 @@ from export.verification import Labels, Verification
 from export.verify import Image, compare, engine_candidate, verify
 from serve.card import Card, to_metadata
 from serve.engine import Sidecar, open_engine, read_sidecar
-from serve.files import replacing
 
 MAX_LABELLED = 32
 """Pictures with ground truth that are looked at."""

@@ -113,7 +113,7 @@ def triton(
 @FORCE
 def show(file: Path, output: Path | None, size: Any, force: bool) -> None:
     """Say what is inside FILE, and draw the shifts that are folded into it."""
-    from serve.files import check_outputs, replacing
+    from serve.files import check_outputs
 
     if output is not None:
         if output.suffix != ".png":
@@ -126,6 +126,5 @@ def show(file: Path, output: Path | None, size: Any, force: bool) -> None:
     model = read_model(file)
     click.echo(describe(file, model, size))
     if output is not None:
-        with replacing(output) as temporary:
-            draw(model, str(file), temporary)
+        draw(model, str(file), output)
         click.echo(f"wrote {output}")

@@ -15,6 +15,7 @@ from onnx import numpy_helper
 from adapt.errors import InputError
 from adapt.logit_statistics import ShiftStatistics
 from adapt.mixtures import pdf
+from adapt.temporary import replacing
 from export.curves import Array, Curves, shift_curves
 from export.fold import folded_statistics, graph_info
 from export.nodes import PREFIX
@@ -149,7 +150,9 @@ def draw(model: onnx.ModelProto, source: str, output: Path) -> None:
         "What the file adds to a logit, by the class that a pixel is judged for: lines exact, dots folded; "
         "shaded: the class's own logits"
     )
-    figure.savefig(output, dpi=110)
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(output) as temporary:
+        figure.savefig(temporary, format="png", dpi=110)
 
 
 def _panel(

@@ -14,10 +14,10 @@ from safetensors.torch import save
 
 from adapt.errors import InputError
 from adapt.logit_statistics import ShiftStatistics
+from adapt.temporary import replacing
 from export.convention import Intake
 from export.foreign_network import Outlet
 from serve.card import Color
-from serve.files import replacing
 
 FORMAT = 1
 _KEY = "blda.calibration"
@@ -47,6 +47,7 @@ class Calibrated:
 def write_statistics(path: Path, statistics: ShiftStatistics, calibrated: Calibrated) -> None:
     """Write the file in one step."""
     record = dataclasses.asdict(calibrated) | {"format": FORMAT}
+    path.parent.mkdir(parents=True, exist_ok=True)
     with replacing(path) as temporary:
         temporary.write_bytes(save(statistics.state(), {_KEY: json.dumps(record)}))
 

@@ -18,9 +18,9 @@ from typing import Any
 import onnx
 
 from adapt.errors import InputError
+from adapt.temporary import replacing
 from export.fold import graph_info
 from serve.card import Card, to_metadata
-from serve.files import replacing
 
 Shape = tuple[int, int, int]
 """(N, H, W) of a batch of pictures."""
@@ -150,6 +150,7 @@ def build_engine(model: onnx.ModelProto, output: Path, profile: Profile, options
         "metadata": to_metadata(info),
     }
     side = sidecar_of(output)
+    output.parent.mkdir(parents=True, exist_ok=True)
     with replacing(output) as temporary, replacing(side) as temporary_side:
         temporary.write_bytes(engine)
         temporary_side.write_text(json.dumps(sidecar, indent=2) + "\n")

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapt.errors import InputError
+from adapt.temporary import creating
 from serve.card import GraphInfo
 from serve.engine import read_sidecar
-from serve.files import replacing
 
 DEFAULT_BATCH = 8
 QUEUE_DELAY = 2000
@@ -101,8 +101,9 @@ def write_repository(model: Model, repository: Path, name: str) -> Path:
             "without --runtime-tau."
         )
     target = repository / name
-    with replacing(target) as folder:
-        (folder / "1").mkdir(parents=True)
+    repository.mkdir(parents=True, exist_ok=True)
+    with creating(target, replace=True) as folder:
+        (folder / "1").mkdir()
         shutil.copyfile(model.file, folder / "1" / ("model.plan" if model.is_engine else "model.onnx"))
         (folder / "labels.txt").write_text("".join(f"{c}\n" for c in model.info.card.classes))
         (folder / "config.pbtxt").write_text(configuration(model, name))
