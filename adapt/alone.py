@@ -1,8 +1,8 @@
 """Work of the first rank alone, for as long as it takes.
 
-Collectives give up after a time-out (10 minutes on GPUs), and that ends the run; reading all labels of a large
-data set, or evaluating, takes longer. So the other ranks ask the store that the ranks met at whether the work
-is done, and only then meet in a collective.
+Collectives give up after a time-out (10 minutes on GPUs), and that ends the run; reading all labels of a
+large data set, or evaluating, takes longer. So the other ranks ask the store that the ranks met at whether
+the work is done, and only then meet in a collective.
 """
 
 import itertools
@@ -14,10 +14,11 @@ from functools import cache
 import click
 import torch.distributed as dist
 from accelerate import PartialState
+from torch.distributed import PrefixStore, Store, TCPStore  # type: ignore[attr-defined]
 
 POLL = 0.1
 """Seconds between two questions."""
-_DONE, _FAILED = b"done", b"failed"
+_DONE, _FAILED = "done", "failed"
 _turns = itertools.count()
 
 
@@ -50,19 +51,21 @@ def alone(work: Callable[[], object]) -> None:
     PartialState().wait_for_everyone()  # the first rank may host the store: it leaves when all have asked
 
 
-def _answer(store: dist.Store, turn: str) -> bytes:
+def _answer(store: Store, turn: str) -> str:
     try:
         while not store.check([turn]):
             time.sleep(POLL)
-        return bytes(store.get(turn))
+        return bytes(store.get(turn)).decode()
     except RuntimeError as error:
         reason = str(error).partition("\n")[0]
-        raise Abandoned(f"rank 0 has ended, so this rank does too; see what it printed ({reason}).") from error
+        raise Abandoned(
+            f"rank 0 has ended, so this rank does too; see what it printed ({reason})."
+        ) from error
 
 
 @cache
-def _store() -> dist.Store:
+def _store() -> Store:
     """A connection to the store at MASTER_ADDR, which torchrun or the first rank hosts."""
     host, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
     attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", "0")  # torchrun's store outlives an attempt
-    return dist.PrefixStore(f"blda/{attempt}", dist.TCPStore(host, port, is_master=False))
+    return PrefixStore(f"blda/{attempt}", TCPStore(host, port, is_master=False))

@@ -18,6 +18,7 @@ from adapt.domains import find_classes, open_labelled, open_source
 from adapt.errors import InputError
 from adapt.feature_distance import thing_ids
 from adapt.images import write_png
+from adapt.journal import last_evaluation, rewind
 from adapt.labels import ClassList
 from adapt.pairs import TrainingPairs
 from adapt.presets import PRESETS
@@ -33,6 +34,7 @@ from adapt.run import (
     write_text,
 )
 from adapt.segmenter import Segmenter
+from adapt.stored import read_class_pixels
 from adapt.temporary import creating, replacing
 from adapt.trainer import Domains, Trainer
 
@@ -140,20 +142,23 @@ def resumed_trainer(path: Path, assignments: tuple[str, ...] = ()) -> Trainer:
     run = load_run(path)
     changed = with_assignments(run.config, assignments)
     for change in check_resumable(run.config, changed):
-        print(f"from iteration {run.card['iterations']} on: {change}", file=sys.stderr)
-    if run.card["finished"] and changed.training.iterations <= run.card["iterations"]:
+        print(f"from iteration {run.card.iterations} on: {change}", file=sys.stderr)
+    if run.card.finished and changed.training.iterations <= run.card.iterations:
         raise InputError(
-            f"{path} is finished ({run.card['iterations']} iterations); there is nothing to resume. To "
+            f"{path} is finished ({run.card.iterations} iterations); there is nothing to resume. To "
             "train on, raise training.iterations with --set."
         )
     if assignments:
         write_text(path / "config.yaml", changed.to_yaml())
         run = load_run(path)
-    factory = path / "encoder.py" if "factory" in run.card["model"]["encoder"] else None
-    built = Built(run.segmenter(), run.card["model"], factory, run.card["license_note"])
+    factory = path / "encoder.py" if "factory" in run.card.model.encoder else None
+    built = Built(run.segmenter(), run.card.recipe, factory, run.card.license_note)
     trainer = _trainer(run, built)
     if any((path / "last").glob("*.safetensors")):
         trainer.resume()
+    if trainer.accelerator.is_main_process:  # the others write nothing down
+        rewind(path, trainer.iteration)
+        trainer.evaluated = last_evaluation(path, run.card, trainer.iteration)
     return trainer
 
 
@@ -161,7 +166,7 @@ def _trainer(run: Run, built: Built) -> Trainer:
     """A trainer over an existing run folder."""
     config = run.config
     source = open_source(config.data, run.classes)
-    class_pixels = np.load(run.path / "class_pixels.npy", allow_pickle=False)
+    class_pixels = read_class_pixels(run.path / "class_pixels.npy", len(run.classes))
     if len(class_pixels) != len(source):
         raise InputError(
             f"the source {config.data.source} had {len(class_pixels)} images when {run.path} was started and "

@@ -5,9 +5,8 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,7 +25,7 @@ from adapt.evaluate import evaluate
 from adapt.failures import OutOfMemory, broken_classes, diverged, memory_advice
 from adapt.feature_distance import FeatureDistance, thing_ids
 from adapt.interruption import ignore_interrupts, interruption
-from adapt.journal import Journal, rewind, shown
+from adapt.journal import Evaluated, Journal, shown
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics, ShiftStatistics
 from adapt.optimisation import learning_rate_factor, new_optimizer
@@ -98,7 +97,7 @@ class Trainer:
         self.waited = 0.0
         """Seconds that steps waited for data."""
         self.posthoc: ShiftStatistics | None = None
-        self.evaluation: dict[str, Any] = {}
+        self.evaluated = Evaluated()
         self.journal: Journal
         """Open while `train` runs."""
         self.last_step: Step | None = None
@@ -113,8 +112,6 @@ class Trainer:
         if checkpoint.scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(checkpoint.scaler)
         self.iteration = checkpoint.iteration
-        if self.accelerator.is_main_process:
-            rewind(self.folder, self.iteration)
 
     def train(self) -> bool:
         """Train to the last iteration; False when interrupted, in which case everything is saved.
@@ -181,8 +178,8 @@ class Trainer:
             tensors |= prefixed("posthoc", self.posthoc.state())
         write_tensors(self.folder / "model.safetensors", tensors)
         card = new_card(self.built, self.classes, self.config.training.seed)
-        card = replace(card, iterations=self.iteration, finished=finished, evaluation=self.evaluation)
-        write_card(self.folder, card)
+        state = {"iterations": self.iteration, "finished": finished, **self.evaluated._asdict()}
+        write_card(self.folder, card.model_copy(update=state))
 
     def _batches(self) -> Iterator[list[Pair]]:
         """Batches of the remaining iterations, on the device. Ranks share out consecutive pairs."""
@@ -294,7 +291,8 @@ class Trainer:
         segmenter, device = self.student.segmenter, self.accelerator.device
         scores = evaluate(segmenter, self.domains.evaluation, len(self.classes), table, taus, device)
         self.student.train()
-        self.evaluation = {str(tau): score.to_dict() for tau, score in scores.items()}
+        by_tau = {str(tau): score.to_dict() for tau, score in scores.items()}
+        self.evaluated = Evaluated(by_tau, self.iteration)
         self.journal.evaluation(self.iteration, scores)
         best = scores[0.0]
         tqdm.write(

@@ -1,7 +1,7 @@
-"""kill -9 at every moment that matters: right before a process makes, opens for writing, renames or removes a file.
+"""kill -9 at every moment that matters: before a process makes, opens for writing, renames or removes a file.
 
-`killed(code, root, moments)` runs `code`, which defines `work(folder)`, once per moment in a folder of its own
-below `root`, and kills it there. Python announces what it is about to do to files by audit events.
+`killed(code, root, moments)` runs `code`, which defines `work(folder)`, once per moment in a folder of its
+own below `root`, and kills it there. Python announces what it is about to do to files by audit events.
 """
 
 import os

@@ -73,7 +73,7 @@ def test_two_ranks_train_one_run(tmp_path: Path) -> None:
     run = torchrun("-m", "adapt", *arguments)
     assert run.returncode == 0, run.stderr[-3000:]
     opened = load_run(tmp_path / "run")
-    assert opened.card["finished"] and opened.card["iterations"] == 3
+    assert opened.card.finished and opened.card.iterations == 3
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
     assert opened.shift_statistics().seen.any()
 
@@ -104,7 +104,7 @@ def test_ranks_that_disagree_are_refused(tmp_path: Path) -> None:
     run = torchrun(str(tmp_path / "disagree.py"), *arguments)
     assert run.returncode != 0
     assert "rank 1 sees other settings or pictures than rank 0" in run.stderr
-    assert load_run(tmp_path / "run").card["iterations"] == 0
+    assert load_run(tmp_path / "run").card.iterations == 0
 
 
 ALIKE = """
@@ -175,7 +175,7 @@ def test_other_ranks_wait_for_the_first_one_longer_than_collectives_do(tmp_path:
     assert run.returncode == 0, run.stderr[-3000:]
     for work in ("check_labels", "gather_statistics", "evaluate"):
         assert f"rank 0: {work}" in run.stderr and f"rank 1: {work}" not in run.stderr
-    assert load_run(tmp_path / "run").card["finished"]
+    assert load_run(tmp_path / "run").card.finished
     assert run.stdout.count("next: ") == 1 and "--with-correction" in run.stdout
 
 
