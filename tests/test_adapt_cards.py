@@ -1,5 +1,6 @@
 """What a run keeps about itself, altered in every way: one sentence that names file and key, no traceback."""
 
+import base64
 import json
 import shutil
 from collections.abc import Callable, Iterator
@@ -7,13 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 import tiny
 import torch
+from click import ClickException
 from click.testing import CliRunner
+from onnx_segmenters import statistics
 from safetensors import safe_open
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load, load_file, save, save_file
 from serve_graphs import write_graph
+from test_export_verify import folded
 
 from adapt.cli import main
 from adapt.errors import InputError
@@ -23,6 +28,10 @@ from adapt.start import resumed_trainer
 from adapt.web_report import write_report
 from export.build import open_source
 from export.cli import main as export_main
+from export.convention import Intake
+from export.fold import STATISTICS, folded_statistics, graph_info
+from export.foreign_network import Outlet
+from export.statistics_file import Calibrated, read_statistics, write_statistics
 
 OPTIONAL = {("evaluation",), ("evaluated_at",), ("model", "dilated"), ("model", "multi_resolution")}
 """Keys that older runs lack, or that are left out where there is nothing to say."""
@@ -72,7 +81,7 @@ def changed(card: Any, path: tuple[str | int, ...], change: str) -> Any:
     return copy
 
 
-def sentence(error: InputError, *words: str) -> None:
+def sentence(error: ClickException, *words: str) -> None:
     assert "\n" not in error.message and error.message.endswith("."), error.message
     for word in words:
         assert word in error.message, error.message
@@ -171,8 +180,9 @@ def report(run: Path) -> None:
 
 
 def refused(work: Callable[[], object], *words: str) -> None:
-    with pytest.raises(InputError) as error:
+    with pytest.raises(ClickException) as error:  # adapt's InputError, or that of serve
         work()
+    assert error.value.exit_code == 2
     sentence(error.value, *words)
 
 
@@ -206,13 +216,13 @@ def alter(file: Path, change: Callable[[dict[str, torch.Tensor]], object]) -> No
     save_file({name: value.contiguous() for name, value in tensors.items()}, file, metadata)
 
 
-STATISTICS = (
+POSTHOC = (
     *("posthoc.seen", "posthoc.eps"),
     *(f"posthoc.{part}.{name}" for part in ("rows", "anchors") for name in ("weights", "means", "variances")),
 )
 
 
-@pytest.mark.parametrize("name", STATISTICS)
+@pytest.mark.parametrize("name", POSTHOC)
 def test_statistics_that_are_not_whole(copy: Path, name: str) -> None:
     file, key = copy / "model.safetensors", name.removeprefix("posthoc.")
     whole = load_file(file)
@@ -331,3 +341,79 @@ def test_settings_that_are_none(copy: Path, content: str) -> None:
 
 def test_a_run_opens_for_the_export_too(copy: Path) -> None:
     assert open_source(copy).card.license_note == load_run(copy).card.license_note
+
+
+# ---- what export reads -----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A file of statistics, as `export calibrate` writes it."""
+    path = tmp_path_factory.mktemp("calibrated") / "stats.safetensors"
+    intake = Intake("NCHW", "RGB", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), None, None, ("told",))
+    record = Calibrated(
+        "model.onnx",
+        "two pictures",
+        ("a", "b", "c"),
+        ((0, 0, 0), (1, 1, 1), (2, 2, 2)),
+        (5, 6, 7),
+        intake,
+        Outlet("logits", "NCHW", 3, 4, 4),
+    )
+    write_statistics(path, statistics(3), record)
+    read_statistics(path)
+    return path
+
+
+@pytest.mark.parametrize("change", ["removed", "null", "wrong"])
+def test_every_key_of_a_file_of_statistics(calibrated: Path, tmp_path: Path, change: str) -> None:
+    with safe_open(calibrated, "pt") as opened:
+        record = json.loads(opened.metadata()["blda.calibration"])
+    file, tensors, tried = tmp_path / "stats.safetensors", load_file(calibrated), 0
+    for path in paths(record):
+        if change != "wrong" and path[-1] in ("size", "batch"):
+            continue  # None where any will do
+        if change == "removed" and path[:-1] == ("intake", "found"):
+            continue
+        save_file(tensors, file, {"blda.calibration": json.dumps(changed(record, path, change))})
+        refused(lambda: read_statistics(file), str(file), "blda export calibrate")
+        tried += 1
+    assert tried > 25
+
+
+@pytest.mark.parametrize("key", ["seen", "eps", "rows.means", "anchors.variances"])
+def test_tensors_of_a_file_of_statistics(calibrated: Path, tmp_path: Path, key: str) -> None:
+    file = tmp_path / "stats.safetensors"
+    for change in (lambda t: t.pop(key), lambda t: t.update({key: torch.zeros(2, 3, 1)})):
+        shutil.copy(calibrated, file)
+        alter(file, change)
+        refused(lambda: read_statistics(file), str(file), key)
+
+
+def test_statistics_inside_a_graph(tmp_path: Path) -> None:
+    model = folded()
+    assert folded_statistics(model) is not None
+    entry = next(entry for entry in model.metadata_props if entry.key == STATISTICS)
+    tensors = load(base64.b64decode(entry.value))
+    for change in (lambda t: t.pop("seen"), lambda t: t.update({"seen": torch.ones(9)})):
+        other = dict(tensors)
+        change(other)
+        entry.value = base64.b64encode(save(other)).decode()
+        refused(lambda: folded_statistics(model), "statistics inside the graph", "seen")
+
+
+@pytest.mark.parametrize("part", ["card", "correction"])
+@pytest.mark.parametrize("change", ["removed", "null", "wrong"])
+def test_every_key_of_a_graphs_card(tmp_path: Path, part: str, change: str) -> None:
+    """Those that are left out have a meaning of their own."""
+    model = onnx.load(write_graph(tmp_path / "graph.onnx"))
+    entry = next(entry for entry in model.metadata_props if entry.key == f"blda.{part}")
+    record = json.loads(entry.value)
+    defaults = {("size",), ("minimum_size",), ("model",), ("license_note",), ("uncorrected",)}
+    for path in paths(record):
+        if (change == "removed" and path in defaults) or (path == ("size",) and change == "null"):
+            continue
+        if change == "removed" and path[0] == "uncorrected":
+            continue
+        entry.value = json.dumps(changed(record, path, change))
+        refused(lambda: graph_info(model, "graph.onnx"), "graph.onnx", "export it again")
