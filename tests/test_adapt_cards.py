@@ -132,6 +132,14 @@ def test_a_card_that_is_none(copy: Path, content: str) -> None:
     sentence(refused.value, "card.json", "train the run again")
 
 
+def test_a_card_whose_parts_disagree(copy: Path) -> None:
+    card = json.loads((copy / "card.json").read_text())
+    card["model"]["num_classes"] = 7
+    (copy / "card.json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match="num_classes is 7, but classes lists 3"):
+        load_run(copy)
+
+
 def test_a_card_of_a_newer_format_may_be_anything_else(copy: Path) -> None:
     (copy / "card.json").write_text('{"format": 2, "new": true}')
     with pytest.raises(InputError, match="upgrade blda"):
