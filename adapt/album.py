@@ -16,13 +16,15 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapt.augment import Mixed
+from adapt.cards import altered
 from adapt.images import resize_image, write_jpeg
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics
 from adapt.mixtures import Mixture
 from adapt.pairs import Pair
 from adapt.report import paint
-from adapt.run import part, prefixed, read_tensors, replacing, write_tensors
+from adapt.run import part, prefixed, read_tensors, write_tensors
+from adapt.temporary import replacing
 
 MOMENTS = 12
 """Most moments that an album has."""
@@ -133,14 +135,25 @@ def _read_moment(picture: Path) -> Moment:
     if not path.exists():
         return Moment(iteration, picture, {}, None)
     tensors = read_tensors(path)
-    domains = {}
-    for domain in ("source", "target"):
-        parts = part(tensors, domain)
-        domains[domain] = Positives(Mixture(*(parts[name] for name in Mixture._fields)), parts["seen"])
-    anchor = part(tensors, "anchor")
-    known = bool(anchor["seen"].all())
-    mixture = Mixture(*(anchor[name] for name in Mixture._fields)) if known else None
+    try:
+        domains = {
+            domain: Positives(_mixture(part(tensors, domain), 2), tensors[f"{domain}.seen"])
+            for domain in ("source", "target")
+        }
+        known = bool(tensors["anchor.seen"].all())
+        mixture = _mixture(part(tensors, "anchor"), 1) if known else None
+    except (KeyError, ValueError) as error:
+        raise altered(path, f"{error} is not as it was written") from error
+    if any(len(each.seen) != len(each.rows.means) for each in domains.values()):
+        raise altered(path, "its parts are of different numbers of classes")
     return Moment(iteration, picture, domains, mixture)
+
+
+def _mixture(tensors: dict[str, Tensor], axes: int) -> Mixture:
+    mixture = Mixture(*(tensors[name] for name in Mixture._fields))
+    if len({part.shape for part in mixture}) > 1 or mixture.means.ndim != axes:
+        raise ValueError("a mixture")
+    return mixture
 
 
 def _outlined(painted: np.ndarray, from_target: Tensor) -> np.ndarray:

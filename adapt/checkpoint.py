@@ -8,13 +8,22 @@ from pathlib import Path
 from typing import NamedTuple
 
 import torch
+from pydantic import BaseModel, Json, NonNegativeInt, ValidationError
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from adapt.cards import problem
 from adapt.errors import InputError
 from adapt.run import part, prefixed, read_tensors, write_tensors
 
 KEPT = 2
+
+
+class _Metadata(BaseModel):
+    """Texts in the file's header."""
+
+    iteration: NonNegativeInt
+    scaler: Json[dict[str, float]]
 
 
 class Checkpoint(NamedTuple):
@@ -56,15 +65,18 @@ def load_checkpoint(folder: Path) -> Checkpoint:
     paths = _checkpoints(folder)
     if not paths:
         raise InputError(f"{folder} holds no checkpoint to resume from; start again with --force.")
-    tensors = read_tensors(paths[0])
     try:
         with safe_open(paths[0], framework="pt") as file:
-            metadata = file.metadata()
-        return Checkpoint(int(metadata["iteration"]), tensors, json.loads(metadata["scaler"]))
-    except (SafetensorError, KeyError, TypeError, ValueError) as error:
-        raise InputError(
-            f"{paths[0]} is not a checkpoint of ours ({error}); delete it to use the one before."
-        ) from error
+            metadata = _Metadata.model_validate(file.metadata() or {})
+        return Checkpoint(metadata.iteration, read_tensors(paths[0]), metadata.scaler)
+    except ValidationError as error:
+        raise _unusable(paths[0], problem(error)) from error
+    except SafetensorError as error:
+        raise _unusable(paths[0], str(error)) from error
+
+
+def _unusable(path: Path, why: str) -> InputError:
+    return InputError(f"{path} is not a whole checkpoint of ours ({why}); delete it to use the one before.")
 
 
 def restore(checkpoint: Checkpoint, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer) -> None:
@@ -73,20 +85,35 @@ def restore(checkpoint: Checkpoint, modules: dict[str, nn.Module], optimizer: to
     Raises:
         InputError: the checkpoint is of another network.
     """
+    state = optimizer.state_dict()
     try:
         for name, module in modules.items():
             module.load_state_dict(part(checkpoint.tensors, name))
-    except RuntimeError as error:
+        state["state"] = _moments(part(checkpoint.tensors, "optimizer"), optimizer)
+    except (RuntimeError, ValueError) as error:
         raise InputError(
             "the checkpoint does not fit the network of these settings "
             f"({' '.join(str(error).split())[:200]}); resume with the settings it was trained with."
         ) from error
-    state = optimizer.state_dict()
-    count = sum(len(group["params"]) for group in state["param_groups"])
-    stored = part(checkpoint.tensors, "optimizer")
-    # Parameters that never had a gradient have no optimiser state.
-    state["state"] = {index: values for index in range(count) if (values := part(stored, str(index)))}
     optimizer.load_state_dict(state)
+
+
+def _moments(stored: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
+    """AdamW's state by parameter, which it takes as it is and stumbles over later.
+
+    Raises:
+        ValueError: it is not that of these parameters.
+    """
+    moments = {}
+    for index, parameter in enumerate(p for group in optimizer.param_groups for p in group["params"]):
+        values = part(stored, str(index))
+        if not values:  # parameters that never had a gradient
+            continue
+        shapes = {"step": (), "exp_avg": parameter.shape, "exp_avg_sq": parameter.shape}
+        if {name: tuple(value.shape) for name, value in values.items()} != shapes:
+            raise ValueError(f"optimizer.{index} is not the state of a parameter {list(parameter.shape)}")
+        moments[index] = values
+    return moments
 
 
 def _checkpoints(folder: Path) -> list[Path]:

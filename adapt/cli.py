@@ -88,7 +88,10 @@ def train(resume: Path | None, output: Path | None, force: bool, **options: Any)
         assert output is not None
         trainer = new_trainer(_config(**options), output, force, options["preset"])
     folder = trainer.folder
-    if not trainer.train():
+    finished = trainer.train()
+    if not trainer.accelerator.is_main_process:  # the first rank speaks for all
+        raise SystemExit(0 if finished else 130)
+    if not finished:
         click.echo(f"stopped at iteration {trainer.iteration}; continue with: adapt train --resume {folder}")
         raise SystemExit(130)
     click.echo(f"wrote {folder}")

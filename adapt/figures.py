@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from adapt.temporary import replacing
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -27,10 +29,6 @@ def hide_spines(axes: "Axes", *sides: str) -> None:
 
 def save_figure(figure: "Figure", path: Path) -> None:
     """Write a PNG under a temporary name, then rename it; what is there already is replaced."""
-    partial = path.with_name(f".{path.name}.part")
     options: dict[str, Any] = {"format": "png", "facecolor": "white"}
-    try:
-        figure.savefig(partial, **options)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, **options)

@@ -1,7 +1,6 @@
 """Video files to image files: frames sampled evenly, decoded once, kept in a cache folder."""
 
 import hashlib
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from tqdm import tqdm
 
 from adapt.errors import InputError
 from adapt.images import resize_image, write_png
+from adapt.temporary import caching
 
 _SEEK_BEYOND = 10.0  # seconds; for shorter gaps decoding on is faster than jumping back to a key frame
 _MISSING_SHARE = (
@@ -24,7 +24,7 @@ def extract_frames(video: Path, cache: Path, frames: int, size: tuple[int, int] 
     size: (height, width) to resize to, or None.
     They lie in a folder of their own under cache. It appears there only when it is complete, and its name
     depends on the video's path, size and time of change and on the settings: so a complete one is used again,
-    anything else redone.
+    anything else redone. Processes that sample the same video at once all get the frames of the first to end.
     Raises InputError if the video is missing, truncated, not a video, or has no frame.
     """
     if not video.is_file():
@@ -32,19 +32,14 @@ def extract_frames(video: Path, cache: Path, frames: int, size: tuple[int, int] 
     facts = video.stat()
     settings = (str(video.resolve()), facts.st_size, facts.st_mtime_ns, frames, size)
     name = f"{video.stem}-{hashlib.sha256(repr(settings).encode()).hexdigest()[:8]}"
-    folder, unfinished = cache / name, cache / f".{name}.part"
+    folder = cache / name
     if not folder.is_dir():
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        try:
+        cache.mkdir(parents=True, exist_ok=True)
+        with caching(folder) as unfinished:
             progress = tqdm(sample_frames(video, frames), f"frames of {video.name}", frames, unit="frame")
             for number, image in enumerate(progress):
                 image = image if size is None else resize_image(image, size)
                 write_png(unfinished / f"{name}_{number:05d}.png", image)
-            unfinished.rename(folder)
-        except BaseException:  # Ctrl-C too: nothing half-written stays
-            shutil.rmtree(unfinished, ignore_errors=True)
-            raise
     return sorted(folder.glob("*.png"))
 
 

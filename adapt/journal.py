@@ -11,13 +11,14 @@ It only looks: no random number is drawn and nothing of the training is changed.
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
 
 from adapt.album import moments, picture_of, unmixed, write_moment
 from adapt.augment import Mixed
+from adapt.cards import Card, altered
 from adapt.evaluate import Scores
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics
@@ -143,19 +144,69 @@ def album_of(folder: Path) -> Path:
     return folder / "report" / "album"
 
 
+class Evaluated(NamedTuple):
+    """Scores, as a run's card has them."""
+
+    evaluation: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    """By strength."""
+    evaluated_at: int | None = None
+    """Iterations that were done."""
+
+
+def last_evaluation(folder: Path, card: Card, iteration: int) -> Evaluated:
+    """The newest scores of a run that goes on after `iteration`: those in its card, or written down since."""
+    found = Evaluated()
+    if (card.evaluated_at or card.iterations) <= iteration:
+        found = Evaluated(card.evaluation, card.evaluated_at)
+    for record in read_lines(folder / EVALUATIONS):
+        if (found.evaluated_at or 0) <= record["iteration"] <= iteration:
+            by_tau = {str(float(tau)): scores for tau, scores in record["tau"].items()}
+            found = Evaluated(by_tau, record["iteration"])
+    return found
+
+
 def rewind(folder: Path, iteration: int) -> None:
     """Drop lines from after the checkpoint of this iteration, and a last one that a kill cut off."""
     for name in (METRICS, EVALUATIONS):
-        kept = [record for record in read_lines(folder / name) if record["iteration"] <= iteration]
-        write_text(folder / name, "".join(json.dumps(record) + "\n" for record in kept))
+        if (folder / name).exists():
+            kept = [record for record in read_lines(folder / name) if record["iteration"] <= iteration]
+            write_text(folder / name, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of a .jsonl file up to the first one that was cut off; none if there is no file."""
+    """The records of one of the two .jsonl files up to the first one that was cut off; none without a file.
+
+    Raises:
+        InputError: a line holds what was not written here.
+    """
     records: list[dict[str, Any]] = []
-    for line in path.read_text().splitlines() if path.exists() else []:
+    for number, line in enumerate(path.read_bytes().splitlines() if path.exists() else [], 1):
         try:
-            records.append(json.loads(line))
+            record = json.loads(line)
         except ValueError:
             break
+        if not _is_record(record, path.name):
+            raise altered(path, f"line {number} is none of its records: {line.decode()[:60]}")
+        records.append(record)
     return records
+
+
+def _is_record(record: object, name: str) -> bool:
+    if not isinstance(record, dict) or type(record.get("iteration")) is not int:
+        return False
+    if name == METRICS:
+        return "iterations_per_second" in record and all(map(_is_number, record.values()))
+    scores = record.get("tau")
+    return (
+        isinstance(scores, dict)
+        and "0" in scores
+        and all(text.replace(".", "", 1).isdigit() for text in scores)
+        and all(
+            isinstance(part, dict) and all(_is_number(part.get(key)) for key in SUMMARY)
+            for part in scores.values()
+        )
+    )
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)

@@ -23,6 +23,7 @@ from adapt.errors import InputError
 from adapt.label_codes import IGNORE as IGNORE
 from adapt.label_codes import LARGEST_ID, LabelCode
 from adapt.label_codes import Color as Color
+from adapt.temporary import replacing
 
 MOST_CLASSES = 255  # train ids are uint8 and 255 is IGNORE
 
@@ -158,9 +159,8 @@ def save_classes(classes: ClassList, path: str | Path) -> None:
             entry, default_flow_style=True, sort_keys=False, width=10_000, allow_unicode=True
         )
         lines.append(f"  - {flow.strip()}")
-    temporary = path.with_name(f".{path.name}.part")
-    temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 def _is_int(value: object, largest: int) -> bool:

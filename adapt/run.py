@@ -7,13 +7,9 @@ Every file is written under a temporary name and renamed. No pickle is ever read
 
 import json
 import os
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
 
 import torch
 import yaml
@@ -22,35 +18,17 @@ from safetensors.torch import load_file, save
 from torch import Tensor
 
 from adapt.build import Built, rebuild
+from adapt.cards import CARD, FORMAT, Card, Recipe, altered, read_card
 from adapt.config import Config, validate
 from adapt.errors import InputError
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule
 from adapt.segmenter import Segmenter
+from adapt.stored import stored_statistics
+from adapt.temporary import replacing
 
-FORMAT = 1
 PRETRAINED = "pretrained.safetensors"
 """The encoder before training, where a loss compares with it."""
-
-
-@dataclass(frozen=True)
-class Card:
-    """`card.json`: everything about a run that is not a tensor."""
-
-    classes: dict[str, Any]
-    """As ClassList.to_dict."""
-    model: dict[str, Any]
-    """Recipe of `adapt.build.rebuild`."""
-    license_note: str
-    iterations: int
-    """Iterations trained so far."""
-    finished: bool
-    seed: int
-    versions: dict[str, str]
-    """Versions of the libraries that trained it."""
-    evaluation: dict[str, Any] = field(default_factory=dict)
-    """Scores on the labelled target set, if there was one, by strength of the post-hoc correction."""
-    format: int = FORMAT
 
 
 @dataclass(frozen=True)
@@ -58,7 +36,7 @@ class Run:
     """A run folder, checked and open for reading."""
 
     path: Path
-    card: dict[str, Any]
+    card: Card
     config: Config
     classes: ClassList
 
@@ -76,7 +54,7 @@ class Run:
         state = part(self.tensors, which)
         if not state:
             raise InputError(f"{self.path} holds no {which}; source-only runs have a student only.")
-        segmenter = rebuild(self.card["model"], self.path)
+        segmenter = self._rebuilt()
         try:
             segmenter.load_state_dict(state)
         except RuntimeError as error:
@@ -86,6 +64,17 @@ class Run:
             ) from error
         return segmenter.eval()
 
+    def _rebuilt(self) -> Segmenter:
+        try:
+            return rebuild(self.card.recipe, self.path)
+        except InputError:
+            raise
+        except Exception as error:
+            if "factory" in self.card.model.encoder:
+                raise  # somebody's own code, who wants to see where
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise altered(self.path / CARD, f"model is no network that can be built: {reason}") from error
+
     def shift_statistics(self) -> ShiftStatistics:
         """Statistics of the post-hoc correction.
 
@@ -93,11 +82,17 @@ class Run:
         running ones.
 
         Raises:
-            InputError: the run has neither.
+            InputError: the run has neither, or they are not whole.
         """
+        try:
+            return self._shift_statistics()
+        except ValueError as error:
+            raise altered(self.path / "model.safetensors", f"statistics: {error}") from error
+
+    def _shift_statistics(self) -> ShiftStatistics:
         final = part(self.tensors, "posthoc")
         if final:
-            return ShiftStatistics.from_state(final)
+            return stored_statistics(final, len(self.classes))
         running = part(self.tensors, "statistics")
         if not running:
             raise InputError(
@@ -105,7 +100,10 @@ class Run:
                 f"{self.config.method.balance}); gather them with `adapt statistics {self.path}`."
             )
         statistics = new_statistics(self.config, len(self.classes))
-        statistics.load_state_dict(running)
+        try:
+            statistics.load_state_dict(running)
+        except RuntimeError as error:
+            raise ValueError(" ".join(str(error).split())[:160]) from error
         domain = "source" if self.config.method.host == "source" else "target"
         return statistics.shift_statistics(domain)
 
@@ -140,24 +138,15 @@ def load_run(path: Path | str) -> Run:
     for name in ("card.json", "config.yaml", "model.safetensors"):
         if not (path / name).is_file():
             raise InputError(f"{path} is not a complete run folder: {name} is missing; train again.")
+    card = read_card(path)
+    settings = path / "config.yaml"
     try:
-        card = json.loads((path / "card.json").read_text())
-        number = int(card["format"])
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path / 'card.json'} was altered or cut off ({error}).") from error
-    if number > FORMAT:
-        raise InputError(f"{path} has run format {number}, this version reads up to {FORMAT}; upgrade blda.")
-    try:
-        classes = ClassList.from_dict(card["classes"])
-        recipe = card["model"]["encoder"]
-        settings = yaml.safe_load((path / "config.yaml").read_text())
-    except (KeyError, TypeError, ValueError, yaml.YAMLError) as error:
-        raise InputError(f"{path}: card.json or config.yaml was altered ({error}).") from error
-    if not isinstance(recipe, dict) or not isinstance(settings, dict):
-        raise InputError(
-            f"{path}: card.json or config.yaml was altered; restore them from the training machine."
-        )
-    return Run(path, card, validate(settings, str(path / "config.yaml")), classes)
+        content = yaml.safe_load(settings.read_bytes())
+    except yaml.YAMLError as error:
+        raise altered(settings, " ".join(str(error).split())[:160]) from error
+    if not isinstance(content, dict):
+        raise altered(settings, "it holds no sections")
+    return Run(path, card, validate(content, str(settings)), card.class_list)
 
 
 def part(tensors: dict[str, Tensor], name: str) -> dict[str, Tensor]:
@@ -200,19 +189,6 @@ def write_text(path: Path, text: str) -> None:
         temporary.write_text(text)
 
 
-@contextmanager
-def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary name beside `path`; rename on success, remove on failure (a full disk, Ctrl-C)."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        with temporary.open("rb") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def claim(path: Path, force: bool) -> None:
     """Make sure that a new run may be written at `path`.
 
@@ -231,25 +207,12 @@ def claim(path: Path, force: bool) -> None:
         raise InputError(f"{parent} cannot be written; choose another place for the run.")
 
 
-@contextmanager
-def creating(path: Path) -> Iterator[Path]:
-    """Fill a new folder under a temporary name; it appears at `path` complete or not at all."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        temporary.mkdir()
-        yield temporary
-        if path.exists():
-            shutil.rmtree(path)
-        temporary.replace(path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
 def new_card(built: Built, classes: ClassList, seed: int) -> Card:
     """The card of an untrained run."""
     return Card(
+        format=FORMAT,
         classes=classes.to_dict(),
-        model=built.recipe,
+        model=Recipe(**built.recipe),
         license_note=built.license_note,
         iterations=0,
         finished=False,
@@ -260,7 +223,7 @@ def new_card(built: Built, classes: ClassList, seed: int) -> Card:
 
 def write_card(folder: Path, card: Card) -> None:
     """Write card.json atomically."""
-    write_text(folder / "card.json", json.dumps(asdict(card), indent=2) + "\n")
+    write_text(folder / CARD, json.dumps(card.model_dump(exclude_unset=True), indent=2) + "\n")
 
 
 def library_versions() -> dict[str, str]:

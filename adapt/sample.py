@@ -6,7 +6,6 @@ It is generated, so its labels are exact, nothing needs to be downloaded and not
 """
 
 import os
-import shutil
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -21,6 +20,7 @@ from adapt.images import write_jpeg, write_png
 from adapt.labels import save_classes
 from adapt.street import CLASSES, Domain, Frequencies, render
 from adapt.street_things import build_street
+from adapt.temporary import creating
 
 _STREET = 110.0  # metres that a camera can see, and a bit
 _CLIP_RATE = 12  # frames per second
@@ -132,16 +132,8 @@ def make_sample(
     if min(size) < 32 or size[0] % 2 or size[1] % 2:
         raise InputError(f"The sample's size is {size[0]}x{size[1]}, but must be even and at least 32x32.")
     _check_free(out, force)
-    unfinished = out.with_name(f".{out.name}.part")
-    shutil.rmtree(unfinished, ignore_errors=True)
-    try:
-        _write(unfinished, seed, (source, target, target_eval), round(seconds * _CLIP_RATE), size)
-        if force:
-            shutil.rmtree(out, ignore_errors=True)
-        unfinished.rename(out)
-    except BaseException:  # Ctrl-C too: nothing half-written stays
-        shutil.rmtree(unfinished, ignore_errors=True)
-        raise
+    with creating(out, replace=force) as folder:
+        _write(folder, seed, (source, target, target_eval), round(seconds * _CLIP_RATE), size)
 
 
 def _check_free(out: Path, force: bool) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from accelerate import PartialState
 
+from adapt.alone import alone
 from adapt.build import Built, build
 from adapt.changes import check_resumable
 from adapt.checks import check_classes, check_machine, check_network, check_settings
@@ -20,21 +21,22 @@ from adapt.errors import InputError
 from adapt.finding import TargetPart, describe_target, find_target
 from adapt.frames import check_video
 from adapt.images import read_image, write_png
+from adapt.journal import last_evaluation, rewind
 from adapt.labels import ClassList
 from adapt.pairs import TrainingPairs
 from adapt.run import (
     PRETRAINED,
     Run,
     claim,
-    creating,
     load_run,
     new_card,
     prefixed,
-    replacing,
     write_card,
     write_tensors,
     write_text,
 )
+from adapt.stored import read_class_pixels
+from adapt.temporary import creating, replacing
 from adapt.trainer import Trainer
 from adapt.unused import differences
 
@@ -55,10 +57,8 @@ def new_trainer(config: Config, out: Path, force: bool, preset: str | None = Non
         InputError: anything wrong with the settings, the data or the place of the run.
     """
     # Of several ranks the first one checks and creates; a refusal there ends them all.
-    ranks = PartialState(cpu=best_device().type == "cpu")
-    if ranks.is_main_process:
-        _create(config, out, force, preset)
-    ranks.wait_for_everyone()
+    PartialState(cpu=best_device().type == "cpu")
+    alone(lambda: _create(config, out, force, preset))
     # A new run is one resumed from iteration 0: there is only one way into training.
     return resumed_trainer(out)
 
@@ -80,7 +80,7 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     built = build(config.model, len(classes))
     check_network(config, built.segmenter)
     # From here on everything is read, which takes long: the shortest first.
-    with creating(out) as folder:
+    with creating(out, replace=force) as folder:
         if evaluation is not None:
             _say("evaluation", evaluation)
             check_labels(evaluation)
@@ -141,14 +141,14 @@ def resumed_trainer(path: Path, assignments: tuple[str, ...] = ()) -> Trainer:
     run = load_run(path)
     changed = with_assignments(run.config, assignments)
     for change in check_resumable(run.config, changed):
-        print(f"from iteration {run.card['iterations']} on: {change}", file=sys.stderr)
-    if run.card["finished"] and changed.training.iterations <= run.card["iterations"]:
+        print(f"from iteration {run.card.iterations} on: {change}", file=sys.stderr)
+    if run.card.finished and changed.training.iterations <= run.card.iterations:
         raise InputError(
-            f"{path} is finished ({run.card['iterations']} iterations); there is nothing to resume. To "
+            f"{path} is finished ({run.card.iterations} iterations); there is nothing to resume. To "
             "train on, raise training.iterations with --set."
         )
-    factory = path / "encoder.py" if "factory" in run.card["model"]["encoder"] else None
-    built = Built(run.segmenter(), run.card["model"], factory, run.card["license_note"])
+    factory = path / "encoder.py" if "factory" in run.card.model.encoder else None
+    built = Built(run.segmenter(), run.card.recipe, factory, run.card.license_note)
     check_machine(changed)
     check_network(changed, built.segmenter)
     trainer = _trainer(replace(run, config=changed), built)
@@ -158,6 +158,9 @@ def resumed_trainer(path: Path, assignments: tuple[str, ...] = ()) -> Trainer:
         write_text(path / "config.yaml", changed.to_yaml())
     if any((path / "last").glob("*.safetensors")):
         trainer.resume()
+    if trainer.accelerator.is_main_process:  # the others write nothing down
+        rewind(path, trainer.iteration)
+        trainer.evaluated = last_evaluation(path, run.card, trainer.iteration)
     return trainer
 
 
@@ -165,7 +168,7 @@ def _trainer(run: Run, built: Built) -> Trainer:
     """A trainer over an existing run folder."""
     config = run.config
     source = open_source(config.data, run.classes)
-    class_pixels = np.load(run.path / "class_pixels.npy", allow_pickle=False)
+    class_pixels = read_class_pixels(run.path / "class_pixels.npy", len(run.classes))
     if len(class_pixels) != len(source):
         raise InputError(
             f"the source {config.data.source} had {len(class_pixels)} images when {run.path} was started and "

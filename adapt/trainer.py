@@ -4,14 +4,13 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
+from adapt.alone import alone
 from adapt.build import Built
 from adapt.checkpoint import load_checkpoint, restore, save_checkpoint
 from adapt.config import Config
@@ -23,7 +22,7 @@ from adapt.evaluate import evaluate
 from adapt.failures import OutOfMemory, check_finite, memory_advice
 from adapt.feature_distance import FeatureDistance, thing_ids
 from adapt.interruption import interruption
-from adapt.journal import Journal, rewind, shown
+from adapt.journal import Evaluated, Journal, shown
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics, ShiftStatistics
 from adapt.optimisation import learning_rate_factor, new_optimizer
@@ -84,7 +83,7 @@ class Trainer:
         self.waited = 0.0
         """Seconds that steps waited for data."""
         self.posthoc: ShiftStatistics | None = None
-        self.evaluation: dict[str, Any] = {}
+        self.evaluated = Evaluated()
         self.journal: Journal
         """Open while `train` runs."""
         self.last_step: Step | None = None
@@ -99,8 +98,6 @@ class Trainer:
         if checkpoint.scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(checkpoint.scaler)
         self.iteration = checkpoint.iteration
-        if self.accelerator.is_main_process:
-            rewind(self.folder, self.iteration)
 
     def train(self) -> bool:
         """Train to the last iteration; False when interrupted, in which case everything is saved.
@@ -144,7 +141,7 @@ class Trainer:
                 if self.iteration % training.save_every == 0:
                     self.save()
                 if self.iteration % training.evaluate_every == 0:
-                    self._evaluate(None)
+                    alone(self._evaluate)
                 if self._any(interrupted()):
                     break
             bar.close()
@@ -152,8 +149,9 @@ class Trainer:
 
     def save(self, finished: bool = False) -> None:
         """Write a checkpoint and the loadable run, each file atomically (the first rank does)."""
-        if not self.accelerator.is_main_process:
-            return
+        alone(lambda: self._write(finished))
+
+    def _write(self, finished: bool) -> None:
         scaler = self.accelerator.scaler
         state = scaler.state_dict() if scaler is not None else {}
         save_checkpoint(self.folder / "last", self.iteration, self.modules, self.optimizer, state)
@@ -166,8 +164,8 @@ class Trainer:
             tensors |= prefixed("posthoc", self.posthoc.state())
         write_tensors(self.folder / "model.safetensors", tensors)
         card = new_card(self.built, self.classes, self.config.training.seed)
-        card = replace(card, iterations=self.iteration, finished=finished, evaluation=self.evaluation)
-        write_card(self.folder, card)
+        state = {"iterations": self.iteration, "finished": finished, **self.evaluated._asdict()}
+        write_card(self.folder, card.model_copy(update=state))
 
     def _batches(self) -> Iterator[list[Pair]]:
         """Batches of the remaining iterations, on the device. Ranks share out consecutive pairs."""
@@ -240,29 +238,32 @@ class Trainer:
     def _finish(self) -> None:
         """Statistics of the final weights, final evaluation, final save (the first rank does)."""
         self.student.eval()
-        if self.accelerator.is_main_process and self.config.method.balance != "off":
-            assert self.domains.target is not None
-            self.posthoc = gather_statistics(
-                self.student.segmenter,
-                self.domains.source,
-                self.domains.target,
-                self.config.method,
-                self.accelerator.device,
-            )
-        self._evaluate(self.posthoc)
+        if self.config.method.balance != "off":
+            alone(self._gather)
+        alone(self._evaluate)
         self.save(finished=True)
-        self.accelerator.wait_for_everyone()
 
-    def _evaluate(self, statistics: ShiftStatistics | None) -> None:
+    def _gather(self) -> None:
+        assert self.domains.target is not None
+        self.posthoc = gather_statistics(
+            self.student.segmenter,
+            self.domains.source,
+            self.domains.target,
+            self.config.method,
+            self.accelerator.device,
+        )
+
+    def _evaluate(self) -> None:
         """Score the student on the labelled target set, where there is one."""
-        if self.domains.evaluation is None or not self.accelerator.is_main_process:
+        if self.domains.evaluation is None:
             return
-        table = None if statistics is None else shift_table(statistics)
+        table = None if self.posthoc is None else shift_table(self.posthoc)
         taus = (0.0,) if table is None else EVALUATION_TAUS
         segmenter, device = self.student.segmenter, self.accelerator.device
         scores = evaluate(segmenter, self.domains.evaluation, len(self.classes), table, taus, device)
         self.student.train()
-        self.evaluation = {str(tau): score.to_dict() for tau, score in scores.items()}
+        by_tau = {str(tau): score.to_dict() for tau, score in scores.items()}
+        self.evaluated = Evaluated(by_tau, self.iteration)
         self.journal.evaluation(self.iteration, scores)
         best = scores[0.0]
         tqdm.write(

@@ -85,8 +85,8 @@ def _host(run: Run) -> str:
 
 
 def _introduction(run: Run, scores: dict[float, Scores] | None, tau: float) -> str:
-    state = "finished" if run.card["finished"] else "not finished"
-    text = paragraph(f"{run.card['iterations']} iterations, {state}; {len(run.classes)} classes.")
+    state = "finished" if run.card.finished else "not finished"
+    text = paragraph(f"{run.card.iterations} iterations, {state}; {len(run.classes)} classes.")
     if scores is None:
         return text + paragraph(
             "No labelled pictures were given, so nothing here is measured against labels."
@@ -123,8 +123,8 @@ def _settings(run: Run) -> Section:
         "learning rates": f"encoder {training.encoder_lr:g}, decoder {training.decoder_lr:g}",
         "precision": training.precision,
         "seed": str(training.seed),
-        "versions": ", ".join(f"{name} {version}" for name, version in run.card["versions"].items()),
-        "licence": run.card["license_note"],
+        "versions": ", ".join(f"{name} {version}" for name, version in run.card.versions.items()),
+        "licence": run.card.license_note,
     }
     body = facts(entries) + details("all settings", run.config.to_yaml())
     return Section("settings", "Settings", body)
@@ -134,7 +134,7 @@ def _next(run: Run, data: Path | None, statistics: ShiftStatistics | None) -> Se
     path = run.path
     labelled = data or run.config.data.evaluate or "LABELLED"
     commands = []
-    if not run.card["finished"]:
+    if not run.card.finished:
         commands.append(f"adapt train --resume {path}")
     if statistics is None:
         commands.append(f"adapt statistics {path}    # to correct it after training")

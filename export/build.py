@@ -190,8 +190,8 @@ def write_verified(
 
 def _card_of(run: Run) -> Card:
     segmenter = run.segmenter()
-    recipe = run.card["model"]
-    encoder = recipe["encoder"].get("model_type") or recipe["encoder"].get("file") or "own"
+    recipe = run.card.model
+    encoder = recipe.encoder.get("model_type") or recipe.encoder["file"]
     return Card(
         classes=run.classes.names,
         palette=run.classes.palette,
@@ -200,6 +200,6 @@ def _card_of(run: Run) -> Card:
         std=segmenter.std,
         stride=segmenter.stride,
         output_stride=segmenter.output_stride,
-        model=f"{encoder} encoder, {recipe['decoder']} decoder",
-        license_note=run.card["license_note"],
+        model=f"{encoder} encoder, {recipe.decoder} decoder",
+        license_note=run.card.license_note,
     )

@@ -1,7 +1,6 @@
 """What `export calibrate` does: a model file and folders in, a file of statistics out."""
 
 import json
-import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -9,6 +8,7 @@ from pathlib import Path
 from adapt.datasets import LabelledFolder, check_labels, open_target
 from adapt.errors import InputError
 from adapt.labels import ClassList, load_classes
+from adapt.temporary import scratch
 from export.calibrate import MIN_PIXELS, Calibration, calibrate
 from export.calibrated import open_uncalibrated
 from export.convention import Told
@@ -72,8 +72,8 @@ def calibrate_model(request: Request, statistics: Path, *, overwrite: bool = Tru
         assert class_list is not None
         source = LabelledFolder(request.source, class_list, size)
         check_labels(source)
-    with tempfile.TemporaryDirectory() as cache:
-        target = open_target(request.target, Path(cache), request.frames, size)
+    with scratch() as cache:
+        target = open_target(request.target, cache, request.frames, size)
         calibration = calibrate(network, target, source, request.rounds)
     calibrated = Calibrated(
         model=request.model.name,

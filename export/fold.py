@@ -19,6 +19,7 @@ from safetensors.torch import load, save
 
 from adapt.errors import InputError
 from adapt.logit_statistics import ShiftStatistics
+from adapt.stored import stored_statistics
 from export.correct import corrected_scores
 from export.ends import add_labels, add_preprocessing, label_type
 from export.nodes import PREFIX, Builder, rename_values
@@ -163,8 +164,9 @@ def folded_statistics(model: onnx.ModelProto) -> ShiftStatistics | None:
     if text is None:
         return None
     try:
-        return ShiftStatistics.from_state(load(base64.b64decode(text, validate=True)))
-    except (ValueError, KeyError, SafetensorError) as error:
+        classes = len(graph_info(model, "the graph").card.classes)
+        return stored_statistics(load(base64.b64decode(text, validate=True)), classes)
+    except (ValueError, SafetensorError) as error:
         raise InputError(
             f"the statistics inside the graph were altered ({error}); export it again."
         ) from error

@@ -14,7 +14,6 @@ A file's precision is what its graph says, never what was asked for: `precision_
 
 import contextlib
 import logging
-import tempfile
 import warnings
 from collections import Counter
 from collections.abc import Iterator, Sequence
@@ -29,6 +28,7 @@ from onnx import TensorProto
 
 from adapt.errors import InputError
 from adapt.images import read_image, resize_image
+from adapt.temporary import scratch
 from export.nodes import PREFIX
 from serve.card import Card
 
@@ -124,8 +124,8 @@ def quantise(
         "QuantizeBias": False,  # TensorRT wants biases in float
         "OpTypesToExcludeOutputQuantization": list(COMPUTE),
     }
-    with tempfile.TemporaryDirectory() as folder, _quiet():
-        written = Path(folder) / "int8.onnx"
+    with scratch() as folder, _quiet():
+        written = folder / "int8.onnx"
         quantize_static(
             _named(logits_graph),
             written,

@@ -149,7 +149,7 @@ def draw(model: onnx.ModelProto, source: str, output: Path) -> None:
         "What the file adds to a logit, by the class that a pixel is judged for: lines exact, dots folded; "
         "shaded: the class's own logits"
     )
-    figure.savefig(output, dpi=110)
+    figure.savefig(output, format="png", dpi=110)
 
 
 def _panel(

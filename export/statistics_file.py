@@ -3,17 +3,18 @@
 Tensors are those of `ShiftStatistics.state`; the metadata holds one JSON record under `blda.calibration`.
 """
 
-import dataclasses
 import json
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
+from pydantic import BaseModel, TypeAdapter, ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 
+from adapt.cards import problem
 from adapt.errors import InputError
 from adapt.logit_statistics import ShiftStatistics
+from adapt.stored import stored_statistics
 from export.convention import Intake
 from export.foreign_network import Outlet
 from serve.card import Color
@@ -44,11 +45,18 @@ class Calibrated:
         return self.intake.size
 
 
+class _Format(BaseModel):
+    format: int
+
+
+_RECORD = TypeAdapter(Calibrated)
+
+
 def write_statistics(
     path: Path, statistics: ShiftStatistics, calibrated: Calibrated, *, overwrite: bool = True
 ) -> None:
     """Write the file in one step; without `overwrite`, what is there is kept: `serve.files.unfinished`."""
-    record = dataclasses.asdict(calibrated) | {"format": FORMAT}
+    record = {"format": FORMAT, **_RECORD.dump_python(calibrated, mode="json")}
     with replacing(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(save(statistics.state(), {_KEY: json.dumps(record)}))
 
@@ -72,21 +80,17 @@ def read_statistics(path: Path) -> tuple[ShiftStatistics, Calibrated]:
     if _KEY not in metadata:
         raise InputError(f"{path} holds no calibration; make one with `blda export calibrate`.")
     try:
-        record = json.loads(metadata[_KEY])
-        number = int(record.pop("format"))
+        number = _Format.model_validate_json(metadata[_KEY]).format
         if number > FORMAT:
             raise InputError(f"{path} has format {number}, this version reads up to {FORMAT}; upgrade blda.")
-        statistics = ShiftStatistics.from_state(tensors)
-        fields = {name: _tuples(value) for name, value in record.items()}
-        intake = Intake(**{name: _tuples(value) for name, value in record["intake"].items()})
-        calibrated = Calibrated(**fields | {"intake": intake, "outlet": Outlet(**record["outlet"])})
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        calibrated = _RECORD.validate_json(metadata[_KEY], strict=True)
+        classes = len(calibrated.classes)
+        if not classes == len(calibrated.palette) == len(calibrated.pixels) == calibrated.outlet.classes:
+            raise ValueError("classes, palette, pixels and outlet.classes differ in length")
+        statistics = stored_statistics(tensors, classes)
+    except ValueError as error:
+        reason = problem(error) if isinstance(error, ValidationError) else error
         raise InputError(
-            f"{path} was altered ({error}); make it again with `blda export calibrate`."
+            f"{path} was altered ({reason}); make it again with `blda export calibrate`."
         ) from error
     return statistics, calibrated
-
-
-def _tuples(value: Any) -> Any:
-    """JSON has lists only."""
-    return tuple(_tuples(item) for item in value) if isinstance(value, list) else value

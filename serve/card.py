@@ -8,7 +8,7 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args, get_origin, get_type_hints
 
 from serve.errors import InputError
 
@@ -111,6 +111,8 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> GraphInfo:
         text = metadata.get(PREFIX + "correction")
         correction = None if text is None else _load(Correction, text)
         verification = json.loads(metadata.get(PREFIX + "verification", "{}"))
+        if not isinstance(verification, dict):
+            raise TypeError("verification is not an object")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{source} claims to be a blda graph but its metadata was altered ({error}); export it again."
@@ -123,10 +125,34 @@ def _dump(record: Card | Correction) -> str:
 
 
 def _load(kind: Any, text: str) -> Any:
-    fields = json.loads(text)
-    if not isinstance(fields, dict):
+    found = json.loads(text)
+    if not isinstance(found, dict):
         raise TypeError(f"{kind.__name__} is not an object")
-    return kind(**{key: _tuples(value) for key, value in fields.items()})
+    values = {key: _tuples(value) for key, value in found.items()}
+    types = get_type_hints(kind)
+    needed = {f.name for f in dataclasses.fields(kind) if f.default is dataclasses.MISSING}
+    if missing := sorted(needed - set(values)):
+        raise ValueError(f"{missing[0]} is missing")
+    for key, value in values.items():
+        if key not in types:
+            raise ValueError(f"{key} is unknown")
+        if not _fits(value, types[key]):
+            raise ValueError(f"{key} is {str(found[key])[:60]}")
+    return kind(**values)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of a type, of those that the records here use."""
+    if kind is float:
+        return type(value) in (int, float)
+    if (parts := get_args(kind)) and get_origin(kind) is not tuple:  # a union
+        return any(_fits(value, part) for part in parts)
+    if not parts:
+        return type(value) is kind
+    if not isinstance(value, tuple):
+        return False
+    inner = parts[:1] * len(value) if parts[-1] is Ellipsis else parts
+    return len(value) == len(inner) and all(map(_fits, value, inner))
 
 
 def _tuples(value: Any) -> Any:

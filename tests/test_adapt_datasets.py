@@ -17,6 +17,7 @@ from adapt.errors import InputError
 from adapt.images import _PNG_SIGNATURE, _png_chunks, read_image, read_labels, write_jpeg, write_png
 from adapt.label_codes import UnknownLabels
 from adapt.labels import IGNORE, ClassList
+from adapt.temporary import HOST, SUFFIX
 
 CLASSES = ClassList(("road", "sky", "car"), (0, 1, 2), ((128, 64, 128), (70, 130, 180), (0, 0, 142)), (255,))
 
@@ -447,7 +448,7 @@ def test_a_killed_extraction_is_redone(tmp_path, monkeypatch):
     video, cache = make_video(tmp_path / "clip.mp4"), tmp_path / "cache"
     whole = open_target([video], cache, frames=4)
     folder = whole.paths[0].parent
-    unfinished = cache / f".{folder.name}.part"
+    unfinished = cache / f".{folder.name}.{HOST}-01234567{SUFFIX}"
     folder.rename(unfinished)
     (unfinished / whole.paths[3].name).unlink()
     (unfinished / "stray.png").write_bytes(b"half")

@@ -67,7 +67,7 @@ def test_gta5_to_cityscapes_by_their_roots(tmp_path):
     opened = load_run(run)
     assert opened.classes == CITYSCAPES19
     # the labels are random in both; what is evaluated are the classes that are there
-    iou = opened.card["evaluation"]["0.0"]["iou"]
+    iou = opened.card.evaluation["0.0"]["iou"]
     there = {name for name, value in zip(CITYSCAPES19.names, iou, strict=True) if value is not None}
     assert there == set(trees.NAMES)
     result = adapt("eval", run, "--data", cityscapes / "leftImg8bit/train", "--tau", "0")
@@ -89,7 +89,7 @@ def test_synthia_to_cityscapes_counts_sixteen_classes(tmp_path):
     assert opened.classes == SYNTHIA16
     labels = open_labelled(cityscapes, opened.classes, None)[0].labels
     assert labels[0, ::8].tolist()[:5] == [0, IGNORE, 9, IGNORE, IGNORE]
-    iou = opened.card["evaluation"]["0.0"]["iou"]
+    iou = opened.card.evaluation["0.0"]["iou"]
     assert [name for name, value in zip(SYNTHIA16.names, iou, strict=True) if value is not None] == [
         "road",
         "sky",

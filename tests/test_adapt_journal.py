@@ -159,7 +159,8 @@ def test_other_ranks_write_nothing(tmp_path: Path) -> None:
 
 
 def test_going_back_drops_what_came_later_and_what_was_cut_off(tmp_path: Path) -> None:
-    lines = [json.dumps({"iteration": i, "source": i / 3}) + "\n" for i in range(1, 5)]
+    records = [{"iteration": i, "iterations_per_second": 1.0, "source": i / 3} for i in range(1, 5)]
+    lines = [json.dumps(record) + "\n" for record in records]
     (tmp_path / "metrics.jsonl").write_text("".join(lines) + '{"iteration": 5, "sou')
     rewind(tmp_path, 3)
     assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines[:3])

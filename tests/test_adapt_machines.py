@@ -168,7 +168,7 @@ def test_a_finished_run_can_be_trained_on(finished: Path, tmp_path: Path) -> Non
     assert "from iteration 6 on: training.iterations 6 -> 8" in result.output
     assert "training.log_every 1 -> 2" in result.output
     opened = load_run(run)
-    assert opened.card["iterations"] == 8 and opened.card["finished"]
+    assert opened.card.iterations == 8 and opened.card.finished
     assert opened.config.training.iterations == 8
     assert [line["iteration"] for line in trace(run)] == [1, 2, 3, 4, 5, 6, 8]
 

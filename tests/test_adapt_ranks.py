@@ -1,10 +1,14 @@
 """Data-parallel training: ranks share statistics and weights."""
 
+import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
+import pytest
 import tiny
 import torch
 
@@ -30,12 +34,17 @@ ranks.end_training()
 """
 
 
-def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+def free_port() -> int:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", f"--master_port={port}"]
-    return subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=120)
+        port: int = free.getsockname()[1]
+    return port
+
+
+def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2"]
+    launcher.append(f"--master_port={free_port()}")
+    return subprocess.run([*launcher, *arguments], capture_output=True, text=True, timeout=280)
 
 
 def test_two_ranks_with_batch_one_have_the_statistics_of_one_with_batch_two(tmp_path: Path) -> None:
@@ -65,7 +74,7 @@ def test_two_ranks_train_one_run(tmp_path: Path) -> None:
     run = torchrun("-m", "adapt", *arguments)
     assert run.returncode == 0, run.stderr[-3000:]
     opened = load_run(tmp_path / "run")
-    assert opened.card["finished"] and opened.card["iterations"] == 3
+    assert opened.card.finished and opened.card.iterations == 3
     assert len((tmp_path / "run" / "metrics.jsonl").read_text().splitlines()) == 3
     assert opened.shift_statistics().seen.any()
 
@@ -96,7 +105,7 @@ def test_ranks_that_disagree_are_refused(tmp_path: Path) -> None:
     run = torchrun(str(tmp_path / "disagree.py"), *arguments)
     assert run.returncode != 0
     assert "rank 1 sees other settings or pictures than rank 0" in run.stderr
-    assert load_run(tmp_path / "run").card["iterations"] == 0
+    assert load_run(tmp_path / "run").card.iterations == 0
 
 
 ALIKE = """
@@ -128,3 +137,99 @@ def test_ranks_keep_the_same_weights_with_every_term(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr[-3000:]
     assert [(tmp_path / f"differ.{rank}").read_text() for rank in range(2)] == ["[]", "[]"]
+
+
+SLOW = """
+import os, sys, time
+from datetime import timedelta
+import torch.distributed as dist
+from torch.distributed.distributed_c10d import _set_pg_timeout
+from adapt import evaluate, start, trainer
+from adapt.cli import main
+joined = dist.init_process_group
+def impatient(*arguments, **options):
+    joined(*arguments, **options)
+    _set_pg_timeout(timedelta(seconds=4))
+dist.init_process_group = impatient
+def slow(module, name):
+    work = getattr(module, name)
+    def slowly(*arguments, **options):
+        print(f"rank {os.environ['RANK']}: {name}", file=sys.stderr)
+        time.sleep(7)
+        return work(*arguments, **options)
+    setattr(module, name, slowly)
+slow(start, "check_labels")
+slow(trainer, "gather_statistics")
+slow(trainer, "evaluate")
+main(sys.argv[1:])
+"""
+
+
+def test_other_ranks_wait_for_the_first_one_longer_than_collectives_do(tmp_path: Path) -> None:
+    """It reads all labels, gathers statistics and evaluates alone, each time beyond the time-out of 4 s."""
+    (tmp_path / "data").mkdir()
+    tiny.make_domains(tmp_path / "data", images=4)
+    (tmp_path / "slow.py").write_text(SLOW)
+    arguments = tiny.train_arguments(tmp_path / "data", tmp_path / "run", "training.iterations=2")
+    arguments += ["--set", f"data.evaluate={tmp_path / 'data' / 'source'}"]
+    run = torchrun(str(tmp_path / "slow.py"), *arguments)
+    assert run.returncode == 0, run.stderr[-3000:]
+    for work in ("check_labels", "gather_statistics", "evaluate"):
+        assert f"rank 0: {work}" in run.stderr and f"rank 1: {work}" not in run.stderr
+    assert load_run(tmp_path / "run").card.finished
+    assert run.stdout.count("next: ") == 1 and "--with-correction" in run.stdout
+
+
+ALONE = """
+import os, signal, sys, time
+from accelerate import PartialState
+from adapt.alone import alone
+from adapt.errors import InputError
+PartialState(cpu=True)
+alone(lambda: None)  # so far all is well
+def work():
+    time.sleep(1)
+    if sys.argv[1] == "killed":
+        os.kill(os.getpid(), signal.SIGKILL)
+    if sys.argv[1] == "refused":
+        raise InputError("no")
+if sys.argv[1] == "done" and os.environ["RANK"] == "1":
+    import adapt.alone
+    adapt.alone.POLL = 4  # asks when the first rank, which hosts the store, could be gone
+try:
+    alone(work)
+except InputError as error:
+    sys.exit(error.exit_code)
+except Exception as error:
+    print(type(error).__name__, error, file=sys.stderr)
+    sys.exit(getattr(error, "exit_code", 3))
+PartialState().destroy_process_group()
+"""
+
+
+@pytest.mark.parametrize(
+    ("end", "codes"), [("refused", [2, 2]), ("killed", [-signal.SIGKILL, 1]), ("done", [0, 0])]
+)
+def test_other_ranks_end_with_the_first_one(end: str, codes: list[int]) -> None:
+    """Without an agent such as torchrun that would end them; waiting for ever is what they must not do."""
+    port = str(free_port())
+    shared = os.environ | {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "WORLD_SIZE": "2"}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, "-c", ALONE, end],
+            env=shared | {"RANK": str(rank), "LOCAL_RANK": str(rank), "ACCELERATE_USE_CPU": "true"},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    try:
+        ranks[0].wait(240)
+        gone = time.monotonic()
+        stderr = ranks[1].communicate(timeout=240)[1]
+        assert time.monotonic() - gone < 60
+    finally:
+        for rank in ranks:
+            rank.kill()
+    assert [rank.returncode for rank in ranks] == codes, stderr
+    assert ("rank 0 has ended" in stderr) == (end == "killed")

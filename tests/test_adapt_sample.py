@@ -29,6 +29,7 @@ from adapt.street import (
     render,
 )
 from adapt.street_things import build_street
+from adapt.temporary import HOST, SUFFIX
 
 SMALL = {"source": 3, "target": 2, "target_eval": 2, "seconds": 0.5, "size": (64, 128)}
 
@@ -170,7 +171,7 @@ def test_an_existing_folder_is_kept_unless_it_is_a_sample_and_forced(small, tmp_
     assert (mine / "thesis.txt").exists()
     out = tmp_path / "again"
     out.mkdir()  # an empty folder is free
-    (tmp_path / ".again.part" / "source").mkdir(parents=True)  # what a kill left behind
+    (tmp_path / f".again.{HOST}-01234567{SUFFIX}" / "source").mkdir(parents=True)  # what a kill left behind
     make_sample(out, seed=6, **SMALL)
     make_sample(out, seed=5, force=True, **SMALL)
     assert digests(out) == before

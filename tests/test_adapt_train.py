@@ -230,7 +230,7 @@ def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(
     stopped = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert stopped.returncode == 130, stopped.stderr
     assert f"adapt train --resume {run}" in stopped.stdout
-    assert load_run(run).card["iterations"] == 3
+    assert load_run(run).card.iterations == 3
     assert adapt("train", "--resume", str(run)).exit_code == 0
     assert trace(run) == trace(finished)
 
@@ -254,7 +254,7 @@ def test_kill_at_any_moment_leaves_a_loadable_run(domains: Path, tmp_path: Path)
         process.wait()
     opened = load_run(run)
     assert opened.segmenter().num_classes == 3
-    assert opened.card["iterations"] > 0
+    assert opened.card.iterations > 0
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(
