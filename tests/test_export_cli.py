@@ -12,7 +12,7 @@ from onnx_segmenters import pictures, run
 import export.build
 from adapt.cli import main as adapt_main
 from export.cli import main
-from export.fold import graph_info
+from export.folded import graph_info
 
 
 def call(*arguments: object) -> Result:

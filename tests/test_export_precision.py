@@ -14,9 +14,11 @@ from small_network import pixels_of, small_network, smooth_pictures, write_pictu
 import export.reduced
 from adapt.errors import InputError
 from export.cli import main
-from export.fold import Extras, Strength, fold, graph_info, unfold
+from export.fold import Extras, Strength, fold
+from export.folded import graph_info, unfold
+from export.pictures import calibration_pictures
 from export.precision import depthwise, ends, precision_of, quantise, to_half
-from export.reduced import Gate, agreement, calibration_pictures, reduce
+from export.reduced import Gate, agreement, reduce
 
 STRENGTH = Strength(statistics(3), "random", 0.5)
 

@@ -7,15 +7,15 @@ import torch
 from onnx import numpy_helper
 from onnx_segmenters import card, oracle_scores, pictures, plain_segmenter, statistics
 
-from export.curves import shift_curves
+from export.exact import exact_scores
 from export.fold import Extras, Strength, fold
+from export.pictures import synthetic_frames
 from export.verify import (
     Candidate,
+    Said,
     bare_reference,
     compare,
-    exact_scores,
     graph_candidate,
-    synthetic_frames,
     verify,
 )
 
@@ -85,7 +85,7 @@ def test_labels_that_do_not_follow_from_the_scores_fail():
 def test_the_reference_is_the_oracle():
     stats = statistics(3, 4)
     logits = torch.from_numpy(np.random.default_rng(0).normal(0, 6, (2, 3, 8, 8)))
-    exact = exact_scores(logits, shift_curves(stats), 1.0).permute(0, 2, 3, 1).reshape(-1, 3)
+    exact = exact_scores(logits, stats, 1.0).permute(0, 2, 3, 1).reshape(-1, 3)
     expected = oracle_scores(stats, logits.permute(0, 2, 3, 1).reshape(-1, 3).numpy(), 1.0)
     assert np.abs(exact.numpy() - expected).max() < 2e-3
 
@@ -108,11 +108,11 @@ def test_a_changed_miou_fails_though_no_label_away_from_ties_differs():
     truths = [honest.run(frame[None], 0.5)[0][0] for frame in frames]
 
     def near_ties_wrong(image, tau):
-        labels, scores = honest.run(image, tau)
+        labels, scores, _ = honest.run(image, tau)
         full = torch.nn.functional.interpolate(scores, scale_factor=4.0, mode="bilinear")[:, :, :70, :90]
         best = full.topk(2, 1)
         near = (best.values[:, 0] - best.values[:, 1] < 0.03).numpy()
-        return np.where(near, best.indices[:, 1].numpy(), labels), scores
+        return Said(np.where(near, best.indices[:, 1].numpy(), labels).astype(np.uint8), scores)
 
     liar = Candidate(honest.info, honest.statistics, near_ties_wrong)
     result = compare(liar, bare_reference(model, "file"), "the graph", frames, "noise", truths)
@@ -123,6 +123,6 @@ def test_a_changed_miou_fails_though_no_label_away_from_ties_differs():
 def test_without_scores_labels_alone_are_compared():
     model = folded()
     honest = graph_candidate(model, "file")
-    mute = Candidate(honest.info, honest.statistics, lambda image, tau: (honest.run(image, tau)[0], None))
+    mute = Candidate(honest.info, honest.statistics, lambda image, tau: Said(honest.run(image, tau)[0], None))
     result = compare(mute, bare_reference(model, "file"), "x", list(pictures(1, 70, 90)), "noise")
     assert result.passed and result.score_difference is None and "no scores" in result.report()
