@@ -36,6 +36,14 @@ class Source:
     """Take its statistics though they are of another graph: the person says that it is the same network."""
 
     @property
+    def note(self) -> str:
+        """What could not be checked of its statistics, in words."""
+        recorded = None if self.model is None else lineage(self.model)
+        if self.model is None or recorded is not None or folded_statistics(self.model) is None:
+            return ""
+        return f"an older version wrote {self.path.name}: whose its statistics are can't be told"
+
+    @property
     def words(self) -> str:
         """What a check against it compares with; the words go into files, so no path of this machine."""
         if self.run is not None:

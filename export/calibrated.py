@@ -46,6 +46,16 @@ class CalibratedSource(Source):
     def _made_from(self, own: str) -> tuple[str, ...]:
         return super()._made_from(own) if self.foreign is None else (fingerprint(self.foreign.model),)
 
+    @property
+    def note(self) -> str:
+        """What could not be checked, in words."""
+        if self.calibrated.network is not None:
+            return ""
+        return (
+            f"the statistics are of an older version, which did not write which network they are of; whether "
+            f"that is {self.path.name} can't be told"
+        )
+
     def _vouched_for(self) -> tuple[str, ...]:
         of = self.calibrated.network
         return (of,) if self.other_model and of is not None else ()

@@ -142,6 +142,8 @@ def onnx_command(
     else:
         opened = open_calibrated(source, stats, other_model)
     strength = opened.strength(tau, runtime_tau, error_bound or DEFAULT_BOUND) if correct else None
+    if correct and opened.note:
+        click.echo(opened.note, err=True)
     click.echo("folding", err=True)
     extras = Extras(scores, uncorrected_labels)
     model = build(opened, strength, deployed_size(opened, size), extras)

@@ -7,6 +7,7 @@ it (layout, normalisation, size, stride), and corrected with the calibration's s
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -69,6 +70,8 @@ def score_file(
     else:
         source = open_calibrated(file, stats, other_model)
         strength = source.strength(0.0, False, DEFAULT_BOUND)
+        if source.note:
+            click.echo(source.note, err=True)
         card, table = source.card, shift_table(strength.statistics)
         labeller = _calibrated(source.reference(), card, table, taus or DEFAULT_TAUS)
     dataset = open_labelled(data, classes_of(card), size, keep_labels=True)

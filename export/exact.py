@@ -5,8 +5,8 @@
 A graph reads Delta from bins (export/tables.py). Of the bin that f[l] falls into, or the next one where f[l]
 lies between two, exact curves tell what Delta may be there: e[c,l] is half of that range, plus what the
 table's knots may miss. Inside the sum the bin's centre stands for f[l], half a width off or, beyond the ends
-of the grid, further. Together o[c,l] = tau * e[c,l] + the distance from the centre. With p = softmax(a_c) and r[l]
-for rounding,
+of the grid, further. Together o[c,l] = tau * e[c,l] + the distance from the centre. With p = softmax(a_c) and
+r[l] for rounding,
 
     |score[c] - exact| <= tau * e[c,c] + r[c] + log sum_l p[l] exp(o[c,l] + r[l]).
 
@@ -26,10 +26,12 @@ from adapt.logit_statistics import ShiftStatistics
 from export.curves import Array, Curves, shift_curves
 from export.tables import Grid, range_in_bins
 
-ROUNDING = 0.002
+ROUNDING = 0.0003
 """Allowed for float32 in another order of operations, as a share of the mean distance of a picture's two best
-logits. Networks in torch and in ONNX Runtime differ by 1e-5 to 1e-4 of it; a quantised one by more, where an
-activation lies at the edge of two steps."""
+logits. Networks in torch and in ONNX Runtime differ by 1e-5 to 1e-4 of it."""
+COARSE_ROUNDING = 0.002
+"""The same of networks in half or integer precision, where what lies at the edge of two steps falls on either
+side, and of engines."""
 RELATIVE = 2.0**-16
 """The same, as a share of the logit's own size: what adding up thousands of numbers in float32 costs."""
 
@@ -45,8 +47,11 @@ class Exact(NamedTuple):
 class Exactness:
     """The correction as it should be, and how exactly a table can say it."""
 
-    def __init__(self, statistics: ShiftStatistics | None, grid: Grid | None) -> None:
+    def __init__(
+        self, statistics: ShiftStatistics | None, grid: Grid | None, rounding: float = ROUNDING
+    ) -> None:
         """No statistics, no correction. `grid` is the table's, or None where it is not known."""
+        self.rounding = rounding
         self.curves = [] if statistics is None else shift_curves(statistics)
         self.grid = grid
         self.known: list[Array] = []
@@ -62,7 +67,7 @@ class Exactness:
         f = logits.double()
         best = f.topk(2, 1).values
         scale = float((best[:, 0] - best[:, 1]).mean())
-        rounding = ROUNDING * scale + RELATIVE * f.abs()
+        rounding = self.rounding * scale + RELATIVE * f.abs()
         if tau == 0 or not self.curves:
             return Exact(f, rounding)
         reach = 0.0 if self.grid is None else self.grid.width * self.grid.bins / 2

@@ -34,11 +34,11 @@ def _outputs(graph: onnx.GraphProto, known: _Known) -> list[bytes]:
     known = known | {t.name: _weight(t) for t in graph.initializer}
     for node in graph.node:  # in topological order
         known |= _results(node, known)
-    return [known[value.name] for value in graph.output]
+    return [known.get(value.name, b"unknown") for value in graph.output]
 
 
 def _results(node: onnx.NodeProto, known: Mapping[str, bytes]) -> _Known:
-    inputs = [known[name] if name else b"none" for name in node.input]
+    inputs = [known.get(name, b"unknown " + name.encode()) for name in node.input]
     if node.op_type == "Identity":
         return {node.output[0]: inputs[0]}
     if node.op_type == "Constant" and [a.name for a in node.attribute] == ["value"]:

@@ -20,13 +20,14 @@ from adapt.errors import InputError
 from adapt.images import resize_image, resize_labels
 from adapt.logit_statistics import ShiftStatistics
 from adapt.run import Run
-from export.exact import Exactness
+from export.exact import COARSE_ROUNDING, ROUNDING, Exactness
 from export.folded import error_bound_at, folded_statistics, graph_info, table_grid, unfold
 from export.nodes import PREFIX
+from export.precision import precision_of
 from export.tables import MAX_TAU, Grid
 from export.verification import Labels, Tally, Verification
 from serve.card import Card, GraphInfo
-from serve.runtime import Runtime
+from serve.runtime import Runtime, first_line
 
 Image = NDArray[np.uint8]
 Reference = Callable[[Image], Tensor]
@@ -57,6 +58,8 @@ class Candidate(NamedTuple):
     """Bins of its table; None if that is not known, which makes the check coarser."""
     batch: int = 1
     """Pictures that it takes at once, 2 if it takes more."""
+    rounding: float = COARSE_ROUNDING
+    """See export/exact.py."""
 
 
 def verify(
@@ -98,7 +101,7 @@ def compare(
     and cropping are looked at; and it is given together with its mirror image, so that batches are.
     """
     info = candidate.info
-    exactness = Exactness(candidate.statistics, candidate.grid)
+    exactness = Exactness(candidate.statistics, candidate.grid, candidate.rounding)
     tally, strengths = Tally(info.card), _strengths(info)
     trim = _needs_trimming(frames, info.card)
     for position, frame in enumerate(frames):
@@ -130,19 +133,23 @@ def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
     info = graph_info(model, source)
     offered = [value.name for value in model.graph.output]
     scores = "scores" if "scores" in offered else _scores_name(model)
-    session = _session(model if scores in offered else _with_output(model, scores))
+    session = _session(model if scores in offered else _with_output(model, scores), source)
     names = ["labels", scores, *(name for name in offered if name == "uncorrected_labels")]
 
     def run(image: Image, tau: float) -> Said:
         feeds: dict[str, NDArray[Any]] = {"image": image}
         if info.correction is not None and info.correction.runtime_tau and tau != info.correction.tau:
             feeds["tau"] = np.array(tau, np.float32)
-        labels, found, *uncorrected = session.run(names, feeds)
+        try:
+            labels, found, *uncorrected = session.run(names, feeds)
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            raise InputError(f"{source} fails on pictures of {image.shape} ({first_line(error)}).") from error
         return Said(labels, torch.from_numpy(found), uncorrected[0] if uncorrected else None)
 
     image = next(value for value in model.graph.input if value.name == "image")
     batch = image.type.tensor_type.shape.dim[0].dim_value or 2
-    return Candidate(info, folded_statistics(model), run, table_grid(model), min(batch, 2))
+    rounding = ROUNDING if precision_of(model).name == "fp32" else COARSE_ROUNDING
+    return Candidate(info, folded_statistics(model), run, table_grid(model), min(batch, 2), rounding)
 
 
 def engine_candidate(engine: Runtime, statistics: ShiftStatistics | None, grid: Grid | None) -> Candidate:
@@ -180,7 +187,7 @@ def bare_reference(model: onnx.ModelProto, source: str) -> Reference:
     """The logits graph inside a folded graph; checks everything around the network, not the network."""
     card = graph_info(model, source).card
     bare = unfold(model)
-    session = _session(bare)
+    session = _session(bare, f"the network in {source}")
     name = bare.graph.input[0].name
     mean, std = np.array(card.mean), np.array(card.std)
 
@@ -224,9 +231,12 @@ def _fitting(frame: Image, card: Card) -> Image:
 def _scores_name(model: onnx.ModelProto) -> str:
     """The value that labels are made of."""
     producer = {output: node for node in model.graph.node for output in node.output}
-    node = producer["labels"]
-    while node.name != PREFIX + "labels_channels_last":
-        node = producer[node.input[0]]
+    try:
+        node = producer["labels"]
+        while node.name != PREFIX + "labels_channels_last":
+            node = producer[node.input[0]]
+    except (KeyError, IndexError) as error:
+        raise InputError("the nodes behind the network were altered; export the graph again.") from error
     return str(node.input[0])
 
 
@@ -238,9 +248,14 @@ def _with_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     return copy
 
 
-def _session(model: onnx.ModelProto) -> Any:
+def _session(model: onnx.ModelProto, source: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # as above
+        raise InputError(
+            f"ONNX Runtime can't open {source} ({first_line(error)}); it was altered, export it again."
+        ) from error
