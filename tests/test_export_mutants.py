@@ -199,12 +199,8 @@ def rolled(name: str, axis: int) -> Callable[[Model], None]:
         axes, start, end, most = (constant(model, np.array([k], np.int64)) for k in (axis, 0, -1, 2**31))
         for offset, new in enumerate(
             [
-                helper.make_node(
-                    "Slice", [value, end, most, axes], [f"{name}_last"], name="blda/mutant_last"
-                ),
-                helper.make_node(
-                    "Slice", [value, start, end, axes], [f"{name}_others"], name="blda/mutant_others"
-                ),
+                helper.make_node("Slice", [value, end, most, axes], [f"{name}_last"], name="blda/roll1"),
+                helper.make_node("Slice", [value, start, end, axes], [f"{name}_others"], name="blda/roll2"),
                 helper.make_node(
                     "Concat",
                     [f"{name}_last", f"{name}_others"],

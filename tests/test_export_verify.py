@@ -135,7 +135,7 @@ def test_without_scores_labels_alone_are_compared():
 
 
 def with_logits(scale: float = 1.0, masked: float = 0.0) -> onnx.ModelProto:
-    """The plain segmenter with smaller logits, or with one class out of reach; folded with its own statistics."""
+    """The plain segmenter with smaller logits, or one class out of reach; with statistics of its own."""
     bare = plain_segmenter(4)
     for tensor in bare.graph.initializer:
         value = scale * numpy_helper.to_array(tensor)

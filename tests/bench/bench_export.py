@@ -38,11 +38,11 @@ from adapt.encoders import SegformerEncoder
 from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics, logit_histogram
 from adapt.segmenter import Segmenter
 from adapt.street import CLASSES
+from export.exact import exact_scores
 from export.fold import Extras, Strength, fold
 from export.folded import graph_info
 from export.graph import logits_graph
 from export.nodes import PREFIX
-from export.exact import exact_scores
 from serve.card import Card
 
 SIZE, DEMO_SIZE = (512, 1024), (128, 256)
