@@ -49,10 +49,17 @@ def test_a_run_becomes_a_checked_file(exported):
 
 
 def test_verify_repeats_the_check(exported, trained):
-    for arguments in ([], ["--against", trained]):
+    target = trained.parent / "target"
+    for arguments in (["--data", target], ["--against", trained]):
         result = call("verify", exported, *arguments)
         assert result.exit_code == 0, result.output
         assert "passed" in result.output
+
+
+def test_pictures_that_a_network_can_not_tell_apart_are_no_check(exported):
+    """Colour fields, to one that learned for six iterations."""
+    result = call("verify", exported)
+    assert result.exit_code == 1 and "near-ties" in result.output and "--data" in result.output
 
 
 def test_verify_with_ground_truth_stores_what_it_found(exported, trained, tmp_path):
