@@ -165,7 +165,7 @@ def test_the_command_writes_checked_files_and_says_their_precision(tmp_path):
     [
         (("--precision", "int8"), "belong together"),
         (("--calibrate", "here"), "belong together"),
-        (("--precision", "int8", "--calibrate", "nowhere"), "--calibrate nowhere has no pictures"),
+        (("--precision", "int8", "--calibrate", "nowhere"), "--calibrate: There is no folder nowhere"),
     ],
 )
 def test_bad_options_are_named(tmp_path, options, message):
