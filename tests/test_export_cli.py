@@ -78,7 +78,7 @@ def test_a_file_folded_again_with_another_tau_needs_no_run(exported, trained, tm
     out = tmp_path / "again.onnx"
     extras = ("--runtime-tau", "--scores", "--uncorrected-labels", "--size", "64x96")
     data = ("--data", trained.parent / "target")
-    result = call("onnx", exported, "--tau", 1, *extras, *data, "-o", out)
+    result = call("onnx", exported, "--tau", 1, *extras, *data, "--error-bound", 0.002, "-o", out)
     assert result.exit_code == 0, result.output
     model = onnx.load(out)
     info = graph_info(model, "")
