@@ -21,6 +21,10 @@ _DEPTH = 4  # folders between a root and the deepest part that can be named
 _SHOWN = 3  # files an error message names before it says how many more there are
 
 
+class NotLabelledError(InputError):
+    """The folder has no labels at all, so that it may be meant as pictures alone."""
+
+
 class Labelled(NamedTuple):
     """Pictures and their label files, in the same order, and how to read these."""
 
@@ -54,7 +58,8 @@ def find_images(path: Path, split: Split) -> list[Path]:
 def find_labelled(path: Path, split: Split) -> Labelled:
     """The pictures in `path` that a layout finds there, with their label files.
 
-    Raises InputError if the folder is missing, in no known layout, or if pictures and labels do not pair up.
+    Raises NotLabelledError if it is in no known layout, or in one but without a folder of labels; InputError
+    if the folder is missing, or if pictures and labels do not pair up.
     """
     path = _existing(path)
     refusal: InputError | None = None
@@ -64,7 +69,7 @@ def find_labelled(path: Path, split: Split) -> Labelled:
                 return _with_labels(root, layout, pictures)
         except InputError as error:
             refusal = refusal or error
-    raise refusal or InputError(_not_labelled(path))
+    raise refusal or NotLabelledError(_not_labelled(path))
 
 
 class TargetPart(NamedTuple):
@@ -148,7 +153,9 @@ def _with_labels(root: Path, layout: Layout, pictures: list[Picture]) -> Labelle
     alone = [image for image, label in zip(images, labels, strict=True) if not label.is_file()]
     if len(alone) == len(images):
         example = fill(layout.labels[0].path, pictures[0].fields)
-        raise InputError(
+        places = {path.parent for _, paths in expected for path in paths}
+        refuse = InputError if any(place.is_dir() for place in places) else NotLabelledError
+        raise refuse(
             f"{root} holds pictures in the layout of {layout.name}, but no label files for them (such as "
             f"{example}); {layout.advice}."
         )

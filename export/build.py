@@ -1,29 +1,23 @@
 """From a run folder, or a graph of ours, to a verified file: what the command line calls."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 from adapt.errors import InputError
-from adapt.images import IMAGE_SUFFIXES
 from adapt.labels import IGNORE
 from adapt.logit_statistics import ShiftStatistics
 from adapt.run import Run, load_run
-from export.fold import Extras, Strength, fold, folded_statistics, graph_info, record_verification, unfold
+from export.fingerprint import fingerprint
+from export.fold import Extras, Strength, fold
+from export.folded import Lineage, folded_statistics, graph_info, lineage, record_verification, unfold
 from export.graph import logits_graph
 from export.verification import Verification
-from export.verify import (
-    Image,
-    Reference,
-    bare_reference,
-    frames_from,
-    run_reference,
-    synthetic_frames,
-    verify,
-)
+from export.verify import Image, Reference, bare_reference, run_reference, verify
 from serve.card import Card
 from serve.files import replacing
 
@@ -38,6 +32,16 @@ class Source:
     run: Run | None
     model: onnx.ModelProto | None
     """The folded graph, if this is no run."""
+    other_model: bool = False
+    """Take its statistics though they are of another graph: the person says that it is the same network."""
+
+    @property
+    def note(self) -> str:
+        """What could not be checked of its statistics, in words."""
+        recorded = None if self.model is None else lineage(self.model)
+        if self.model is None or recorded is not None or folded_statistics(self.model) is None:
+            return ""
+        return f"an older version wrote {self.path.name}: whose its statistics are can't be told"
 
     @property
     def words(self) -> str:
@@ -47,13 +51,24 @@ class Source:
         return f"the bare network in {self.path.name}, corrected in torch"
 
     def strength(self, tau: float, runtime: bool, error_bound: float) -> Strength:
-        """The correction to fold. Raises InputError if the source has no statistics."""
-        statistics, words = self._statistics()
-        return Strength(statistics, words, tau, runtime, error_bound)
+        """The correction to fold.
 
-    def _statistics(self) -> tuple[ShiftStatistics, str]:
-        if self.run is not None:
-            return self.run.shift_statistics(), f"run {self.path.name}"
+        Raises:
+            InputError: the source has no statistics, or they are of another network.
+        """
+        statistics, words, of = self._statistics()
+        if of is not None and of not in self.network.known:
+            raise InputError(
+                f"the statistics ({words}) were not gathered with the network of {self.path}, so they would "
+                "correct what it never says; gather them again with `blda export calibrate`, or give "
+                "--other-model if it is the same network, exported again."
+            )
+        return Strength(statistics, words, tau, runtime, error_bound, of)
+
+    def _statistics(self) -> tuple[ShiftStatistics, str, str | None]:
+        """The statistics, where they come from in words, and the fingerprint of the graph they are of."""
+        if self.run is not None:  # they lie in one file with the weights, and are written together
+            return self.run.shift_statistics(), f"run {self.path.name}", self.network.sha256
         assert self.model is not None
         statistics = folded_statistics(self.model)
         correction = graph_info(self.model, str(self.path)).correction
@@ -62,8 +77,25 @@ class Source:
                 f"{self.path} was exported without a correction, so it holds no statistics to fold; "
                 "export the run again with --with-correction."
             )
-        return statistics, correction.statistics
+        known = lineage(self.model)
+        return statistics, correction.statistics, None if known is None else known.statistics_of
 
+    @cached_property
+    def network(self) -> Lineage:
+        """Which network it is; with `other_model`, the one that its statistics are of counts as the same."""
+        own = fingerprint(self.logits_graph)
+        return Lineage(own, (*self._made_from(own), *self._vouched_for()))
+
+    def _made_from(self, own: str) -> tuple[str, ...]:
+        recorded = None if self.model is None else lineage(self.model)
+        return () if recorded is None or recorded.sha256 != own else recorded.made_from
+
+    def _vouched_for(self) -> tuple[str, ...]:
+        recorded = None if self.model is None else lineage(self.model)
+        of = None if recorded is None else recorded.statistics_of
+        return (of,) if self.other_model and of is not None else ()
+
+    @cached_property
     def logits_graph(self) -> onnx.ModelProto:
         """The network alone."""
         if self.run is not None:
@@ -78,24 +110,34 @@ class Source:
         assert self.model is not None
         return bare_reference(self.model, str(self.path))
 
+    def unlike(self, card: Card) -> list[str]:
+        """In what a graph's card differs from this source's, apart from its size, in words."""
+        names = [f.name for f in fields(Card) if f.name not in ("size", "model", "license_note")]
+        values = [(name, getattr(card, name), getattr(self.card, name)) for name in names]
+        return [
+            f"its card says {name} {_shown(theirs)}, {self.path.name} has {_shown(ours)}"
+            for name, theirs, ours in values
+            if theirs != ours
+        ]
+
     def check_same_classes(self, model: onnx.ModelProto, file: Path) -> None:
-        """Raises InputError if a graph's classes are not those of this source."""
+        """Raises InputError if a graph's classes are not those of this source, in whatever order."""
         theirs = graph_info(model, str(file)).card.classes
-        if theirs != self.card.classes:
+        if sorted(theirs) != sorted(self.card.classes):
             raise InputError(
                 f"{file} has the classes {', '.join(theirs)}, but {self.path} has "
                 f"{', '.join(self.card.classes)}; compare a file with the run it was exported from."
             )
 
 
-def open_source(path: Path) -> Source:
+def open_source(path: Path, other_model: bool = False) -> Source:
     """Open a run folder or a graph file. Raises InputError if it is neither."""
     if path.is_dir():
         run = load_run(path)
-        return Source(path, _card_of(run), run, None)
+        return Source(path, _card_of(run), run, None, other_model)
     model = read_model(path)
     card = graph_info(model, str(path)).card
-    return Source(path, replace(card, size=None), None, model)
+    return Source(path, replace(card, size=None), None, model, other_model)
 
 
 def read_model(path: Path) -> onnx.ModelProto:
@@ -131,39 +173,15 @@ def build(
         raise InputError(
             f"--size is {size[0]}x{size[1]}, but both sides must have at least {card.minimum_size} pixels."
         )
-    return fold(source.logits_graph(), replace(card, size=size), strength, extras)
-
-
-def pictures_for(card: Card, source: Source, data: Path | None) -> tuple[list[Image], str]:
-    """Pictures to check a graph on, and what they are: a folder's, the run's, or colour fields.
-
-    Raises:
-        InputError: a folder without pictures.
-    """
-    paths: Sequence[Path] = []
-    words = "real pictures"
-    if data is not None:
-        folder = data / "images" if (data / "images").is_dir() else data
-        files = folder.iterdir() if folder.is_dir() else []
-        paths = sorted(path for path in files if path.suffix.lower() in IMAGE_SUFFIXES)
-        if not paths:
-            raise InputError(
-                f"{data} has no pictures ({', '.join(IMAGE_SUFFIXES)}); give a folder with some."
-            )
-        words = f"pictures of {data.resolve().name}"
-    elif source.run is not None and source.run.frames:
-        paths = source.run.frames
-        words = f"target pictures kept in {source.path.resolve().name}"
-    if paths:
-        return frames_from(paths), words
-    return synthetic_frames(card), "synthetic pictures (give real ones: --data)"
+    made_from = source.network.made_from
+    return fold(source.logits_graph, replace(card, size=size), strength, extras, made_from)
 
 
 def write_verified(
     model: onnx.ModelProto,
     output: Path,
     source: Source,
-    frames: list[Image],
+    frames: Sequence[Image],
     pictures: str,
     *,
     overwrite: bool = True,
@@ -180,12 +198,19 @@ def write_verified(
         onnx.save(model, temporary)
         written = onnx.load(temporary)
         onnx.checker.check_model(written, full_check=True)
-        result = verify(written, str(output), source.reference(), source.words, frames, pictures)
+        faults = source.unlike(graph_info(written, str(output)).card)
+        reference = source.reference()
+        result = verify(written, str(output), reference, source.words, frames, pictures, faults=faults)
         if not result.passed:
             raise InputError(f"nothing was written to {output}, because the check {result.report()}")
         record_verification(model, result.record(), str(output))
         onnx.save(model, temporary)
     return result
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _card_of(run: Run) -> Card:

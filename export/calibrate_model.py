@@ -5,14 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from adapt.datasets import LabelledFolder, check_labels, open_target
+from adapt.datasets import check_labels, open_target
+from adapt.domains import find_classes, open_labelled
 from adapt.errors import InputError
 from adapt.labels import ClassList, load_classes
 from adapt.temporary import scratch
 from export.calibrate import MIN_PIXELS, Calibration, calibrate
 from export.calibrated import open_uncalibrated
 from export.convention import Told
+from export.fingerprint import fingerprint
 from export.foreign_network import Network, describe
+from export.pictures import classes_of
 from export.statistics_file import Calibrated, write_statistics
 from serve.card import Card, Color
 
@@ -27,7 +30,7 @@ class Request:
     source: Path | None = None
     """Labelled folder; None is source-free."""
     classes: Path | None = None
-    """Class file; None takes the one of the source, else what the model says of itself."""
+    """Class file; None takes what the model says of itself, else the list that comes with the source."""
     rounds: int = 1
     frames: int = 200
     """Frames per video."""
@@ -65,12 +68,12 @@ def calibrate_model(request: Request, statistics: Path, *, overwrite: bool = Tru
     """
     network, card = open_uncalibrated(request.model, request.told, request.output)
     size = network.intake.size
-    class_list = _class_list(request)
-    names, palette = _names(network, card, class_list, request)
+    class_list = _class_list(request, card)
+    names, palette = _names(network, class_list, request)
     source = None
     if request.source is not None:
         assert class_list is not None
-        source = LabelledFolder(request.source, class_list, size)
+        source = open_labelled(request.source, class_list, size, "train")
         check_labels(source)
     with scratch() as cache:
         target = open_target(request.target, cache, request.frames, size)
@@ -83,40 +86,34 @@ def calibrate_model(request: Request, statistics: Path, *, overwrite: bool = Tru
         pixels=calibration.pixels,
         intake=network.intake,
         outlet=network.outlet,
+        network=fingerprint(network.model),
     )
     write_statistics(statistics, calibration.statistics, calibrated, overwrite=overwrite)
     return Outcome(calibration, calibrated, network)
 
 
-def _class_list(request: Request) -> ClassList | None:
-    """From the option, or from the source; a labelled source can't be read without one."""
+def _class_list(request: Request, card: Card | None) -> ClassList | None:
+    """From the option, the model's card, or what comes with the source; it can't be read without one."""
     if request.classes is not None:
         return load_classes(request.classes)
-    if request.source is None:
-        return None
-    for place in (request.source, request.source.parent):
-        if (place / "classes.yaml").is_file():
-            return load_classes(place / "classes.yaml")
-    raise InputError(
-        f"{request.source} has no classes.yaml that says what its labels mean; give --classes FILE."
-    )
+    if card is not None:
+        return classes_of(card)
+    return None if request.source is None else find_classes(request.source, None)
 
 
 def _names(
-    network: Network, card: Card | None, class_list: ClassList | None, request: Request
+    network: Network, class_list: ClassList | None, request: Request
 ) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    """Class names and colours: those of the class list, of the card, beside the model, or numbers."""
+    """Class names and colours: those of the class list, beside the model, or numbers."""
     C = network.outlet.classes
-    if class_list is not None:
-        if len(class_list) != C:
-            raise InputError(
-                f"the class list has {len(class_list)} classes, but {request.model} gives {C} logits per "
-                "pixel; list every output of the model, in its order."
-            )
-        return class_list.names, class_list.palette
-    if card is not None:
-        return card.classes, card.palette
-    return _names_beside(request.model, C) or tuple(f"class{c}" for c in range(C)), _palette(C)
+    if class_list is None:
+        return _names_beside(request.model, C) or tuple(f"class{c}" for c in range(C)), _palette(C)
+    if len(class_list) != C:
+        raise InputError(
+            f"the class list has {len(class_list)} classes, but {request.model} gives {C} logits per "
+            "pixel; list every output of the model, in its order."
+        )
+    return class_list.names, class_list.palette
 
 
 def _names_beside(model: Path, C: int) -> tuple[str, ...] | None:

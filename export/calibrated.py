@@ -1,6 +1,7 @@
 """A model with a file of statistics: anything that `export calibrate` read, as a source for the fold."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,8 @@ from adapt.logit_statistics import ShiftStatistics
 from export.adapters import logits_graph_of
 from export.build import Source, open_source
 from export.convention import Intake, Told
-from export.fold import graph_info, unfold
+from export.fingerprint import fingerprint
+from export.folded import graph_info, unfold
 from export.foreign_graph import read_graph
 from export.foreign_network import Network, Outlet, open_network, restore_network
 from export.statistics_file import Calibrated, read_statistics
@@ -24,27 +26,44 @@ from serve.card import PREFIX, Card
 
 @dataclass(frozen=True)
 class CalibratedSource(Source):
-    """A source whose statistics were given. Without `network` it is a run or a graph of ours."""
+    """A source whose statistics were given. Without `foreign` it is a run or a graph of ours."""
 
-    statistics: ShiftStatistics
-    where: str
-    """Where the statistics come from, in words."""
-    network: Network | None = None
+    statistics: ShiftStatistics = field(kw_only=True)
+    calibrated: Calibrated = field(kw_only=True)
+    foreign: Network | None = None
 
     @property
     def words(self) -> str:
-        return super().words if self.network is None else f"{self.path} itself, corrected in torch"
+        return super().words if self.foreign is None else f"{self.path} itself, corrected in torch"
 
-    def _statistics(self) -> tuple[ShiftStatistics, str]:
-        return self.statistics, self.where
+    def _statistics(self) -> tuple[ShiftStatistics, str, str | None]:
+        return self.statistics, self.calibrated.source, self.calibrated.network
 
+    @cached_property
     def logits_graph(self) -> onnx.ModelProto:
-        return super().logits_graph() if self.network is None else logits_graph_of(self.network)
+        return super().logits_graph if self.foreign is None else logits_graph_of(self.foreign)
+
+    def _made_from(self, own: str) -> tuple[str, ...]:
+        return super()._made_from(own) if self.foreign is None else (fingerprint(self.foreign.model),)
+
+    @property
+    def note(self) -> str:
+        """What could not be checked, in words."""
+        if self.calibrated.network is not None:
+            return ""
+        return (
+            f"the statistics are of an older version, which did not write which network they are of; whether "
+            f"that is {self.path.name} can't be told"
+        )
+
+    def _vouched_for(self) -> tuple[str, ...]:
+        of = self.calibrated.network
+        return (of,) if self.other_model and of is not None else ()
 
     def reference(self) -> Reference:
-        if self.network is None:
+        if self.foreign is None:
             return super().reference()
-        network = self.network
+        network = self.foreign
 
         def logits(image: Image) -> Tensor:
             return torch.from_numpy(network.logits(image))
@@ -52,8 +71,11 @@ class CalibratedSource(Source):
         return logits
 
 
-def open_calibrated(path: Path, file: Path) -> CalibratedSource:
+def open_calibrated(path: Path, file: Path, other_model: bool = False) -> CalibratedSource:
     """A run, a graph of ours or anybody's ONNX file, with the statistics in `file`.
+
+    Args:
+        other_model: take the statistics though they are of another graph.
 
     Raises:
         InputError: the file can't be read, or the two don't fit.
@@ -63,12 +85,20 @@ def open_calibrated(path: Path, file: Path) -> CalibratedSource:
         source = open_source(path)
         _check_classes(path, len(source.card.classes), file, calibrated)
         return CalibratedSource(
-            source.path, source.card, source.run, source.model, statistics, calibrated.source
+            source.path,
+            source.card,
+            source.run,
+            source.model,
+            other_model,
+            statistics=statistics,
+            calibrated=calibrated,
         )
     network = restore_network(path, calibrated.intake, calibrated.outlet)
     _check_classes(path, _classes_of(network), file, calibrated)
     card = _card(network, calibrated)
-    return CalibratedSource(path, card, None, None, statistics, calibrated.source, network)
+    return CalibratedSource(
+        path, card, None, None, other_model, network, statistics=statistics, calibrated=calibrated
+    )
 
 
 def is_ours(path: Path) -> bool:
@@ -102,9 +132,9 @@ def deployed_size(source: Source, size: tuple[int, int] | None) -> tuple[int, in
     Raises:
         InputError: the foreign graph takes another size only.
     """
-    if not isinstance(source, CalibratedSource) or source.network is None:
+    if not isinstance(source, CalibratedSource) or source.foreign is None:
         return size
-    fixed = source.network.fixed_size
+    fixed = source.foreign.fixed_size
     if size and fixed and size != fixed:
         raise InputError(
             f"--size is {size[0]}x{size[1]}, but {source.path} takes only {fixed[0]}x{fixed[1]}; "
@@ -115,7 +145,7 @@ def deployed_size(source: Source, size: tuple[int, int] | None) -> tuple[int, in
 
 def with_fixed_batch(model: onnx.ModelProto, source: Source) -> onnx.ModelProto:
     """Declare, in place, that a graph takes one picture at once if the foreign one inside it does."""
-    batch = source.network.intake.batch if isinstance(source, CalibratedSource) and source.network else None
+    batch = source.foreign.intake.batch if isinstance(source, CalibratedSource) and source.foreign else None
     for value in (*model.graph.input, *model.graph.output) if batch else ():
         if value.type.tensor_type.shape.dim:  # not the input tau
             value.type.tensor_type.shape.dim[0].dim_value = batch

@@ -1,29 +1,24 @@
 """What `export verify` does: a graph or an engine against its network, and ground truth where it is known."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
 import onnx
 
-from adapt.domains import open_labelled
 from adapt.errors import InputError
-from adapt.labels import IGNORE, ClassList
-from export.build import Source, open_source, pictures_for, read_model
-from export.fold import folded_statistics, graph_info, record_verification
+from export.build import open_source, read_model
+from export.fingerprint import fingerprint
+from export.folded import folded_statistics, graph_info, lineage, record_verification, table_grid, unfold
+from export.pictures import pictures_for
 from export.precision import precision_of
 from export.reduced import GATES, against_float
 from export.tensorrt import sidecar_of
-from export.verification import Labels, Verification
-from export.verify import Image, compare, engine_candidate, verify
-from serve.card import Card, to_metadata
+from export.verification import Verification
+from export.verify import compare, engine_candidate, verify
+from serve.card import to_metadata
 from serve.engine import Sidecar, open_engine, read_sidecar
 from serve.files import replacing
-
-MAX_LABELLED = 32
-"""Pictures with ground truth that are looked at."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +30,8 @@ class Check:
     """Of a network in reduced precision: how its labels agree with float32, in words."""
     gates_passed: bool = True
     """Whether those agree enough."""
+    note: str = ""
+    """What could not be checked, in words."""
 
     @property
     def passed(self) -> bool:
@@ -42,7 +39,7 @@ class Check:
 
     def report(self) -> str:
         """For a person."""
-        return "\n".join(filter(None, [self.reduced, self.verification.report()]))
+        return "\n".join(filter(None, [self.reduced, self.verification.report(), self.note]))
 
 
 def check_file(file: Path, against: Path | None, data: Path | None) -> Check:
@@ -60,7 +57,11 @@ def check_file(file: Path, against: Path | None, data: Path | None) -> Check:
     model = read_model(file)
     reference = open_source(against or file)
     reference.check_same_classes(model, file)
-    frames, words, truths = _pictures(graph_info(model, str(file)).card, reference, data)
+    card = graph_info(model, str(file)).card
+    faults, note = reference.unlike(card), ""
+    if against is None:
+        faults, note = _altered(model)
+    frames, words, truths = pictures_for(card, reference, data, labels=True)
     agreement = against_float(model, reference, frames, words)
     reduced, passed = "", True
     if agreement is not None:  # the network has gates of its own; around it all must be as exact as ever
@@ -68,25 +69,43 @@ def check_file(file: Path, against: Path | None, data: Path | None) -> Check:
         reduced = f"{precision.words()}\n  {agreement.words()}, on {len(frames)} {words}"
         passed = agreement.passes(GATES[precision.name])
         reference = open_source(file)
-    result = verify(model, str(file), reference.reference(), reference.words, frames, words, truths)
+    logits, compared = reference.reference(), reference.words
+    result = verify(model, str(file), logits, compared, frames, words, truths, faults)
     record_verification(model, result.record(), str(file))
     with replacing(file) as temporary:
         onnx.save(model, temporary)
-    return Check(result, reduced, passed)
+    return Check(result, reduced, passed, note)
+
+
+def _altered(model: onnx.ModelProto) -> tuple[list[str], str]:
+    """Why the network inside is no reference: it is not the one that was exported. And what can't be told."""
+    recorded = lineage(model)
+    if recorded is None:
+        return [], "  an older version wrote it: whether its network was altered since can't be told"
+    own = fingerprint(unfold(model))
+    if own != recorded.sha256:
+        return [
+            f"the network inside is not the one that was exported (fingerprint {own[:12]}, not "
+            f"{recorded.sha256[:12]}); compare it with its run by --against"
+        ], ""
+    if recorded.statistics_of not in (None, *recorded.known):
+        return ["its statistics are of another network; export it again with those of this one"], ""
+    return [], ""
 
 
 def _check_engine(file: Path, against: Path | None, data: Path | None) -> Check:
     if against is None:
         raise InputError(f"{file} can't say what it should compute; give the graph or run with --against.")
     sidecar, source = read_sidecar(file), open_source(against)
-    if source.card.classes != sidecar.info.card.classes:
-        raise InputError(f"{file} and {against} have different classes; give what it was built from.")
+    if faults := source.unlike(sidecar.info.card):
+        raise InputError(f"{file} was not built from {against}: {'; '.join(faults)}; give what it was.")
     statistics = None if source.model is None else folded_statistics(source.model)
     if source.run is not None and sidecar.info.correction is not None:
         statistics = source.run.shift_statistics()
-    candidate = engine_candidate(open_engine(file), statistics)
+    grid = None if source.model is None else table_grid(source.model)
+    candidate = engine_candidate(open_engine(file), statistics, grid)
     size = sidecar.info.card.size or (sidecar.best[1], sidecar.best[2])  # of colour fields, if they must do
-    frames, words, truths = _pictures(replace(sidecar.info.card, size=size), source, data)
+    frames, words, truths = pictures_for(replace(sidecar.info.card, size=size), source, data, labels=True)
     result = compare(candidate, source.reference(), source.words, frames, words, truths)
     _store_beside(file, sidecar, result)
     return Check(result)
@@ -98,18 +117,3 @@ def _store_beside(file: Path, sidecar: Sidecar, result: Verification) -> None:
     fields["metadata"] |= to_metadata(replace(sidecar.info, verification=result.record()))
     with replacing(side) as temporary:
         temporary.write_text(json.dumps(fields, indent=2) + "\n")
-
-
-def _pictures(card: Card, source: Source, data: Path | None) -> tuple[list[Image], str, Sequence[Labels]]:
-    if data is not None and (data / "labels").is_dir():
-        return _labelled(card, data)
-    return *pictures_for(card, source, data), ()
-
-
-def _labelled(card: Card, data: Path) -> tuple[list[Image], str, Sequence[Labels]]:
-    classes = ClassList(card.classes, tuple(range(len(card.classes))), card.palette, ignore=(IGNORE,))
-    folder = open_labelled(data, classes, None)
-    chosen = np.unique(np.linspace(0, len(folder) - 1, MAX_LABELLED).astype(int))
-    samples = [folder[int(position)] for position in chosen]
-    words = f"labelled pictures of {data.resolve().name}"
-    return [sample.image for sample in samples], words, [sample.labels for sample in samples]

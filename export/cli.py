@@ -87,6 +87,9 @@ def main() -> None:
 )
 @click.option("--calibrate", type=PATH, help="Folder of target pictures, to find the ranges of int8 with.")
 @click.option("--stats", type=PATH, help="Statistics to correct with, from `calibrate` [default: SOURCE's].")
+@click.option(
+    "--other-model", is_flag=True, help="The statistics are of the same weights, exported another time."
+)
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 def onnx_command(
     source: Path,
@@ -102,6 +105,7 @@ def onnx_command(
     precision: 'Literal["fp32", "fp16", "int8"] | None',
     calibrate: Path | None,
     stats: Path | None,
+    other_model: bool,
     force: bool,
 ) -> None:
     """Write SOURCE, a run folder or an ONNX file made here before, as one ONNX file.
@@ -115,22 +119,31 @@ def onnx_command(
         raise InputError("--runtime-tau and --uncorrected-labels need the correction; drop them or fold it.")
     if (precision == "int8") != (calibrate is not None):
         raise InputError("--precision int8 and --calibrate DIR belong together; give both or neither.")
+    if not correct and (stats is not None or other_model):
+        raise InputError("--stats and --other-model are of the correction; drop them or fold it.")
     from serve.files import check_outputs
 
     check_outputs([output], force)
 
-    from export.build import build, open_source, pictures_for, write_verified
+    from export.build import build, open_source, write_verified
     from export.calibrated import deployed_size, open_calibrated, with_fixed_batch
-    from export.fold import Extras, graph_info
-    from export.reduced import calibration_pictures, in_precision
+    from export.fold import Extras
+    from export.folded import graph_info
+    from export.pictures import calibration_pictures, pictures_for
+    from export.reduced import in_precision
     from export.tables import CALIBRATED_TAU, DEFAULT_BOUND, DEFAULT_TAU
 
     if tau is None:
         tau = DEFAULT_TAU if stats is None else CALIBRATED_TAU
     measured = [] if calibrate is None else calibration_pictures(calibrate)
     click.echo(f"reading {source}", err=True)
-    opened = open_source(source) if stats is None else open_calibrated(source, stats)
+    if stats is None:
+        opened = open_source(source, other_model)
+    else:
+        opened = open_calibrated(source, stats, other_model)
     strength = opened.strength(tau, runtime_tau, error_bound or DEFAULT_BOUND) if correct else None
+    if correct and opened.note:
+        click.echo(opened.note, err=True)
     click.echo("folding", err=True)
     extras = Extras(scores, uncorrected_labels)
     model = build(opened, strength, deployed_size(opened, size), extras)
@@ -140,7 +153,7 @@ def onnx_command(
             f"--error-bound {error_bound:g} is less than a table can hold of these statistics; the best is "
             f"{folded.error_bound:.2g}: give that, or lower --tau."
         )
-    frames, words = pictures_for(graph_info(model, str(output)).card, opened, data)
+    frames, words, _ = pictures_for(graph_info(model, str(output)).card, opened, data)
     model, checked, agreed = in_precision(model, opened, strength, extras, precision, frames, words, measured)
     model = with_fixed_batch(model, opened)
     click.echo(f"checking on {len(frames)} {words}", err=True)
@@ -241,7 +254,7 @@ def verify_command(file: Path, against: Path | None, data: Path | None) -> None:
 
 def _report(model: "onnx.ModelProto", output: Path) -> None:
     """What was written, in a few lines."""
-    from export.fold import graph_info
+    from export.folded import graph_info
 
     info = graph_info(model, str(output))
     card, correction = info.card, info.correction

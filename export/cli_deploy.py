@@ -68,7 +68,7 @@ def tensorrt(
     check_outputs([output, output.with_name(output.name + ".json")], force)
 
     from export.build import read_model
-    from export.fold import graph_info
+    from export.folded import graph_info
     from export.tensorrt import Options, build_engine, profile_for
 
     model = read_model(file)

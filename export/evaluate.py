@@ -7,6 +7,7 @@ it (layout, normalisation, size, stride), and corrected with the calibration's s
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -18,9 +19,10 @@ from adapt.domains import open_labelled
 from adapt.errors import InputError
 from adapt.evaluate import Scores, confusion_matrix, labels_of_logits
 from adapt.images import resize_image, resize_labels
-from adapt.labels import IGNORE, ClassList
 from adapt.scorecard import Scorecard
 from export.calibrated import is_ours, open_calibrated
+from export.pictures import classes_of
+from export.tables import DEFAULT_BOUND
 from export.verify import Reference
 from serve.card import Card
 from serve.segmenter import Segmenter
@@ -33,7 +35,12 @@ Labeller = Callable[[Image], Mapping[float, NDArray[np.integer]]]
 
 
 def score_file(
-    file: Path, data: Path, taus: Sequence[float], stats: Path | None, size: tuple[int, int] | None
+    file: Path,
+    data: Path,
+    taus: Sequence[float],
+    stats: Path | None,
+    size: tuple[int, int] | None,
+    other_model: bool = False,
 ) -> Scorecard:
     """Scores by strength of the correction.
 
@@ -45,6 +52,7 @@ def score_file(
         stats: what `calibrate` wrote for the file; without it, the file is one of ours.
         size: (height, width) that pictures are brought to first; None keeps their own. Labels keep theirs:
             the file's are brought to them.
+        other_model: take `stats` though they are of another graph.
 
     Raises:
         InputError: a file that can't be run or can't do a strength, or data that does not fit it.
@@ -60,10 +68,13 @@ def score_file(
         segmenter = Segmenter(file)
         card, labeller = segmenter.card, _shipped(segmenter, taus)
     else:
-        source = open_calibrated(file, stats)
-        card, table = source.card, shift_table(source.statistics)
+        source = open_calibrated(file, stats, other_model)
+        strength = source.strength(0.0, False, DEFAULT_BOUND)
+        if source.note:
+            click.echo(source.note, err=True)
+        card, table = source.card, shift_table(strength.statistics)
         labeller = _calibrated(source.reference(), card, table, taus or DEFAULT_TAUS)
-    dataset = open_labelled(data, _classes(card), size, keep_labels=True)
+    dataset = open_labelled(data, classes_of(card), size, keep_labels=True)
     return Scorecard(card.classes, _scores(labeller, dataset, len(card.classes)))
 
 
@@ -114,8 +125,3 @@ def _scores(labeller: Labeller, dataset: LabelledFolder, num_classes: int) -> di
             counted = confusion_matrix(truth, resize_labels(labels, truth.shape[:2]), num_classes)
             totals[tau] = totals[tau] + counted if tau in totals else counted
     return {tau: Scores.from_confusion(total) for tau, total in totals.items()}
-
-
-def _classes(card: Card) -> ClassList:
-    """The file's classes; label files that come without a class list of their own count in their order."""
-    return ClassList(card.classes, tuple(range(len(card.classes))), card.palette, ignore=(IGNORE,))

@@ -1,4 +1,4 @@
-"""Logits graph -> deployable graph, on the ONNX graph alone; `unfold` goes back.
+"""Logits graph -> deployable graph, on the ONNX graph alone; `export.folded.unfold` goes back.
 
     image uint8 [N,H,W,3] -> normalise, pad -> logits f [N,C,h,w]
                                             -> scores [N,C,h,w] -> upsample, argmax, crop -> labels [N,H,W]
@@ -7,35 +7,25 @@ What stands between logits and scores, and its algebra, is in export/correct.py.
 it stands before the one upsampling, at the decoder's stride.
 """
 
-import base64
-import json
 from dataclasses import dataclass, replace
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
-from safetensors import SafetensorError
-from safetensors.torch import load, save
 
 from adapt.errors import InputError
 from adapt.logit_statistics import ShiftStatistics
-from adapt.stored import stored_statistics
 from export.correct import corrected_scores
 from export.ends import add_labels, add_preprocessing, label_type
-from export.nodes import PREFIX, Builder, rename_values
+from export.fingerprint import fingerprint
+from export.folded import INPUTS, MOVED, OUTPUTS, Lineage, unfold, write_metadata
+from export.nodes import Builder, rename_values
 from export.tables import DEFAULT_BOUND, DEFAULT_TAU, MAX_TAU, LookupTable, lookup_table
-from serve.card import PREFIX as KEY
-from serve.card import Card, Correction, GraphInfo, from_metadata, to_metadata
+from serve.card import Card, Correction, GraphInfo
 
 OPSET = 18
 MAX_EXPONENT = 36.0
 """Largest tau * |Delta| of centred rows: with half the grid, about 40, it must stay below float32's 88."""
-
-STATISTICS = KEY + "statistics"
-BARE = KEY + "logits_graph"
-_INPUTS = ("image", "tau")
-_OUTPUTS = ("labels", "scores", "uncorrected_labels")
-_MOVED = "blda_original/"
 
 
 @dataclass(frozen=True)
@@ -51,6 +41,8 @@ class Strength:
     error_bound: float = DEFAULT_BOUND
     """Proven |score error| in logits that the table is made for, as far as its memory allows; of a run-time
     tau, at tau = 0.2."""
+    of: str | None = None
+    """Fingerprint of the graph that the statistics were gathered with, if it is known."""
 
 
 @dataclass(frozen=True)
@@ -62,7 +54,11 @@ class Extras:
 
 
 def fold(
-    logits_graph: onnx.ModelProto, card: Card, strength: Strength | None, extras: Extras | None = None
+    logits_graph: onnx.ModelProto,
+    card: Card,
+    strength: Strength | None,
+    extras: Extras | None = None,
+    made_from: tuple[str, ...] = (),
 ) -> onnx.ModelProto:
     """Put preprocessing in front of a logits graph, and correction, upsampling and argmax behind it.
 
@@ -71,6 +67,7 @@ def fold(
             opset 18 or newer. A graph that was folded before is unfolded first.
         card: what the graph takes and means; its size fixes the input's size.
         strength: None leaves the logits uncorrected.
+        made_from: fingerprints of the graphs that the logits graph was made from, if it was.
 
     Raises:
         InputError: not such a graph, statistics of another number of classes, or a shift too wide to be
@@ -79,19 +76,20 @@ def fold(
     model = unfold(logits_graph)
     pixels, logits = _ends(model)
     _check(model, logits, card, strength)
+    network = Lineage(fingerprint(model), made_from, None if strength is None else strength.of)
     model, pixels, logits = _make_way(model, pixels, logits)
     info = GraphInfo(card)
 
     b = Builder()
     add_preprocessing(b, card, pixels)
     front = len(b.nodes)
-    scores = logits
+    scores, grid = logits, None
     if strength is not None:
         info = replace(info, correction=_describe(card, strength, None))
         if strength.tau != 0 or strength.runtime:
             table = _table(strength)
             scores = corrected_scores(b, logits, table, strength.tau, strength.runtime)
-            info = replace(info, correction=_describe(card, strength, table))
+            info, grid = replace(info, correction=_describe(card, strength, table)), table.grid
     extras = extras or Extras()
     add_labels(b, card, scores, "labels")
     if extras.uncorrected_labels:
@@ -111,70 +109,9 @@ def fold(
     del graph.input[:], graph.output[:]
     graph.input.extend(_inputs(card, sizes, strength is not None and strength.runtime))
     graph.output.extend(_outputs(card, sizes, extras))
-    _write_metadata(model, info, strength, pixels, logits)
+    statistics = None if strength is None else strength.statistics
+    write_metadata(model, info, (pixels, logits), statistics, grid, network)
     return model
-
-
-def unfold(model: onnx.ModelProto) -> onnx.ModelProto:
-    """The logits graph inside a folded graph, to the byte; a copy of any other graph."""
-    bare = onnx.ModelProto()
-    bare.CopyFrom(model)
-    ends = _metadata(model).get(BARE)
-    if ends is None:
-        return bare
-    graph = bare.graph
-    try:
-        names = [json.loads(ends)[end] for end in ("input", "output")]
-        bare_input, bare_output = (next(v for v in graph.value_info if v.name == name) for name in names)
-    except (ValueError, KeyError, TypeError, StopIteration) as error:
-        raise InputError(
-            "the graph claims to hold a folded correction but was altered; export it again."
-        ) from error
-    for field, keep in (
-        (graph.node, [n for n in graph.node if not n.name.startswith(PREFIX)]),
-        (
-            graph.initializer,
-            [t for t in graph.initializer if not t.name.startswith(PREFIX) and t.name != "tau"],
-        ),
-        (graph.value_info, [v for v in graph.value_info if v.name not in names]),
-        (graph.input, [bare_input]),
-        (graph.output, [bare_output]),
-        (bare.metadata_props, [p for p in bare.metadata_props if not p.key.startswith(KEY)]),
-    ):
-        kept = [type(item).FromString(item.SerializeToString()) for item in keep]
-        del field[:]
-        field.extend(kept)
-    moved = {f"{_MOVED}{name}": name for name in (*_INPUTS, *_OUTPUTS)}
-    rename_values(graph, moved)
-    return bare
-
-
-def graph_info(model: onnx.ModelProto, source: str) -> GraphInfo:
-    """The card of a folded graph read from the file named `source`. Raises InputError if it has none."""
-    return from_metadata(_metadata(model), source)
-
-
-def folded_statistics(model: onnx.ModelProto) -> ShiftStatistics | None:
-    """The statistics that travel inside a folded graph; None if it is uncorrected.
-
-    Raises:
-        InputError: they were altered.
-    """
-    text = _metadata(model).get(STATISTICS)
-    if text is None:
-        return None
-    try:
-        classes = len(graph_info(model, "the graph").card.classes)
-        return stored_statistics(load(base64.b64decode(text, validate=True)), classes)
-    except (ValueError, SafetensorError) as error:
-        raise InputError(
-            f"the statistics inside the graph were altered ({error}); export it again."
-        ) from error
-
-
-def error_bound_at(correction: Correction, tau: float) -> float:
-    """Proven bound on |score error| in logits at a strength: of a run-time tau, it grows in proportion."""
-    return correction.error_bound * (max(1.0, tau / DEFAULT_TAU) if correction.runtime_tau else 1.0)
 
 
 # ---- the correction -------------------------------------------------------------------------------------
@@ -234,7 +171,7 @@ def _make_way(model: onnx.ModelProto, pixels: str, logits: str) -> tuple[onnx.Mo
     graph = model.graph
     used = {name for node in graph.node for name in (*node.input, *node.output)}
     used |= {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
-    names = {name: f"{_MOVED}{name}" for name in (*_INPUTS, *_OUTPUTS) if name in used}
+    names = {name: f"{MOVED}{name}" for name in (*INPUTS, *OUTPUTS) if name in used}
     rename_values(graph, names)
     model.ir_version = max(model.ir_version, 8)
     return model, names.get(pixels, pixels), names.get(logits, logits)
@@ -289,26 +226,3 @@ def _describe(card: Card, strength: Strength, table: LookupTable | None) -> Corr
         statistics=strength.source,
         uncorrected=tuple(n for n, known in zip(card.classes, seen, strict=True) if not known),
     )
-
-
-def _metadata(model: onnx.ModelProto) -> dict[str, str]:
-    return {p.key: p.value for p in model.metadata_props}
-
-
-def _write_metadata(
-    model: onnx.ModelProto, info: GraphInfo, strength: Strength | None, pixels: str, logits: str
-) -> None:
-    entries = to_metadata(info) | {BARE: json.dumps({"input": pixels, "output": logits})}
-    if strength is not None:
-        entries[STATISTICS] = base64.b64encode(save(strength.statistics.state())).decode()
-    for key, value in entries.items():
-        model.metadata_props.add(key=key, value=value)
-
-
-def record_verification(model: onnx.ModelProto, verification: dict[str, object], source: str) -> None:
-    """Store what `export verify` measured in the graph's metadata, in place."""
-    entries = to_metadata(replace(graph_info(model, source), verification=verification))
-    for entry in [p for p in model.metadata_props if p.key in entries]:
-        model.metadata_props.remove(entry)
-    for key, value in entries.items():
-        model.metadata_props.add(key=key, value=value)

@@ -12,11 +12,8 @@ upsampling and argmax are then in float32 by construction, and folding again kee
 A file's precision is what its graph says, never what was asked for: `precision_of` reads it back.
 """
 
-import contextlib
-import logging
-import warnings
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -29,6 +26,7 @@ from onnx import TensorProto
 from adapt.errors import InputError
 from adapt.images import read_image, resize_image
 from adapt.temporary import scratch
+from export.converters import named, quiet, tidied, without_detours
 from export.nodes import PREFIX
 from serve.card import Card
 
@@ -78,15 +76,15 @@ def to_half(logits_graph: onnx.ModelProto, islands: Sequence[str] = ()) -> onnx.
     """
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    named = _named(logits_graph)
-    with _quiet():
+    network = named(logits_graph)
+    with quiet():
         half = convert_float_to_float16(
-            named,
+            network,
             keep_io_types=True,
             op_block_list=list(ISLANDS),
-            node_block_list=[*islands, *_of_sizes(named)],
+            node_block_list=[*islands, *_of_sizes(network)],
         )
-    return _checked(_tidy(_without_detours(half)), "fp16")
+    return _checked(tidied(without_detours(half)), "fp16")
 
 
 def quantise(
@@ -124,10 +122,10 @@ def quantise(
         "QuantizeBias": False,  # TensorRT wants biases in float
         "OpTypesToExcludeOutputQuantization": list(COMPUTE),
     }
-    with scratch() as folder, _quiet():
+    with scratch() as folder, quiet():
         written = folder / "int8.onnx"
         quantize_static(
-            _named(logits_graph),
+            named(logits_graph),
             written,
             Pictures(),
             quant_format=QuantFormat.QDQ,
@@ -138,7 +136,7 @@ def quantise(
             nodes_to_exclude=list(islands),
             extra_options=options,
         )
-        return _checked(_tidy(onnx.load(written)), "int8")
+        return _checked(tidied(onnx.load(written)), "int8")
 
 
 def normalised(image: Image, card: Card) -> NDArray[np.float32]:
@@ -176,7 +174,7 @@ def precision_of(model: onnx.ModelProto) -> Precision:
 
 def ends(logits_graph: onnx.ModelProto) -> list[str]:
     """Names of the first and the last compute operator, which lose most in integers."""
-    names = [node.name for node in _named(logits_graph).graph.node if node.op_type in COMPUTE]
+    names = [node.name for node in named(logits_graph).graph.node if node.op_type in COMPUTE]
     return [*names[:1], *names[-1:]]
 
 
@@ -185,7 +183,7 @@ def depthwise(logits_graph: onnx.ModelProto) -> list[str]:
     constants = {tensor.name: tensor.dims for tensor in logits_graph.graph.initializer}
     return [
         node.name
-        for node in _named(logits_graph).graph.node
+        for node in named(logits_graph).graph.node
         if node.op_type == "Conv"
         and any(attribute.name == "group" and attribute.i > 1 for attribute in node.attribute)
         and list(constants.get(node.input[1], [0, 0]))[1] == 1
@@ -234,72 +232,3 @@ def _normalised_counts(counts: Counter[str]) -> dict[str, float]:
 
 def _shares(shares: dict[str, float]) -> str:
     return ", ".join(f"{share:.3g} % {kind}" for kind, share in ((k, 100 * s) for k, s in shares.items()))
-
-
-def _without_detours(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Let neighbouring islands hand float32 to each other, not by way of float16, as the converter does."""
-    to = {
-        n.output[0]: (n.input[0], n.attribute[0].i) for n in model.graph.node if n.op_type == "Cast"
-    }  # result -> what was cast, and to which type
-    direct = {
-        back: to[half][0]
-        for back, (half, kind) in to.items()
-        if kind == TensorProto.FLOAT and half in to and to[half][1] == TensorProto.FLOAT16
-    }
-    for node in model.graph.node:
-        for index, name in enumerate(node.input):
-            node.input[index] = direct.get(name, name)
-    read = {name for node in model.graph.node for name in node.input} | {o.name for o in model.graph.output}
-    for _ in range(2):  # first the way back, then the way there
-        kept = [
-            onnx.NodeProto.FromString(n.SerializeToString())
-            for n in model.graph.node
-            if n.op_type != "Cast" or n.output[0] in read
-        ]
-        read = {name for node in kept for name in node.input} | {o.name for o in model.graph.output}
-        del model.graph.node[:]
-        model.graph.node.extend(kept)
-    return model
-
-
-def _tidy(model: onnx.ModelProto) -> onnx.ModelProto:
-    """Put the nodes that a converter appended in order, and drop its notes on intermediate values."""
-    graph = model.graph
-    ready = {v.name for v in (*graph.input, *graph.initializer)} | {""}
-    waiting, ordered = list(graph.node), []
-    while waiting:
-        later = []
-        for node in waiting:
-            if ready.issuperset(node.input):
-                ready.update(node.output)
-                ordered.append(node)
-            else:
-                later.append(node)
-        assert len(later) < len(waiting), "the converter left a cycle"
-        waiting = later
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in ordered]
-    del graph.node[:], graph.value_info[:]
-    graph.node.extend(nodes)
-    return model
-
-
-def _named(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose nodes all have names, which the quantiser tells them apart by."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(model)
-    for position, node in enumerate(copy.graph.node):
-        node.name = node.name or f"{node.op_type}_{position}"
-    return copy
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """The converters report on themselves at length; what fails still raises."""
-    disabled = logging.root.manager.disable
-    logging.disable(logging.WARNING)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logging.disable(disabled)

@@ -6,7 +6,7 @@ plain conversion fails one, the layers that suffer most go back to float32 and t
 
 import json
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal, NamedTuple
 
@@ -15,17 +15,17 @@ import onnx
 import onnxruntime
 
 from adapt.errors import InputError
-from adapt.images import IMAGE_SUFFIXES, resize_image
+from adapt.images import resize_image
 from export.build import Source
-from export.fold import Extras, Strength, fold, folded_statistics, graph_info, unfold
+from export.fold import Extras, Strength, fold
+from export.folded import folded_statistics, graph_info, lineage, unfold
 from export.precision import Image, Precision, Reduced, depthwise, ends, precision_of, quantise, to_half
+from export.verification import unlike
 from serve.card import PREFIX
 
 METADATA = PREFIX + "precision"
 CLASS_SHARE = 0.001
 """Classes with a smaller share of the pixels have no gate."""
-MOST_PICTURES = 64
-"""Pictures that integer ranges are measured on."""
 
 
 class Gate(NamedTuple):
@@ -83,12 +83,14 @@ def reduce(
             f"--precision {precision} needs a float32 network, but this one is {found.words()}; "
             "export the run."
         )
+    known = lineage(model)
+    made_from = () if known is None else tuple(sorted(known.known))
     results = []
     first = [] if precision == "fp16" else ends(bare)
     narrow = depthwise(bare)
     for islands in [first] + [[*first, *narrow]] * bool(narrow):
         network = to_half(bare, islands) if precision == "fp16" else quantise(bare, card, calibrate, islands)
-        reduced = fold(network, card, strength, extras)
+        reduced = fold(network, card, strength, extras, made_from)
         results.append(agreement(model, reduced, frames, pictures))
         if results[-1].passes(GATES[precision]):
             _record(reduced, precision_of(reduced), results[-1])
@@ -123,7 +125,7 @@ def in_precision(
         model, result = reduce(model, strength, extras, precision, frames, pictures, calibrate)
         return (
             model,
-            Source(source.path, source.card, None, model),
+            Source(source.path, replace(source.card, size=None), None, model),
             (f"{precision_of(model).words()}\n  {result.words()}, on {len(frames)} {pictures}"),
         )
     if precision == "fp32" and found.name != "fp32":
@@ -140,7 +142,7 @@ def against_float(
     None if either is not what this compares: a float32 graph, or a source that is reduced itself.
     """
     statistics, info = folded_statistics(model), graph_info(model, "the graph")
-    bare = source.logits_graph()
+    bare = source.logits_graph
     if precision_of(model).name == "fp32" or precision_of(bare).name != "fp32":
         return None
     strength = None
@@ -163,6 +165,8 @@ def agreement(
         least = (max(side, card.minimum_size) for side in frame.shape[:2])
         image = resize_image(frame, card.size or (next(least), next(least)))[None]
         expected, labels = (session.run(["labels"], {"image": image})[0] for session in sessions)
+        if faults := unlike(labels, image.shape[:3], card):
+            raise InputError(f"the graph in reduced precision is broken: {faults[0]}; export it again.")
         said += np.bincount(expected.ravel(), minlength=C)
         kept += np.bincount(expected[expected == labels], minlength=C)
     counted = {
@@ -171,20 +175,6 @@ def agreement(
         if s > CLASS_SHARE * said.sum()
     }
     return Agreement(float(kept.sum() / said.sum()), counted, pictures)
-
-
-def calibration_pictures(folder: Path) -> list[Path]:
-    """Up to MOST_PICTURES files of a folder or its `images/`, evenly. Raises InputError if none."""
-    folder = folder / "images" if (folder / "images").is_dir() else folder
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
-    paths = [path for path in files if path.suffix.lower() in IMAGE_SUFFIXES]
-    if not paths:
-        raise InputError(
-            f"--calibrate {folder} has no pictures ({', '.join(sorted(IMAGE_SUFFIXES))}); give a folder of "
-            "pictures from the domain that the model will see."
-        )
-    chosen = np.unique(np.linspace(0, len(paths) - 1, MOST_PICTURES).astype(int))
-    return [paths[position] for position in chosen]
 
 
 def _record(model: onnx.ModelProto, precision: Precision, result: Agreement | None) -> None:

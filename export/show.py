@@ -16,7 +16,7 @@ from adapt.errors import InputError
 from adapt.logit_statistics import ShiftStatistics
 from adapt.mixtures import pdf
 from export.curves import Array, Curves, shift_curves
-from export.fold import folded_statistics, graph_info
+from export.folded import folded_statistics, graph_info
 from export.nodes import PREFIX
 from export.precision import precision_of
 from serve.card import Card

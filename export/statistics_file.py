@@ -1,6 +1,8 @@
 """The file that `export calibrate` writes and `export onnx --stats` reads: safetensors, no pickle.
 
-Tensors are those of `ShiftStatistics.state`; the metadata holds one JSON record under `blda.calibration`.
+Tensors are those of `ShiftStatistics.state`; the metadata holds one JSON record under `blda.calibration`: the
+fields of `Calibrated`, and `format`. Statistics say nothing of any network but the one that they were
+gathered with, so its fingerprint is among them.
 """
 
 import json
@@ -38,6 +40,9 @@ class Calibrated:
     """[C] logit pixels that each class's statistics were fitted to."""
     intake: Intake
     outlet: Outlet
+    network: str | None = None
+    """`export.fingerprint.fingerprint` of the graph, cut at its logits. None in files of versions that did
+    not write it: whether a model is the one that they are of can't be told."""
 
     @property
     def size(self) -> tuple[int, int] | None:

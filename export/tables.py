@@ -37,6 +37,24 @@ _KNOT_SHARE = 0.12
 
 
 @dataclass(frozen=True)
+class Grid:
+    """Where the bins lie, and how exactly the table says what Delta is in them."""
+
+    start: float
+    """Centre of the first bin, in logits."""
+    width: float
+    """Of a bin, in logits."""
+    bins: int
+    knot_error: float
+    """Most that D differs from the middle of what Delta may be in any bin, in logits."""
+
+    @property
+    def edges(self) -> Array:
+        """[bins + 1] in logits."""
+        return np.asarray(self.start + self.width * (np.arange(self.bins + 1, dtype=np.float64) - 0.5))
+
+
+@dataclass(frozen=True)
 class LookupTable:
     """What the graph needs of Delta."""
 
@@ -51,6 +69,13 @@ class LookupTable:
     """[C, C, M] D[c, l] at the knots of channel l, in logits."""
     error_per_tau: float
     """Proven bound on the part of |score error| that is in proportion to tau."""
+    knot_error: float
+    """See `Grid`."""
+
+    @property
+    def grid(self) -> Grid:
+        """Where its bins lie."""
+        return Grid(self.start, self.width, self.bins, self.knot_error)
 
     def error_at(self, tau: float) -> float:
         """Proven bound on |score error| in logits."""
@@ -74,7 +99,7 @@ def lookup_table(statistics: ShiftStatistics, tau: float, error_bound: float) ->
         bins = min(bins, most)
         width = (high - low) / bins
         edges: Array = low + width * np.arange(bins + 1, dtype=np.float64)
-        ranges = [_range_in_bins(channel, edges) for channel in curves]
+        ranges = [range_in_bins(channel, edges) for channel in curves]
         spread = np.array([(top - bottom).max(1) / 2 for bottom, top in ranges])
         error = width / 2 + tau * _worst(spread)
         if error <= target or bins == most:
@@ -88,12 +113,13 @@ def _stored(
     ranges: list[tuple[Array, Array]], start: float, width: float, tolerance: float, most_knots: int
 ) -> LookupTable:
     """The table of what Delta may be in each bin, with as few knots as the tolerance lets it have."""
-    knots, values, errors = [], [], []
+    knots, values, errors, misses = [], [], [], []
     for bottom, top in ranges:
         middle = (bottom + top) / 2
         chosen = _knots(middle, tolerance, most_knots)
         folded = _between(middle, chosen)
         errors.append(np.maximum(top - folded, folded - bottom).max(1))
+        misses.append(float(np.abs(folded - middle).max()))
         knots.append(chosen)
         values.append(middle[:, chosen])
     M, bins = max(map(len, knots)), ranges[0][0].shape[1]
@@ -105,6 +131,7 @@ def _stored(
         knots=np.stack([np.concatenate(parts) for parts in zip(knots, spare, strict=True)]).astype(float),
         shift=np.stack([np.pad(v, ((0, 0), (0, M - v.shape[1])), mode="edge") for v in values], axis=1),
         error_per_tau=_worst(np.array(errors)),
+        knot_error=max(misses),
     )
 
 
@@ -113,7 +140,7 @@ def _worst(errors: Array) -> float:
     return float((errors.diagonal() + errors.max(0)).max())
 
 
-def _range_in_bins(channel: Curves, edges: Array) -> tuple[Array, Array]:
+def range_in_bins(channel: Curves, edges: Array) -> tuple[Array, Array]:
     """Least and most that Delta[:, l] can be in each bin: twice [C, bins]."""
     points = np.broadcast_to(edges, (len(channel.z), len(edges)))
     moved, unknown = channel.at(points) + edges, channel.unknown(points)

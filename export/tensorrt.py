@@ -18,7 +18,7 @@ from typing import Any
 import onnx
 
 from adapt.errors import InputError
-from export.fold import graph_info
+from export.folded import graph_info
 from serve.card import Card, to_metadata
 from serve.files import replacing
 

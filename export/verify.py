@@ -6,7 +6,6 @@ torch.
 """
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -18,24 +17,34 @@ from onnx import helper
 from torch import Tensor
 
 from adapt.errors import InputError
-from adapt.images import read_image, resize_image, resize_labels
+from adapt.images import resize_image, resize_labels
 from adapt.logit_statistics import ShiftStatistics
 from adapt.run import Run
-from export.curves import Curves, shift_curves
-from export.fold import error_bound_at, folded_statistics, graph_info, unfold
+from export.exact import COARSE_ROUNDING, ROUNDING, Exactness
+from export.folded import error_bound_at, folded_statistics, graph_info, table_grid, unfold
 from export.nodes import PREFIX
-from export.tables import MAX_TAU
+from export.precision import precision_of
+from export.tables import MAX_TAU, Grid
 from export.verification import Labels, Tally, Verification
 from serve.card import Card, GraphInfo
-from serve.runtime import Runtime
+from serve.runtime import Runtime, first_line
 
 Image = NDArray[np.uint8]
 Reference = Callable[[Image], Tensor]
 """Logits float [N, C, h, w] at the decoder's stride, from images uint8 [N, H, W, 3]."""
 
-ROUNDING = 0.01
-"""Part of the tolerance, in logits, for float32 in another order of operations: network, table, graph."""
-MAX_FRAMES = 8
+TRIM = (3, 5)
+"""Rows and columns that the first picture loses if padding would not be seen otherwise."""
+
+
+class Said(NamedTuple):
+    """What a file gives for pictures [N, H, W, 3]."""
+
+    labels: Labels
+    """[N, H, W]"""
+    scores: Tensor | None
+    """[N, C, h, w], if there are any."""
+    uncorrected_labels: Labels | None = None
 
 
 class Candidate(NamedTuple):
@@ -43,8 +52,14 @@ class Candidate(NamedTuple):
 
     info: GraphInfo
     statistics: ShiftStatistics | None
-    run: Callable[[Image, float], tuple[Labels, Tensor | None]]
-    """Labels [N, H, W] and scores [N, C, h, w], if it gives any, of pictures [N, H, W, 3] at a strength."""
+    run: Callable[[Image, float], Said]
+    """What it gives for pictures [N, H, W, 3] at a strength."""
+    grid: Grid | None = None
+    """Bins of its table; None if that is not known, which makes the check coarser."""
+    batch: int = 1
+    """Pictures that it takes at once, 2 if it takes more."""
+    rounding: float = COARSE_ROUNDING
+    """See export/exact.py."""
 
 
 def verify(
@@ -55,6 +70,7 @@ def verify(
     frames: Sequence[Image],
     pictures: str,
     truths: Sequence[Labels] = (),
+    faults: Sequence[str] = (),
 ) -> Verification:
     """Compare a deployable graph with a reference on pictures.
 
@@ -63,10 +79,11 @@ def verify(
         source: its file, for messages.
         reference: from `run_reference` or `bare_reference`.
         against, pictures: in words, for the report.
-        frames: at least one; from `frames_from` or `synthetic_frames`.
+        frames: at least one; from `export.pictures.pictures_for`.
         truths: ground truth [H, W] of each frame, or nothing.
+        faults: what is known to be wrong already, in words.
     """
-    return compare(graph_candidate(model, source), reference, against, frames, pictures, truths)
+    return compare(graph_candidate(model, source), reference, against, frames, pictures, truths, faults)
 
 
 def compare(
@@ -76,39 +93,66 @@ def compare(
     frames: Sequence[Image],
     pictures: str,
     truths: Sequence[Labels] = (),
+    faults: Sequence[str] = (),
 ) -> Verification:
-    """Compare anything that runs with a reference; see `verify`."""
+    """Compare anything that runs with a reference; see `verify`.
+
+    The first picture loses a few rows and columns if all sides are multiples of the stride, so that padding
+    and cropping are looked at; and it is given together with its mirror image, so that batches are.
+    """
     info = candidate.info
-    curves = None if candidate.statistics is None else shift_curves(candidate.statistics)
+    exactness = Exactness(candidate.statistics, candidate.grid, candidate.rounding)
     tally, strengths = Tally(info.card), _strengths(info)
+    trim = _needs_trimming(frames, info.card)
     for position, frame in enumerate(frames):
-        image = _fitting(frame, info.card)[None]
-        truth = resize_labels(truths[position], image.shape[1:3]) if truths else None
+        image = _fitting(frame, info.card)
+        truth = resize_labels(truths[position], image.shape[:2]) if truths else None
+        parts = [image, *([] if truth is None else [truth])]
+        if position == 0 and trim:
+            parts = [part[: -TRIM[0], : -TRIM[1]] for part in parts]
+        both = position == 0 and candidate.batch > 1
+        images, *given = (np.stack([part, part[:, ::-1]]) if both else part[None] for part in parts)
         with torch.no_grad():
-            logits = reference(image)
+            logits = reference(images)
+        size = images.shape[1:3]
         for tau in strengths:
-            labels, scores = candidate.run(image, tau)
-            exact = logits if curves is None or tau == 0 else exact_scores(logits, curves, tau)
-            tally.add(exact, scores, labels, _tolerance(info, tau), truth if tau == strengths[0] else None)
-    return tally.result(against, pictures, len(frames), strengths, _tolerance(info, strengths[0]))
+            said = candidate.run(images, tau)
+            right = exactness.of(logits, tau, _proven(info, tau))
+            first = tau == strengths[0]
+            tally.add(right, said.labels, said.scores, size, given[0] if given and first else None)
+            if said.uncorrected_labels is not None and first:
+                tally.add(exactness.of(logits, 0), said.uncorrected_labels, None, size)
+    return tally.result(against, pictures, len(frames), strengths, tuple(faults))
 
 
 def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
-    """A graph, run by ONNX Runtime with its scores, whether or not it offers them."""
+    """A graph, run by ONNX Runtime with its scores, whether or not it offers them.
+
+    The folded strength is the one that it has by itself, so a run-time tau is not fed with it.
+    """
     info = graph_info(model, source)
-    session, name = _session(_with_scores(model)), _scores_name(model)
+    offered = [value.name for value in model.graph.output]
+    scores = "scores" if "scores" in offered else _scores_name(model)
+    session = _session(model if scores in offered else _with_output(model, scores), source)
+    names = ["labels", scores, *(name for name in offered if name == "uncorrected_labels")]
 
-    def run(image: Image, tau: float) -> tuple[Labels, Tensor]:
+    def run(image: Image, tau: float) -> Said:
         feeds: dict[str, NDArray[Any]] = {"image": image}
-        if info.correction is not None and info.correction.runtime_tau:
+        if info.correction is not None and info.correction.runtime_tau and tau != info.correction.tau:
             feeds["tau"] = np.array(tau, np.float32)
-        labels, scores = session.run(["labels", name], feeds)
-        return labels, torch.from_numpy(scores)
+        try:
+            labels, found, *uncorrected = session.run(names, feeds)
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            raise InputError(f"{source} fails on pictures of {image.shape} ({first_line(error)}).") from error
+        return Said(labels, torch.from_numpy(found), uncorrected[0] if uncorrected else None)
 
-    return Candidate(info, folded_statistics(model), run)
+    image = next(value for value in model.graph.input if value.name == "image")
+    batch = image.type.tensor_type.shape.dim[0].dim_value or 2
+    rounding = ROUNDING if precision_of(model).name == "fp32" else COARSE_ROUNDING
+    return Candidate(info, folded_statistics(model), run, table_grid(model), min(batch, 2), rounding)
 
 
-def engine_candidate(engine: Runtime, statistics: ShiftStatistics | None) -> Candidate:
+def engine_candidate(engine: Runtime, statistics: ShiftStatistics | None, grid: Grid | None) -> Candidate:
     """An open engine, which knows its card but not the statistics that were folded into it.
 
     Raises:
@@ -119,16 +163,18 @@ def engine_candidate(engine: Runtime, statistics: ShiftStatistics | None) -> Can
         raise InputError(
             f"{engine.path} is corrected; give with --against the graph that it was built from, or its run."
         )
-    names = ["labels", *(t.name for t in engine.outputs if t.name == "scores")]
+    offered = [t.name for t in engine.outputs]
+    names = ["labels", *(name for name in ("scores", "uncorrected_labels") if name in offered)]
 
-    def run(image: Image, tau: float) -> tuple[Labels, Tensor | None]:
+    def run(image: Image, tau: float) -> Said:
         feeds: dict[str, NDArray[Any]] = {"image": image}
         if info.correction is not None and info.correction.runtime_tau:
             feeds["tau"] = np.array(tau, np.float32)
-        labels, *scores = engine.run(names, feeds)
-        return labels, torch.from_numpy(scores[0]) if scores else None
+        found = dict(zip(names, engine.run(names, feeds), strict=True))
+        scores = torch.from_numpy(found["scores"]) if "scores" in found else None
+        return Said(found["labels"], scores, found.get("uncorrected_labels"))
 
-    return Candidate(info, None if info.correction is None else statistics, run)
+    return Candidate(info, None if info.correction is None else statistics, run, grid)
 
 
 def run_reference(run: Run) -> Reference:
@@ -141,7 +187,7 @@ def bare_reference(model: onnx.ModelProto, source: str) -> Reference:
     """The logits graph inside a folded graph; checks everything around the network, not the network."""
     card = graph_info(model, source).card
     bare = unfold(model)
-    session = _session(bare)
+    session = _session(bare, f"the network in {source}")
     name = bare.graph.input[0].name
     mean, std = np.array(card.mean), np.array(card.std)
 
@@ -154,20 +200,6 @@ def bare_reference(model: onnx.ModelProto, source: str) -> Reference:
     return logits
 
 
-def frames_from(paths: Sequence[Path]) -> list[Image]:
-    """Up to MAX_FRAMES pictures, spread evenly over the paths."""
-    chosen = np.unique(np.linspace(0, len(paths) - 1, MAX_FRAMES).astype(int))
-    return [read_image(paths[position]) for position in chosen]
-
-
-def synthetic_frames(card: Card) -> list[Image]:
-    """Smooth colour fields of odd sizes, when no real picture is at hand."""
-    rng = np.random.default_rng(0)
-    sizes = [card.size] if card.size else [(card.minimum_size + 1, card.minimum_size + 33), (192, 320)]
-    coarse = [rng.integers(0, 256, (7, 9, 3), dtype=np.uint8) for _ in sizes]
-    return [resize_image(colours, size) for colours, size in zip(coarse, sizes, strict=True)]
-
-
 def _strengths(info: GraphInfo) -> tuple[float, ...]:
     """The folded strength; of a run-time tau also both ends of its range."""
     if info.correction is None:
@@ -176,28 +208,16 @@ def _strengths(info: GraphInfo) -> tuple[float, ...]:
     return tuple(dict.fromkeys((tau, 0.0, MAX_TAU))) if info.correction.runtime_tau else (tau,)
 
 
-def _tolerance(info: GraphInfo, tau: float) -> float:
-    bound = 0.0 if info.correction is None else error_bound_at(info.correction, tau)
-    return bound + ROUNDING * (1 + tau)
+def _proven(info: GraphInfo, tau: float) -> float:
+    return 0.0 if info.correction is None else error_bound_at(info.correction, tau)
 
 
-def exact_scores(logits: Tensor, curves: list[Curves], tau: float) -> Tensor:
-    """Scores a_c[c] - logsumexp_l a_c[l] with a_c[l] = f[l] + tau * Delta[c, l](f[l]), one c at a time.
-
-    Args:
-        logits: [N, C, h, w].
-        curves: from `export.curves.shift_curves`, whose grids resolve steep climbs that an even table misses.
-    """
-    f = logits.double()
-    shifts = [
-        torch.from_numpy(curve.at(f[:, l].reshape(-1).numpy())).view(-1, *f[:, l].shape)
-        for l, curve in enumerate(curves)
-    ]  # C of [C, N, h, w]
-    scores = torch.empty_like(f)
-    for c in range(len(curves)):
-        corrected = f + tau * torch.stack([shift[c] for shift in shifts], dim=1)
-        scores[:, c] = corrected[:, c] - corrected.logsumexp(1)
-    return scores
+def _needs_trimming(frames: Sequence[Image], card: Card) -> bool:
+    """Whether no picture of any size is padded on both sides, and the first one can spare what it takes."""
+    sizes = [_fitting(frame, card).shape[:2] for frame in frames]
+    padded = any(height % card.stride and width % card.stride for height, width in sizes)
+    room = min(sizes[0][0] - TRIM[0], sizes[0][1] - TRIM[1]) >= card.minimum_size
+    return card.size is None and card.stride > 1 and not padded and room
 
 
 def _fitting(frame: Image, card: Card) -> Image:
@@ -211,24 +231,31 @@ def _fitting(frame: Image, card: Card) -> Image:
 def _scores_name(model: onnx.ModelProto) -> str:
     """The value that labels are made of."""
     producer = {output: node for node in model.graph.node for output in node.output}
-    node = producer["labels"]
-    while node.name != PREFIX + "labels_channels_last":
-        node = producer[node.input[0]]
+    try:
+        node = producer["labels"]
+        while node.name != PREFIX + "labels_channels_last":
+            node = producer[node.input[0]]
+    except (KeyError, IndexError) as error:
+        raise InputError("the nodes behind the network were altered; export the graph again.") from error
     return str(node.input[0])
 
 
-def _with_scores(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose outputs include the scores, whether or not the file offers them."""
+def _with_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """A copy with one output more."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    name = _scores_name(model)
     copy.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     return copy
 
 
-def _session(model: onnx.ModelProto) -> Any:
+def _session(model: onnx.ModelProto, source: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # as above
+        raise InputError(
+            f"ONNX Runtime can't open {source} ({first_line(error)}); it was altered, export it again."
+        ) from error

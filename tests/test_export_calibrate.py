@@ -21,7 +21,7 @@ from adapt.labels import load_classes
 from adapt.logit_statistics import fit_shift_statistics
 from export.calibrate import EM_STEPS, MIN_PIXELS, balanced_labels
 from export.cli import main
-from export.fold import graph_info
+from export.folded import graph_info
 from export.statistics_file import read_statistics
 from serve import Segmenter
 

@@ -12,7 +12,7 @@ from onnx_segmenters import pictures, run
 import export.build
 from adapt.cli import main as adapt_main
 from export.cli import main
-from export.fold import graph_info
+from export.folded import graph_info
 
 
 def call(*arguments: object) -> Result:
@@ -49,10 +49,17 @@ def test_a_run_becomes_a_checked_file(exported):
 
 
 def test_verify_repeats_the_check(exported, trained):
-    for arguments in ([], ["--against", trained]):
+    target = trained.parent / "target"
+    for arguments in (["--data", target], ["--against", trained]):
         result = call("verify", exported, *arguments)
         assert result.exit_code == 0, result.output
         assert "passed" in result.output
+
+
+def test_pictures_that_a_network_can_not_tell_apart_are_no_check(exported):
+    """Colour fields, to one that learned for six iterations."""
+    result = call("verify", exported)
+    assert result.exit_code == 1 and "near-ties" in result.output and "--data" in result.output
 
 
 def test_verify_with_ground_truth_stores_what_it_found(exported, trained, tmp_path):
@@ -67,10 +74,11 @@ def test_verify_with_ground_truth_stores_what_it_found(exported, trained, tmp_pa
     assert graph_info(onnx.load(broken), "").verification["passed"] is False
 
 
-def test_a_file_folded_again_with_another_tau_needs_no_run(exported, tmp_path):
+def test_a_file_folded_again_with_another_tau_needs_no_run(exported, trained, tmp_path):
     out = tmp_path / "again.onnx"
     extras = ("--runtime-tau", "--scores", "--uncorrected-labels", "--size", "64x96")
-    result = call("onnx", exported, "--tau", 1, *extras, "-o", out)
+    data = ("--data", trained.parent / "target")
+    result = call("onnx", exported, "--tau", 1, *extras, *data, "--error-bound", 0.002, "-o", out)
     assert result.exit_code == 0, result.output
     model = onnx.load(out)
     info = graph_info(model, "")
@@ -88,12 +96,13 @@ def test_without_correction_there_is_none(trained, tmp_path):
     assert result.exit_code == 2 and "holds no statistics" in result.output
 
 
-def test_an_existing_file_is_kept_unless_forced(exported, tmp_path):
+def test_an_existing_file_is_kept_unless_forced(exported, trained, tmp_path):
     out = tmp_path / "model.onnx"
     out.write_text("precious")
     result = call("onnx", exported, "-o", out)
     assert result.exit_code == 2 and "--force" in result.output and out.read_text() == "precious"
-    assert call("onnx", exported, "-o", out, "--force").exit_code == 0
+    data = ("--data", trained.parent / "target")
+    assert call("onnx", exported, *data, "-o", out, "--force").exit_code == 0
     assert graph_info(onnx.load(out), "").correction is not None
 
 
@@ -126,7 +135,7 @@ def test_a_failed_check_writes_nothing(exported, tmp_path, monkeypatch):
         (("--size", "big"), "neither dynamic nor a size"),
         (("--size", "16x16"), "at least 64 pixels"),
         (("--without-correction", "--runtime-tau"), "need the correction"),
-        (("--data", "nowhere"), "has no pictures"),
+        (("--data", "nowhere"), "There is no folder nowhere"),
         (("--error-bound", 0.0001), "is less than a table can hold"),
     ],
 )

@@ -28,7 +28,8 @@ from adapt.errors import InputError
 from adapt.logit_statistics import ShiftStatistics
 from adapt.mixtures import Mixture
 from adapt.segmenter import labels_from_scores
-from export.fold import Extras, Strength, error_bound_at, fold, folded_statistics, graph_info, unfold
+from export.fold import Extras, Strength, fold
+from export.folded import error_bound_at, folded_statistics, graph_info, unfold
 from export.graph import check_operators
 from export.tables import DEFAULT_BOUND
 

@@ -14,9 +14,11 @@ from small_network import pixels_of, small_network, smooth_pictures, write_pictu
 import export.reduced
 from adapt.errors import InputError
 from export.cli import main
-from export.fold import Extras, Strength, fold, graph_info, unfold
+from export.fold import Extras, Strength, fold
+from export.folded import graph_info, unfold
+from export.pictures import calibration_pictures
 from export.precision import depthwise, ends, precision_of, quantise, to_half
-from export.reduced import Gate, agreement, calibration_pictures, reduce
+from export.reduced import Gate, agreement, reduce
 
 STRENGTH = Strength(statistics(3), "random", 0.5)
 
@@ -163,7 +165,7 @@ def test_the_command_writes_checked_files_and_says_their_precision(tmp_path):
     [
         (("--precision", "int8"), "belong together"),
         (("--calibrate", "here"), "belong together"),
-        (("--precision", "int8", "--calibrate", "nowhere"), "--calibrate nowhere has no pictures"),
+        (("--precision", "int8", "--calibrate", "nowhere"), "--calibrate: There is no folder nowhere"),
     ],
 )
 def test_bad_options_are_named(tmp_path, options, message):

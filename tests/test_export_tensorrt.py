@@ -29,7 +29,8 @@ from adapt.encoders import SegformerEncoder
 from adapt.errors import InputError
 from adapt.segmenter import Segmenter
 from export.cli import main
-from export.fold import Extras, Strength, fold, graph_info
+from export.fold import Extras, Strength, fold
+from export.folded import graph_info
 from export.graph import logits_graph
 from export.precision import ends, quantise, to_half
 from export.tensorrt import Options, Profile, build_engine, profile_for

@@ -12,7 +12,8 @@ from onnx_segmenters import card, plain_segmenter, statistics
 
 from adapt.errors import InputError
 from export.cli import main
-from export.fold import Extras, Strength, fold, graph_info
+from export.fold import Extras, Strength, fold
+from export.folded import graph_info
 from export.triton import open_model, write_repository
 from serve.card import to_metadata
 

@@ -7,15 +7,18 @@ import torch
 from onnx import numpy_helper
 from onnx_segmenters import card, oracle_scores, pictures, plain_segmenter, statistics
 
-from export.curves import shift_curves
+from adapt.logit_statistics import fit_shift_statistics, logit_histogram
+from export.exact import exact_scores
 from export.fold import Extras, Strength, fold
+from export.folded import graph_info
+from export.pictures import synthetic_frames
+from export.verification import MOST_NEAR_TIES, Verification
 from export.verify import (
     Candidate,
+    Said,
     bare_reference,
     compare,
-    exact_scores,
     graph_candidate,
-    synthetic_frames,
     verify,
 )
 
@@ -85,7 +88,7 @@ def test_labels_that_do_not_follow_from_the_scores_fail():
 def test_the_reference_is_the_oracle():
     stats = statistics(3, 4)
     logits = torch.from_numpy(np.random.default_rng(0).normal(0, 6, (2, 3, 8, 8)))
-    exact = exact_scores(logits, shift_curves(stats), 1.0).permute(0, 2, 3, 1).reshape(-1, 3)
+    exact = exact_scores(logits, stats, 1.0).permute(0, 2, 3, 1).reshape(-1, 3)
     expected = oracle_scores(stats, logits.permute(0, 2, 3, 1).reshape(-1, 3).numpy(), 1.0)
     assert np.abs(exact.numpy() - expected).max() < 2e-3
 
@@ -108,11 +111,11 @@ def test_a_changed_miou_fails_though_no_label_away_from_ties_differs():
     truths = [honest.run(frame[None], 0.5)[0][0] for frame in frames]
 
     def near_ties_wrong(image, tau):
-        labels, scores = honest.run(image, tau)
+        labels, scores, _ = honest.run(image, tau)
         full = torch.nn.functional.interpolate(scores, scale_factor=4.0, mode="bilinear")[:, :, :70, :90]
         best = full.topk(2, 1)
         near = (best.values[:, 0] - best.values[:, 1] < 0.03).numpy()
-        return np.where(near, best.indices[:, 1].numpy(), labels), scores
+        return Said(np.where(near, best.indices[:, 1].numpy(), labels).astype(np.uint8), scores)
 
     liar = Candidate(honest.info, honest.statistics, near_ties_wrong)
     result = compare(liar, bare_reference(model, "file"), "the graph", frames, "noise", truths)
@@ -123,6 +126,113 @@ def test_a_changed_miou_fails_though_no_label_away_from_ties_differs():
 def test_without_scores_labels_alone_are_compared():
     model = folded()
     honest = graph_candidate(model, "file")
-    mute = Candidate(honest.info, honest.statistics, lambda image, tau: (honest.run(image, tau)[0], None))
+    mute = Candidate(honest.info, honest.statistics, lambda image, tau: Said(honest.run(image, tau)[0], None))
     result = compare(mute, bare_reference(model, "file"), "x", list(pictures(1, 70, 90)), "noise")
     assert result.passed and result.score_difference is None and "no scores" in result.report()
+
+
+# ---- what has not been compared is not passed -----------------------------------------------------------
+
+
+def with_logits(scale: float = 1.0, masked: float = 0.0) -> onnx.ModelProto:
+    """The plain segmenter with smaller logits, or one class out of reach; with statistics of its own."""
+    bare = plain_segmenter(4)
+    for tensor in bare.graph.initializer:
+        value = scale * numpy_helper.to_array(tensor)
+        if tensor.name == "tau":  # the bias
+            value[2] += masked
+        tensor.CopyFrom(numpy_helper.from_array(value.astype(np.float32), tensor.name))
+    logits = bare_reference(fold(bare, card(4), None), "file")
+    found = torch.cat([logits(f[None]).transpose(0, 1).flatten(1) for f in pictures(2, 70, 90)], 1)
+    rows = logit_histogram(found[None, :, None], found.argmax(0)[None, None])
+    own = fit_shift_statistics(rows, rows.anchors(), steps=20)
+    return fold(bare, card(4), Strength(own, "own", 1.0))
+
+
+@pytest.mark.parametrize("masked", [-1e4, -1e9])
+def test_a_masked_class_hides_nothing(masked):
+    """Its shift jumps across a gap, so the bound of the whole table says nothing any more: pixels' own do."""
+    model = with_logits(masked=masked)
+    assert graph_info(model, "file").correction.error_bound > 5
+    result = check(model, model)
+    assert result.passed and result.near_ties < MOST_NEAR_TIES, result.report()
+    swapped = altered(model, "blda/own_start", 1.3)
+    assert not check(swapped, model).passed
+
+
+def test_near_ties_alone_are_no_pass_and_the_report_says_why():
+    """Of a network whose classes are nearer to each other than the fold is exact."""
+    model = with_logits(scale=0.0005)
+    result = check(model, model)
+    assert result.near_ties > MOST_NEAR_TIES and not result.passed
+    assert (
+        "near-ties" in result.report() and "--data" in result.report() and "--error-bound" in result.report()
+    )
+    assert result.record()["passed"] is False
+
+
+def test_small_logits_alone_are_no_reason():
+    """Uncorrected, nothing but rounding is allowed, which is small too."""
+    bare = plain_segmenter(4)
+    for tensor in bare.graph.initializer:
+        small = np.float32(0.001) * numpy_helper.to_array(tensor)
+        tensor.CopyFrom(numpy_helper.from_array(small, tensor.name))
+    model = fold(bare, card(4), None)
+    result = check(model, model)
+    assert result.passed and result.near_ties < 0.02
+    assert not check(altered(model, "weight", np.float32(1.01).item()), model).passed
+
+
+def said_otherwise(change) -> Verification:
+    """What a graph says, changed."""
+    model = folded()
+    honest = graph_candidate(model, "file")
+    liar = honest._replace(run=lambda image, tau: change(honest.run(image, tau)))
+    return compare(liar, bare_reference(model, "file"), "the graph", list(pictures(1, 64, 128)), "noise")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda said: said._replace(labels=said.labels[:, :32]), "labels are uint8"),
+        (lambda said: said._replace(labels=said.labels[:1]), "labels are uint8 [1, "),
+        (lambda said: said._replace(labels=said.labels.astype(np.int64)), "labels are int64"),
+        (lambda said: said._replace(labels=said.labels + np.uint8(1)), "labels up to 4, but 4 classes"),
+        (lambda said: said._replace(scores=said.scores[:, :, :1]), "scores are"),
+        (lambda said: said._replace(scores=said.scores[:, :1]), "scores are"),
+        (lambda said: said._replace(scores=said.scores * torch.nan), "scores differ by inf"),
+        (lambda said: said._replace(uncorrected_labels=said.labels[:, :8]), "labels are uint8"),
+    ],
+)
+def test_maps_of_another_size_or_type_are_not_compared(change, message):
+    result = said_otherwise(change)
+    assert not result.passed and message in result.report()
+
+
+def test_near_ties_have_one_of_the_tied_labels():
+    result = said_otherwise(lambda said: said._replace(labels=far_from_best(said)))
+    assert result.agreement == 1 and result.tied_agreement < 1 and not result.passed
+    assert "none of the tied" in result.report() or "is none of" in result.report()
+
+
+def far_from_best(said: Said) -> np.ndarray:
+    """The worst class where the two best are nearly tied."""
+    height, width = said.labels.shape[1:]
+    full = torch.nn.functional.interpolate(said.scores, scale_factor=4.0, mode="bilinear")
+    best = full[:, :, :height, :width].topk(4, 1)
+    near = (best.values[:, 0] - best.values[:, 1] < 1e-3).numpy()
+    assert near.any()
+    return np.where(near, best.indices[:, 3].numpy(), said.labels).astype(np.uint8)
+
+
+def test_one_label_everywhere_without_scores_is_no_pass():
+    bare = plain_segmenter(4)
+    bias = next(t for t in bare.graph.initializer if t.name == "tau")
+    bias.CopyFrom(numpy_helper.from_array(np.float32([99, 0, 0, 0]), "tau"))
+    model = fold(bare, card(4), None)
+    honest = graph_candidate(model, "file")
+    mute = honest._replace(run=lambda image, tau: honest.run(image, tau)._replace(scores=None))
+    frames = list(pictures(1, 70, 90))
+    assert compare(honest, bare_reference(model, "file"), "x", frames, "noise").passed
+    result = compare(mute, bare_reference(model, "file"), "x", frames, "noise")
+    assert not result.passed and "always says so" in result.report()

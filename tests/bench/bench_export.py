@@ -39,11 +39,11 @@ from adapt.histogram import logit_histogram
 from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.segmenter import Segmenter
 from adapt.street import CLASSES
-from export.curves import shift_curves
-from export.fold import Extras, Strength, fold, graph_info
+from export.exact import exact_scores
+from export.fold import Extras, Strength, fold
+from export.folded import graph_info
 from export.graph import logits_graph
 from export.nodes import PREFIX
-from export.verify import exact_scores
 from serve.card import Card
 
 SIZE, DEMO_SIZE = (512, 1024), (128, 256)
@@ -238,7 +238,7 @@ def compare(
             0.02 if classes == 19 else None,
         )
         found = session(fold_scores(bare, card, statistics)).run(None, {"logits": logits})[0]
-        exact = exact_scores(torch.from_numpy(logits), shift_curves(statistics), TAU).numpy()
+        exact = exact_scores(torch.from_numpy(logits), statistics, TAU).numpy()
         table.at_most(
             title + "|score error|, measured",
             float(np.abs(found - exact).max()),

@@ -22,8 +22,9 @@ import tiny
 from adapt.images import read_image
 from export.build import build, open_source
 from export.fold import Extras
+from export.pictures import calibration_pictures
 from export.precision import precision_of
-from export.reduced import GATES, calibration_pictures, reduce
+from export.reduced import GATES, reduce
 from export.show import measure
 from serve.runtime import open_runtime
 
