@@ -19,13 +19,12 @@ def model_html(segmenter: Segmenter) -> str:
         "picture size": size,
         "runs on": segmenter.provider,
     }
-    metadata = runtime.session.get_modelmeta().custom_metadata_map
     parts = [
         _table(facts),
         f'<h3>Classes</h3><ul class="classes">{_classes(segmenter)}</ul>',
         "<h3>Correction</h3>" + _correction(segmenter),
     ]
-    statistics = read_statistics(metadata, len(card.classes))
+    statistics = read_statistics(runtime.metadata, len(card.classes))
     if statistics is not None and statistics.seen.any():
         parts.append("<h3>Bias per class</h3>" + bias_html(estimated_bias(statistics), card))
         parts.append("<h3>Shift per class</h3>" + curves_html(own_shifts(statistics), card))

@@ -14,7 +14,15 @@ from numpy.typing import NDArray
 
 from serve.errors import InputError
 from serve.video_hdr import is_hdr, to_sdr
-from serve.video_source import Selection, Source, find_stream, is_live, open_container, rate_of
+from serve.video_source import (
+    Selection,
+    Source,
+    decoder_threads,
+    find_stream,
+    is_live,
+    open_container,
+    rate_of,
+)
 
 _MICROSECOND = Fraction(1, 1_000_000)  # libav's unit for a whole container
 _CUT_OFF = 1.0  # seconds that may be missing at the end before a video counts as truncated
@@ -74,7 +82,7 @@ class VideoReader:
         self.live = is_live(path)
         self.ended = ""
         self._selection = selection
-        self._container = open_container(path)
+        self._container = open_container(path, selection.max_pixels)
         try:
             self._begin(_LEADS if selection.start > 0 and not self.live else (None,))
         except BaseException:
@@ -106,7 +114,10 @@ class VideoReader:
         """
         lead, *later = leads
         self._stream = find_stream(self._container, self.path)
-        self._stream.thread_type = "AUTO"
+        decoder = self._stream.codec_context
+        decoder.thread_type, decoder.thread_count = "AUTO", decoder_threads()
+        if self._selection.max_pixels is not None:
+            decoder.options = {"max_pixels": str(self._selection.max_pixels)}
         self._read_header()
         if lead is not None:
             place = max(self._selection.start - lead, Fraction(0))
@@ -120,7 +131,7 @@ class VideoReader:
                 raise
         if lead is not None and not self._is_trusted():
             self._container.close()
-            self._container = open_container(self.path)
+            self._container = open_container(self.path, self._selection.max_pixels)
             self._begin(tuple(later))
 
     def _is_trusted(self) -> bool:

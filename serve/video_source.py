@@ -9,11 +9,13 @@ from typing import Any
 import av
 
 from serve.errors import InputError
+from serve.runtime import cores
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
 _WEBCAM = re.compile(r"/dev/video\d+")
 _LIVE = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "rtp://", "udp://", "tcp://", "srt://")
 _MICROSECOND = Fraction(1, 1_000_000)  # libav's unit for a whole container
+_THREADS = 8  # of a decoder, at most: each holds a frame of its own, and few videos keep more busy
 _PATIENCE = 15.0  # seconds to wait for an address to open, or to send more
 
 Source = Path | str
@@ -32,6 +34,8 @@ class Selection:
     """Read one frame out of so many; it is shown until the next one that is read."""
     max_size: int | None = None
     """Frames with a longer side than this are made smaller, in proportion."""
+    max_pixels: int | None = None
+    """Frames with more pixels than this, as they are stored, are not decoded, whatever the header says."""
 
     def count(self, listed: int, seconds: Fraction, rate: Fraction) -> int | None:
         """How many frames are read of a file that lists so many and lasts so long; None if unknown."""
@@ -79,8 +83,13 @@ def listed_frames(source: Source, selection: Selection) -> int:
         return 0
 
 
-def open_container(source: Source) -> Any:
-    """av's container of `source`.
+def decoder_threads() -> int:
+    """How many threads decode a video."""
+    return min(cores(), _THREADS)
+
+
+def open_container(source: Source, max_pixels: int | None = None) -> Any:
+    """av's container of `source`, in which no frame with more than `max_pixels` pixels is decoded.
 
     Raises:
         InputError: not a video, or nothing answers at the address.
@@ -91,6 +100,8 @@ def open_container(source: Source) -> Any:
         network["options"] = {"rtsp_transport": "tcp"}  # over UDP, lost packets smear the picture
     elif isinstance(source, str) and _WEBCAM.fullmatch(path):
         network["format"] = "v4l2"
+    if max_pixels is not None:
+        network["options"] = network.get("options", {}) | {"max_pixels": str(max_pixels)}
     try:
         container = av.open(path, **network)
     except av.error.FFmpegError as error:
