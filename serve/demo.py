@@ -49,7 +49,7 @@ def serve_demo(
         extra=server.names,
         uploads=uploads,
         upload_door=UploadDoor(folder, limits.upload_mb * 2**20),
-        requests=Requests(page.parameters(), page.fns),
+        requests=Requests(page.parameters(), [number for number, each in page.fns.items() if each.fn]),
         visitors=visitors,
     )
     host = canonical(server.host)
@@ -133,7 +133,7 @@ def build(
             ]
 
         outputs = [palette, tab.tau, tab.classes, *of_video, card]
-        changed = model.input(told(change), model, outputs, api_visibility="private")
+        changed = model.input(told(change), model, outputs, preprocess=False, api_visibility="private")
         changed.then(**tab.work, api_visibility="private")
     # Past the queue (`api_open`) neither its length nor one worker at a time would hold.
     page.queue(max_size=limits.queue, default_concurrency_limit=1, api_open=False)

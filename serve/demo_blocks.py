@@ -81,13 +81,16 @@ class Page(gr.Blocks):  # type: ignore[misc]
         for value in inputs:
             self._uploads.check(value)
         return [
-            self._file(value) if isinstance(component, _FILES) else value
-            for component, value in zip(block_fn.inputs, inputs, strict=True)
+            self._value(component, value) for component, value in zip(block_fn.inputs, inputs, strict=True)
         ]
 
-    def _file(self, value: Any) -> dict[str, Any] | None:
-        """A file as Gradio wants it, whatever else a request said about it."""
-        if value is None:
-            return None
+    def _value(self, component: Any, value: Any) -> Any:
+        """What Gradio gets: of files no more than it needs, whatever else the request said about them."""
+        if isinstance(component, gr.Dataset):
+            known = isinstance(value, int) and not isinstance(value, bool)
+            if not (known and 0 <= value < len(component.samples)):
+                raise InputError("The request names an example that this page does not have.")
+        if value is None or not isinstance(component, _FILES):
+            return value
         found = self._uploads.find(value)
         return {"path": str(found.path), "orig_name": found.name, "meta": {"_type": "gradio.FileData"}}

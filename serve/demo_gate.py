@@ -22,7 +22,7 @@ _NAME = re.compile(r"[0-9a-z._-]+|[0-9a-f:.]+", re.IGNORECASE)
 # Gradio has more: a fetcher of addresses, editors, recordings through ffmpeg, other people's spaces. What the
 # page does not use is not there, so that a fault in it is none of ours.
 _PAGES = re.compile(
-    r"/|/config|/login|/theme\.css|/manifest\.json|/favicon\.ico|/(?:assets|static)/.+"
+    r"/|/config|/login|/theme\.css|/manifest\.json|/favicon\.ico|/(?:assets|static)/.{1,200}"
     r"|/gradio_api/(?:info|openapi\.json|app_id|token|user|login_check|startup-events|theme\.css"
     r"|upload|upload_progress|run/[\w-]+|call/(?:v2/)?[\w-]+(?:/[\w-]+)?|queue/(?:join|data|status)|cancel|reset"
     r")/?",
@@ -152,7 +152,7 @@ class Gate:
     async def _enter(self, scope: Message, receive: Receive, send: Send) -> None:
         """What is let in, by the way that it takes."""
         path = scope["path"].rstrip("/")
-        if stream := _STREAM.fullmatch(path):
+        if scope["method"] == "GET" and (stream := _STREAM.fullmatch(path)):
             sessions = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])
             with self._visitors.listening(stream[1] or sessions[-1]):
                 await self._stream(scope, receive, send)
@@ -166,12 +166,13 @@ class Gate:
             await self._app(scope, await self._requests.checked(path, receive), send)
 
     async def _stream(self, scope: Message, receive: Receive, send: Send) -> None:
-        """A stream of answers; for numbers that there are not, Gradio says so in it and then fails."""
+        """A stream of answers; for a number that there is not, Gradio says so in it and then fails."""
         try:
             await self._app(scope, receive, send)
         except Exception as error:
-            if getattr(error, "status_code", None) != 404:
+            if getattr(error.__cause__, "status_code", None) != 404:
                 raise
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
 
     async def _log_in(self, scope: Message, receive: Receive, send: Send) -> None:
         body = await body_of(receive, _LONGEST_LOGIN)

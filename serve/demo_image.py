@@ -117,7 +117,7 @@ class ImageDesk:
 
     def _run(self, model: str, upload: Upload, tau: float | None) -> Seen:
         segmenter = Stoppable(self._segmenters[model], WORK.get())
-        image = read_picture(upload, self._limits, segmenter.runtime)
+        image = read_picture(upload, self._limits, segmenter.runtime.largest)
         begin = time.perf_counter()
         done = segmenter(image, tau, extras=["uncorrected_labels"])
         seconds = time.perf_counter() - begin

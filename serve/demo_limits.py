@@ -12,7 +12,6 @@ from serve.demo_options import Limits
 from serve.errors import InputError
 from serve.images import read_image
 from serve.render import Image
-from serve.runtime import Runtime
 from serve.video_source import Selection, decoder_threads, find_stream, rate_of
 
 # What a visitor's file may be read as. Other readers of libav (playlists such as HLS and DASH, lists of
@@ -34,6 +33,10 @@ _ALIGNED = 128
 _MEGA = 1e6
 
 
+Size = tuple[int, int]
+"""Height and width."""
+
+
 class Clip(NamedTuple):
     """A video that may be segmented."""
 
@@ -43,8 +46,8 @@ class Clip(NamedTuple):
     """How it is read: all of it, within the page's limits."""
 
 
-def read_picture(upload: Upload, limits: Limits, runtime: Runtime) -> Image:
-    """uint8 [H, W, 3] RGB, upright, no side longer than `limits.side`, nor than the graph takes.
+def read_picture(upload: Upload, limits: Limits, largest: Size | None = None) -> Image:
+    """uint8 [H, W, 3] RGB, upright, no side longer than `limits.side`, nor than in `largest`.
 
     Raises:
         InputError: not a picture, more pixels than `limits.megapixels`, or more memory than
@@ -58,15 +61,15 @@ def read_picture(upload: Upload, limits: Limits, runtime: Runtime) -> Image:
     except InputError as error:
         raise InputError(error.message.replace(str(upload.path), upload.name)) from error
     height, width = image.shape[:2]
-    scale = min(1.0, limits.side / max(height, width), *_of_largest(runtime, height, width))
+    scale = min(1.0, limits.side / max(height, width), *_to_fit(height, width, largest))
     if scale < 1:
         height, width = (max(1, int(side * scale)) for side in (height, width))
         image = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA)
     return image
 
 
-def check_video(upload: Upload, limits: Limits, runtime: Runtime) -> Clip:
-    """What a video is by its header; not a frame is decoded.
+def check_video(upload: Upload, limits: Limits, largest: Size | None = None) -> Clip:
+    """What a video is by its header; not a frame is decoded. `largest` is of the frames to be read.
 
     Raises:
         InputError: not a video in one file, or too many pixels per frame, too long, too many frames, or
@@ -76,7 +79,7 @@ def check_video(upload: Upload, limits: Limits, runtime: Runtime) -> Clip:
     options |= {"max_pixels": str(int(limits.megapixels * _MEGA))}  # for what libav decodes to find out
     try:
         with av.open(str(upload.path), options=options) as container:
-            return _check_stream(upload.name, container, limits, runtime)
+            return _check_stream(upload.name, container, limits, largest)
     except av.error.FFmpegError as error:
         raise InputError(
             f"{upload.name} is no video that this page takes: something else, damaged, truncated, or a list "
@@ -92,11 +95,14 @@ def too_many(name: str, frames: int, limits: Limits) -> str:
     )
 
 
-def _check_stream(name: str, container: Any, limits: Limits, runtime: Runtime) -> Clip:
+def _check_stream(name: str, container: Any, limits: Limits, largest: Size | None) -> Clip:
     stream = find_stream(container, Path(name))
     width, height = stream.codec_context.width, stream.codec_context.height
     if not (width and height):
-        raise InputError(f"{name} does not say how large its frames are; convert it to MP4.")
+        raise InputError(
+            f"{name} does not say how large its frames are, or they have more than the {limits.megapixels:g} "
+            "megapixels that this demo takes; make them smaller, or convert it to MP4."
+        )
     _refuse_pixels(name, width, height, limits)
 
     times = [container.duration / av.time_base if container.duration else 0.0]
@@ -112,20 +118,20 @@ def _check_stream(name: str, container: Any, limits: Limits, runtime: Runtime) -
     if frames is not None and frames > limits.frames:
         raise InputError(too_many(name, frames, limits))
 
-    largest = max(width, height)
+    longer = max(width, height)
     # A phone's video is turned after this, so either side may become the other.
     scale = min(
         1,
-        limits.video_side / largest,
-        *_of_largest(runtime, height, width),
-        *_of_largest(runtime, width, height),
+        limits.video_side / longer,
+        *_to_fit(height, width, largest),
+        *_to_fit(width, height, largest),
     )
     bits = stream.codec_context.format.padded_bits_per_pixel if stream.codec_context.format else _FRAME_BITS
     stored = width * height * bits / 8 * (_REFERENCES + decoder_threads())
     _refuse_bytes(name, stored + width * height * scale**2 * 3 * _IN_WORK, limits)
     rounded = (-(-side // _ALIGNED) * _ALIGNED for side in (width, height))
     return Clip(
-        frames, Selection(max_size=max(int(largest * scale), 1), max_pixels=next(rounded) * next(rounded))
+        frames, Selection(max_size=max(int(longer * scale), 1), max_pixels=next(rounded) * next(rounded))
     )
 
 
@@ -142,11 +148,9 @@ def _size_in_header(upload: Upload) -> tuple[int, int]:
         ) from error
 
 
-def _of_largest(runtime: Runtime, height: int, width: int) -> list[float]:
-    """By how much a picture has to shrink for a graph that takes them up to some size only."""
-    if runtime.largest is None:
-        return []
-    return [limit / side for limit, side in zip(runtime.largest, (height, width), strict=True)]
+def _to_fit(height: int, width: int, largest: Size | None) -> list[float]:
+    """By which factors a picture would have exactly the largest height, and the largest width."""
+    return [] if largest is None else [largest[0] / height, largest[1] / width]
 
 
 def _refuse_pixels(name: str, width: int, height: int, limits: Limits) -> None:

@@ -74,7 +74,7 @@ class VideoDesk:
             raise InputError("There is no video yet; give one first.")
         upload = self._uploads.find(video)
         progress(0, desc="Reading")
-        clip = check_video(upload, self._limits, segmenter.runtime)
+        clip = check_video(upload, self._limits, segmenter.runtime.largest)
         target = self._results.new_file(f"{upload.stem}-segmented.mp4")
         try:
             report = segment_video(

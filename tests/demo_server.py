@@ -57,17 +57,17 @@ def demo(folder: Path, *arguments: object, host: str = "127.0.0.1") -> Iterator[
     for made in (temporary, home):
         made.mkdir(parents=True)
     contacts = folder / "contacts.txt"
-    log = folder / "log.txt"
+    printed = folder / "log.txt"
     command = [sys.executable, "-c", PROGRAM, contacts, "demo", *arguments, "--port", port]
     environment = os.environ | {"TMPDIR": str(temporary), "HOME": str(home), "OMP_NUM_THREADS": "1"}
     for name in ("GRADIO_TEMP_DIR", "XDG_CACHE_HOME", "HF_HOME"):
         environment.pop(name, None)
-    with log.open("w") as output:
+    with printed.open("w") as output:
         process = subprocess.Popen(
             list(map(str, command)), stdout=output, stderr=subprocess.STDOUT, text=True, env=environment
         )
     try:
-        _until_it_answers(f"http://{place}:{port}/", process, log)
+        _until_it_answers(f"http://{place}:{port}/", process, printed)
         yield Demo(f"http://{place}:{port}", process, temporary, home, contacts)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -126,6 +126,28 @@ def result(server: Demo, endpoint: str, event: str) -> list[Any]:
             kind, data = (rest, data) if name == "event" else (kind, rest if name == "data" else data)
     assert kind == "complete", f"{kind}: {data}"
     return list(json.loads(data))
+
+
+@contextmanager
+def listening(server: Demo, endpoint: str, event: str) -> Iterator[http.client.HTTPResponse]:
+    """Listen for the answer to a request, and go away before it comes."""
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+    connection.request("GET", f"/gradio_api/call/{endpoint}/{event}")
+    try:
+        yield connection.getresponse()
+    finally:
+        connection.close()
+
+
+def memory(server: Demo, kind: str = "VmRSS") -> int:
+    """MB that the server holds, or ("VmHWM") held at most."""
+    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1000 for line in lines if line.startswith(kind))
+
+
+def log(server: Demo) -> str:
+    """What the server printed."""
+    return server.home.with_name("log.txt").read_text()
 
 
 def file_data(path: str) -> dict[str, Any]:
