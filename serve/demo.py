@@ -4,7 +4,6 @@ import os
 import shutil
 import threading
 from collections.abc import Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -37,7 +36,7 @@ _WAIT_HINT = "After three wrong passwords for a name, wait a little before the n
 def serve_demo(
     segmenters: Sequence[Segmenter], folder: Path, server: Server, limits: Limits, examples: Sequence[Path]
 ) -> None:
-    """Serve until interrupted, with uploads and results in `folder`, Gradio's cache.
+    """Serve until interrupted (KeyboardInterrupt), with uploads and results in `folder`, Gradio's cache.
 
     Raises:
         InputError: the port is taken.
@@ -83,12 +82,13 @@ def serve_demo(
             f"port {server.port} of {server.host} can't be used; is it taken? Choose another with --port."
         ) from error
     print(f"Open http://{shown}:{server.port}  (Ctrl-C stops)", flush=True)
-    with suppress(KeyboardInterrupt):
+    try:
         threading.Event().wait()
-    visitors.stop_all(_CLOSING)
-    closing = threading.Thread(target=partial(page.close, verbose=False), daemon=True)
-    closing.start()  # it waits for the connections of those who are still there, for longer than we do
-    closing.join(_CLOSING / 2)
+    finally:
+        visitors.stop_all(_CLOSING)
+        closing = threading.Thread(target=partial(page.close, verbose=False), daemon=True)
+        closing.start()  # it waits for the connections of those who are still there, for longer than we do
+        closing.join(_CLOSING / 2)
 
 
 def build(

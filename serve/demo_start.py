@@ -74,12 +74,11 @@ def run(
                 err=True,
             )
         serve_demo(segmenters, Path(folder), server, limits, offered)
-        _leave(folder)
 
 
 @contextmanager
 def _ending(folder: str) -> Iterator[None]:
-    """Signals end what is done inside like Ctrl-C, in time and with `folder` removed."""
+    """Ctrl-C and its like end what is done inside, and the process, in time and with `folder` removed."""
 
     def end(*_: Any) -> None:
         for number in _SIGNALS:
@@ -92,10 +91,11 @@ def _ending(folder: str) -> Iterator[None]:
     before = {number: signal.signal(number, end) for number in _SIGNALS}
     try:
         yield
+    except KeyboardInterrupt:
+        _leave(folder)
     finally:
-        if signal.getsignal(signal.SIGTERM) is end:  # nothing is ending
-            for number, handler in before.items():
-                signal.signal(number, handler)
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _leave(folder: str) -> None:
