@@ -23,6 +23,7 @@ def listen(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo"):
         print(arguments[1] if event == "socket.connect" else arguments[:1], file=record)
 sys.addaudithook(listen)
+exec(sys.argv.pop(1))
 from serve.cli import main
 main(sys.argv[1:], prog_name="serve")
 """
@@ -48,8 +49,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def demo(folder: Path, *arguments: object, host: str = "127.0.0.1") -> Iterator[Demo]:
-    """Start `serve demo ARGUMENTS` and wait until it answers at `host`; `folder` takes what it leaves."""
+def demo(folder: Path, *arguments: object, host: str = "127.0.0.1", before: str = "") -> Iterator[Demo]:
+    """Start `serve demo ARGUMENTS` and wait until it answers at `host`; `folder` takes what it leaves.
+
+    `before` is Python that the process runs first.
+    """
     place = f"[{host}]" if ":" in host else host
     port = free_port()
     temporary = folder / "tmp"
@@ -58,7 +62,7 @@ def demo(folder: Path, *arguments: object, host: str = "127.0.0.1") -> Iterator[
         made.mkdir(parents=True)
     contacts = folder / "contacts.txt"
     printed = folder / "log.txt"
-    command = [sys.executable, "-c", PROGRAM, contacts, "demo", *arguments, "--port", port]
+    command = [sys.executable, "-c", PROGRAM, contacts, before, "demo", *arguments, "--port", port]
     environment = os.environ | {"TMPDIR": str(temporary), "HOME": str(home), "OMP_NUM_THREADS": "1"}
     for name in ("GRADIO_TEMP_DIR", "XDG_CACHE_HOME", "HF_HOME"):
         environment.pop(name, None)
