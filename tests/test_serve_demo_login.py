@@ -102,9 +102,10 @@ def test_memory_is_bounded(clock):
         assert _try(accounts, "let me in", address=address) == expected
 
 
-def _log_in(server: Demo, **form: str) -> tuple[int, str, str | None]:
+def _log_in(server: Demo, address: str = "192.0.2.1", **form: str) -> tuple[int, str, str | None]:
+    """From an address that a proxy on this machine says."""
     connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
-    kind = {"Content-Type": "application/x-www-form-urlencoded"}
+    kind = {"Content-Type": "application/x-www-form-urlencoded", "X-Forwarded-For": address}
     connection.request("POST", "/login", urlencode(form), kind)
     answer = connection.getresponse()
     return answer.status, answer.read().decode(), answer.getheader("retry-after")
@@ -122,6 +123,7 @@ def test_the_page_says_to_wait(tmp_path: Path):
         status, text, wait = _log_in(server, username="ada", password="let me in")
         assert status == 429 and text == f"Too many wrong passwords; try again in {wait} s.\n"
         assert _log_in(server, username="bob", password="x")[0] == 200
+        assert _log_in(server, "192.0.2.2", username="ada", password="let me in")[0] == 200
         assert _log_in(server, username="a" * 20_000, password="x")[0] == 400
         assert _log_in(server)[0] < 500
         connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
