@@ -50,11 +50,13 @@ def run(
     server = Server(host, port, names, () if auth is None else read_accounts(auth))
     offered = find_examples(examples)
     demo_memory.keep_little()
-    os.environ.update(_SILENT)  # before the libraries are imported, as some look only then
-    os.environ["OPENCV_IO_MAX_IMAGE_PIXELS"] = str(int(limits.megapixels * 1e6))  # if a header lied
-    with tempfile.TemporaryDirectory(prefix="blda-demo-", ignore_cleanup_errors=True) as made, _ending(made):
+    most = {"OPENCV_IO_MAX_IMAGE_PIXELS": str(int(limits.megapixels * 1e6))}  # for headers that lie
+    with (
+        tempfile.TemporaryDirectory(prefix="blda-demo-", ignore_cleanup_errors=True) as made,
+        _ending(made),
+        _environment(_SILENT | most | {"GRADIO_TEMP_DIR": os.path.realpath(made)}),
+    ):
         folder = os.path.realpath(made)  # as requests must name files in it
-        os.environ["GRADIO_TEMP_DIR"] = folder
         try:
             import gradio  # noqa: F401
         except ImportError as error:
@@ -74,6 +76,18 @@ def run(
                 err=True,
             )
         serve_demo(segmenters, Path(folder), server, limits, offered)
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set them before the libraries are imported, as some look only then."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
 
 
 @contextmanager

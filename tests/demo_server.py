@@ -160,7 +160,7 @@ def file_data(path: str) -> dict[str, Any]:
 
 
 def _until_it_answers(url: str, process: subprocess.Popen[str], log: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
         try:
@@ -168,4 +168,4 @@ def _until_it_answers(url: str, process: subprocess.Popen[str], log: Path) -> No
                 return
         except OSError:
             time.sleep(0.1)
-    raise AssertionError(f"no answer within 90 s: {log.read_text()}")
+    raise AssertionError(f"no answer within 240 s: {log.read_text()}")
