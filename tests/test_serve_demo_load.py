@@ -27,7 +27,8 @@ from serve.errors import InputError
 from serve.segmenter import Segmenter
 from serve.video_reader import VideoReader
 
-AT_ONCE = 15.0  # seconds until a slot is free, on any machine (half a one here); the work takes a minute
+AT_ONCE = 60.0
+"""Seconds until a slot has to be free, on any machine; half a second here, and the work would take three minutes."""
 
 
 @pytest.fixture(scope="module")
@@ -307,7 +308,7 @@ def test_a_signal_ends_it_at_once(tmp_path, number, busy):
             begin = time.monotonic()
             running.process.send_signal(number)
             assert running.process.wait(20) == 0
-            assert time.monotonic() - begin < 3
+            assert time.monotonic() - begin < 8  # two here, if the machine has time for it
         assert list(running.temporary.iterdir()) == []
         assert "Traceback" not in log(running)
 
