@@ -28,7 +28,7 @@ from serve.segmenter import Segmenter
 from serve.video_reader import VideoReader
 
 AT_ONCE = 60.0
-"""Seconds until a slot has to be free, on any machine; alone it is half a second, and the work takes minutes."""
+"""Seconds until a slot has to be free, on any machine; alone it is half a second, and the work minutes."""
 
 
 @pytest.fixture(scope="module")
