@@ -3,6 +3,7 @@
 import os
 import shutil
 import threading
+import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -29,6 +30,7 @@ from serve.segmenter import Segmenter
 _KEPT = 3600  # seconds that uploads and results stay on the server
 _SWEEP = 300
 _SESSIONS = 256  # that Gradio remembers, 0.1 MiB each; it never forgets one before there are more
+_LOOK = 0.1  # seconds
 _CLOSING = 1.0  # seconds that work and connections have to end by themselves
 _WAIT_HINT = "After three wrong passwords for a name, wait a little before the next."
 
@@ -83,7 +85,8 @@ def serve_demo(
         ) from error
     print(f"Open http://{shown}:{server.port}  (Ctrl-C stops)", flush=True)
     try:
-        threading.Event().wait()
+        while True:  # a signal that another thread was given is seen when this one wakes
+            time.sleep(_LOOK)
     finally:
         visitors.stop_all(_CLOSING)
         closing = threading.Thread(target=partial(page.close, verbose=False), daemon=True)
