@@ -90,7 +90,12 @@ main.add_command(video)
     help="Name or address that visitors type, beside --host and localhost; may be given several times.",
 )
 @click.option("--auth", type=click.Path(path_type=Path), help="File with a line NAME:PASSWORD per visitor.")
-@click.option("--examples", multiple=True, metavar="PATH", help="Picture, video or folder to offer.")
+@click.option(
+    "--examples",
+    multiple=True,
+    metavar="PATH",
+    help="Picture, video or folder to offer; the page opens with the first picture segmented.",
+)
 @click.option("--max-upload", type=click.IntRange(min=1), default=200, show_default=True, help="MB per file.")
 @click.option(
     "--max-pixels",
@@ -104,7 +109,14 @@ main.add_command(video)
     type=click.FloatRange(min=0, min_open=True),
     default=120,
     show_default=True,
-    help="Length of a video.",
+    help="Length of a video; it may have 60 frames for each.",
+)
+@click.option(
+    "--max-memory",
+    type=click.IntRange(min=1),
+    default=2048,
+    show_default=True,
+    help="MB that decoding one picture or video may take.",
 )
 @click.option(
     "--max-queue", type=click.IntRange(min=1), default=64, show_default=True, help="Requests that may wait."
@@ -118,19 +130,27 @@ def demo(
     max_upload: int,
     max_pixels: float,
     max_seconds: float,
+    max_memory: int,
     max_queue: int,
     **options: Any,
 ) -> None:
     """Serve a web page that segments pictures and videos with one or several models.
 
     It listens on this machine only, unless --host says otherwise; beside --host and localhost, it answers to
-    the names that --allow-host adds. Uploads are deleted after an hour and when the server stops. Needs the
-    extra `demo`; nothing is fetched from the internet.
+    the names that --allow-host adds. Pictures are scaled down to 2048 pixels along a side, videos to 1920,
+    and work stops when its visitor leaves. Uploads are deleted after an hour and when the server stops.
+    Needs the extra `demo`; nothing is fetched from the internet.
     """
     from serve.demo_options import Limits
     from serve.demo_start import run
 
-    limits = Limits(upload_mb=max_upload, megapixels=max_pixels, seconds=max_seconds, queue=max_queue)
+    limits = Limits(
+        upload_mb=max_upload,
+        megapixels=max_pixels,
+        memory_mb=max_memory,
+        seconds=max_seconds,
+        queue=max_queue,
+    )
     run(models, provider, threads, limits=limits, **options)
 
 

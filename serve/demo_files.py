@@ -60,25 +60,32 @@ class Uploads:
 
         Raises:
             InputError: it is none of the page's files. The sentence is the same whether or not there is such
-                a file elsewhere on this machine.
+                a file elsewhere on this machine. Or it is named in a way that is not Gradio's.
         """
         named = payload if isinstance(payload, dict) else {}
-        path, given = named.get("path"), named.get("orig_name")
+        path, given, meta = named.get("path"), named.get("orig_name"), named.get("meta")
         if not isinstance(path, str) or not self.holds(path):
             raise InputError(
                 "The request names a file that this page does not have (any more); upload it first."
             )
-        return Upload(Path(path), _plain(given if isinstance(given, str) else path))
+        if not isinstance(given, str | None) or not isinstance(meta, dict | None):
+            raise InputError(
+                'The request describes its file wrongly; "orig_name" is a text and "meta" a mapping, as in '
+                '{"path": "...", "orig_name": "street.png", "meta": {"_type": "gradio.FileData"}}.'
+            )
+        return Upload(Path(path), _plain(given or path))
 
-    def check(self, values: object) -> None:
-        """Raise InputError if a request's values name, at any depth, a file that is not the page's."""
-        if isinstance(values, dict):
-            if values.get("path") is not None:
-                self.find(values)
-            values = list(values.values())
-        if isinstance(values, list | tuple):
-            for value in values:
-                self.check(value)
+    def check(self, value: object) -> None:
+        """Raise InputError if a value of a request names, at any depth, a file that is not the page's."""
+        values = [value]
+        while values:
+            value = values.pop()
+            if isinstance(value, dict):
+                if value.get("path") is not None:
+                    self.find(value)
+                values += value.values()
+            elif isinstance(value, list | tuple):
+                values += value
 
 
 def _plain(name: str) -> str:

@@ -2,19 +2,18 @@
 
 import ipaddress
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any, NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
+from serve.demo_asgi import Application, Headers, Message, Receive, Send, again, answer, body_of, values
 from serve.demo_files import Uploads
+from serve.demo_login import ATTEMPT, Attempt
+from serve.demo_requests import Requests
+from serve.demo_uploads import UploadDoor
+from serve.demo_work import Visitors
 from serve.errors import InputError
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
-Headers = list[tuple[bytes, bytes]]
 
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "::1"})
 _HOST = re.compile(r"(?:\[[0-9a-f:.]+\]|[0-9a-z._-]+)(?::\d{1,5})?", re.IGNORECASE)
@@ -23,12 +22,18 @@ _NAME = re.compile(r"[0-9a-z._-]+|[0-9a-f:.]+", re.IGNORECASE)
 # Gradio has more: a fetcher of addresses, editors, recordings through ffmpeg, other people's spaces. What the
 # page does not use is not there, so that a fault in it is none of ours.
 _PAGES = re.compile(
-    r"/|/config|/login|/theme\.css|/manifest\.json|/favicon\.ico|/(?:assets|static)/.+"
+    r"/|/config|/login|/theme\.css|/manifest\.json|/favicon\.ico|/(?:assets|static)/.{1,200}"
     r"|/gradio_api/(?:info|openapi\.json|app_id|token|user|login_check|startup-events|theme\.css"
     r"|upload|upload_progress|run/[\w-]+|call/(?:v2/)?[\w-]+(?:/[\w-]+)?|queue/(?:join|data|status)|cancel|reset"
-    r"|heartbeat/[\w-]+)/?",
+    r")/?",
     re.ASCII,
 )
+_STREAM = re.compile(r"/gradio_api/(?:call/(?:v2/)?[\w-]+/([\w-]+)|(queue/data))/?", re.ASCII)
+_WITH_QUERY = re.compile(r"/gradio_api/(?:upload|upload_progress|queue/data)/?", re.ASCII)
+"""Paths whose query says what is asked for; of others, Gradio's answer would only depend on it."""
+_UPLOAD = "/gradio_api/upload"
+_LOGIN = "/login"
+_LONGEST_LOGIN = 2**14  # bytes
 _FILE = "/gradio_api/file="
 _INFO = "/gradio_api/info"
 _OF_A_FILE = frozenset(
@@ -80,6 +85,8 @@ class Gate:
       request or press buttons here in the name of their visitor.
     * Paths that the page does not need are not there; files are given out from the upload folder only, and
       as nothing that could act.
+    * Requests to handlers have the right form, and uploads are bounded as a whole.
+    * Of each answer that is waited for, `visitors` learn how long somebody does.
 
     Args:
         app: what is behind the door.
@@ -87,10 +94,25 @@ class Gate:
         extra: names that visitors use beside these; the page may also be shown under them by a proxy that
             asks under another `Host`.
         uploads: the files that may be asked for.
+        upload_door: takes in what is uploaded.
+        requests: judges what handlers are asked.
+        visitors: who listens for answers.
     """
 
-    def __init__(self, app: Application, host: str, extra: Iterable[str], uploads: Uploads) -> None:
+    def __init__(
+        self,
+        app: Application,
+        host: str,
+        extra: Iterable[str],
+        uploads: Uploads,
+        upload_door: UploadDoor,
+        requests: Requests,
+        visitors: Visitors,
+    ) -> None:
         self._app = app
+        self._upload_door = upload_door
+        self._requests = requests
+        self._visitors = visitors
         self._extra = frozenset(extra)
         self._hosts = LOOPBACK | {canonical(host)} | self._extra
         self._uploads = uploads
@@ -112,20 +134,69 @@ class Gate:
         elif scope["type"] == "websocket":  # the page opens none
             await send({"type": "websocket.close"})
         elif refusal := self._refusal(scope):
-            await _answer(send, *refusal)
+            await answer(send, *refusal)
         else:
             is_file = scope["path"].startswith(_FILE)
             unwanted = _OF_A_FILE if is_file else frozenset()
             kept = [h for h in scope["headers"] if h[0] not in unwanted and self._may_pass(*h)]
             scope = {**scope, "headers": kept}
-            if scope["path"].rstrip("/") == _INFO:
-                # Of the whole site, Gradio remembers the first answer, with the name by which that visitor
-                # came; of a page (ours has one, without a name) it makes each anew.
-                scope["query_string"] += b"&page="
-            await self._app(scope, receive, _guarded(send, is_file))
+            if not _WITH_QUERY.fullmatch(scope["path"]):
+                # Of the whole site, Gradio remembers the first description of the API, with the name by which
+                # that visitor came; of a page (ours has one, without a name) it makes each anew.
+                scope["query_string"] = b"page=" if scope["path"].rstrip("/") == _INFO else b""
+            try:
+                await self._enter(scope, receive, _guarded(send, is_file))
+            except InputError as error:
+                await answer(send, 400, error.message)
+
+    async def _enter(self, scope: Message, receive: Receive, send: Send) -> None:
+        """What is let in, by the way that it takes."""
+        path = scope["path"].rstrip("/")
+        if scope["method"] == "GET" and (stream := _STREAM.fullmatch(path)):
+            sessions = parse_qs(scope["query_string"].decode("latin-1")).get("session_hash", [""])
+            with self._visitors.listening(stream[1] or sessions[-1]):
+                await self._stream(scope, receive, send)
+        elif scope["method"] != "POST":
+            await self._app(scope, receive, send)
+        elif path == _UPLOAD:
+            await self._upload_door(self._app, scope, receive, send)
+        elif path == _LOGIN:
+            await self._log_in(scope, receive, send)
+        else:
+            await self._app(scope, await self._requests.checked(path, receive), send)
+
+    async def _stream(self, scope: Message, receive: Receive, send: Send) -> None:
+        """A stream of answers; for a number that there is not, Gradio says so in it and then fails."""
+        try:
+            await self._app(scope, receive, send)
+        except Exception as error:
+            if getattr(error.__cause__, "status_code", None) != 404:
+                raise
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _log_in(self, scope: Message, receive: Receive, send: Send) -> None:
+        body = await body_of(receive, _LONGEST_LOGIN)
+        if body is None:
+            return
+        client = scope.get("client") or ("", 0)
+        attempt = Attempt(client[0])
+        token = ATTEMPT.set(attempt)
+
+        async def unless_too_early(message: Message) -> None:
+            if not attempt.wait:
+                await send(message)
+
+        try:
+            await self._app(scope, again(body, receive), unless_too_early)
+        finally:
+            ATTEMPT.reset(token)
+        if attempt.wait:
+            seconds = f"{attempt.wait:.0f}" if attempt.wait > 1 else "1"
+            said = f"Too many wrong passwords; try again in {seconds} s."
+            await answer(send, 429, said, (b"retry-after", seconds.encode()))
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
-        hosts, origins = _values(scope, b"host"), _values(scope, b"origin")
+        hosts, origins = values(scope, b"host"), values(scope, b"origin")
         asked = _authority(hosts[0]) if len(hosts) == 1 else None
         if asked is None:
             return 400, "The request must say with one Host header which page it is for."
@@ -153,7 +224,9 @@ class Gate:
             if self._uploads.holds(path.removeprefix(_FILE)):
                 return None
             return 403, "That file is not one of this page's, or was cleaned up."
-        return None if _PAGES.fullmatch(path) else (404, "This page has nothing of that name.")
+        if _PAGES.fullmatch(path) and self._requests.has(path):
+            return None
+        return 404, "This page has nothing of that name."
 
     def _may_pass(self, name: bytes, value: bytes) -> bool:
         if name.lower() == b"x-forwarded-host":
@@ -161,10 +234,6 @@ class Gate:
             named = _authority(first.strip())
             return named is not None and named.host in self._hosts
         return name.lower() != b"x-gradio-server"
-
-
-def _values(scope: Message, wanted: bytes) -> list[str]:
-    return [value.decode("latin-1").strip() for name, value in scope["headers"] if name.lower() == wanted]
 
 
 def _authority(host: str) -> Authority | None:
@@ -180,7 +249,7 @@ def _authority(host: str) -> Authority | None:
 
 def _sent_by_others(scope: Message) -> bool:
     """Whether the browser says that another page caused this, and not by a link to the page itself."""
-    site, mode, dest = (_values(scope, b"sec-fetch-" + kind) for kind in (b"site", b"mode", b"dest"))
+    site, mode, dest = (values(scope, b"sec-fetch-" + kind) for kind in (b"site", b"mode", b"dest"))
     linked = (mode, dest) == (["navigate"], ["document"])
     return bool({"cross-site", "same-site"} & set(site)) and not (linked and scope["path"] == "/")
 
@@ -201,14 +270,3 @@ def _guarded(send: Send, is_file: bool) -> Send:
         await send(message)
 
     return guarded
-
-
-async def _answer(send: Send, status: int, sentence: str) -> None:
-    body = f"{sentence}\n".encode()
-    headers: Headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
-        (b"content-length", str(len(body)).encode()),
-        (b"x-content-type-options", b"nosniff"),
-    ]
-    await send({"type": "http.response.start", "status": status, "headers": headers})
-    await send({"type": "http.response.body", "body": body})

@@ -12,8 +12,11 @@ from numpy.typing import NDArray
 
 from serve.card import Card
 from serve.demo_files import Results, Upload, Uploads
-from serve.demo_limits import choose, fraction, read_picture
+from serve.demo_limits import read_picture
 from serve.demo_options import Limits
+from serve.demo_values import choose, class_names, fraction, strength
+from serve.demo_work import WORK, Stoppable
+from serve.errors import InputError
 from serve.render import Image, Painter, below, legend, present, shares
 from serve.segmenter import Labels, Segmenter
 
@@ -32,12 +35,12 @@ class Seen(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What the page shows and offers, in the order of its components."""
+    """What the page shows and offers, in the order of its components, under the names that the API gives."""
 
-    slider: tuple[str, str] | None
+    pictures: tuple[str, str] | None
     legend: str
-    labels_file: str | None
-    overlay_file: str | None
+    labels: str | None
+    overlay: str | None
     shares: dict[str, Any] | None
 
 
@@ -48,12 +51,19 @@ class ImageDesk:
     """Segments pictures for many visitors; the last few stay in memory."""
 
     def __init__(
-        self, segmenters: Mapping[str, Segmenter], uploads: Uploads, results: Results, limits: Limits
+        self,
+        segmenters: Mapping[str, Segmenter],
+        uploads: Uploads,
+        results: Results,
+        limits: Limits,
+        opening: Upload | None,
     ) -> None:
+        """`opening` is the example that is shown as long as there is no other picture."""
         self._segmenters = segmenters
         self._uploads = uploads
         self._results = results
         self._limits = limits
+        self._opening = opening
         self._look = lru_cache(_REMEMBERED)(self._run)
 
     def segment(
@@ -68,22 +78,26 @@ class ImageDesk:
 
         Args:
             model: one of the model names of this server.
-            picture: the picture file.
+            picture: the picture file; without one, the page's example, if it has one.
             tau: strength of the correction, 0 to 2; used by models with runtime tau only.
             opacity: of the overlay's colours, 0 to 1.
             shown: names of the classes to paint.
 
         Returns:
-            Two pictures (before, after), the legend as HTML, the label PNG (each pixel is its class's
-            number), the overlay with a legend, and the share of the pixels per class.
+            `pictures`, two of them (before, after); `legend`, as HTML; `labels`, a PNG in which each pixel is
+            its class's number; `overlay`, the picture with colours and a legend; and `shares`, the share of
+            the pixels per class.
         """
-        if picture is None:
-            return Answer(None, EMPTY, None, None, None)
-        upload = self._uploads.find(picture)
         segmenter = choose(self._segmenters, model)
-        opacity = fraction(opacity)
-        correction = segmenter.correction
-        seen = self._look(model, upload, tau if correction and correction.runtime_tau else None)
+        tau, opacity = strength(tau, segmenter), fraction(opacity)
+        shown = class_names(shown, segmenter.card.classes)
+        upload = self._opening if picture is None else self._uploads.find(picture)
+        if upload is None:
+            return Answer(None, EMPTY, None, None, None)
+        try:
+            seen = self._look(model, upload, tau)
+        except InputError as error:
+            raise InputError(error.message.replace(str(segmenter.runtime.path), model)) from error
         card = segmenter.card
         after = paint(card, seen.image, seen.labels, opacity, shown)
         before = seen.image
@@ -93,15 +107,17 @@ class ImageDesk:
         keep = self._results.keep_image
         return Answer(
             (keep(before, f"{upload.stem}-before.jpg"), keep(after, f"{upload.stem}-after.jpg")),
-            legend_html(card, seen, shown) + _status(seen, segmenter.provider),
+            legend_html(card, seen, shown)
+            + _status(seen, segmenter.provider)
+            + (_example(upload) if picture is None else ""),
             keep(seen.labels, f"{upload.stem}-labels.png"),
             keep(below(after, strip), f"{upload.stem}-overlay.jpg"),
             _shares(card, seen),
         )
 
     def _run(self, model: str, upload: Upload, tau: float | None) -> Seen:
-        segmenter = self._segmenters[model]
-        image = read_picture(upload, self._limits)
+        segmenter = Stoppable(self._segmenters[model], WORK.get())
+        image = read_picture(upload, self._limits, segmenter.runtime.largest)
         begin = time.perf_counter()
         done = segmenter(image, tau, extras=["uncorrected_labels"])
         seconds = time.perf_counter() - begin
@@ -163,6 +179,13 @@ def _status(seen: Seen, provider: str) -> str:
     if seen.uncorrected is not None:
         changed = f" · correction changed {np.mean(seen.labels != seen.uncorrected):.1%} of the pixels"
     return f'<p class="hint">{width} × {height} · {1000 * seen.seconds:.0f} ms on {provider}{changed}</p>'
+
+
+def _example(upload: Upload) -> str:
+    return (
+        f'<p class="hint">This is an example, {html.escape(upload.name)}. Give a picture of your own: drop a '
+        "file, paste one or take a photo.</p>"
+    )
 
 
 def _shares(card: Card, seen: Seen) -> dict[str, Any]:

@@ -1,10 +1,10 @@
 """The demo's Model tab: what a graph file says about itself."""
 
 import html
-from typing import Any
 
 from serve.demo_curves import bias_html, curves_html
 from serve.demo_statistics import estimated_bias, own_shifts, read_statistics
+from serve.demo_words import verification_sentences
 from serve.segmenter import Segmenter
 
 
@@ -12,6 +12,8 @@ def model_html(segmenter: Segmenter) -> str:
     """Card, correction, verification and shift curves of one model."""
     runtime, card = segmenter.runtime, segmenter.card
     size = "any" if card.size is None else f"{card.size[1]} × {card.size[0]}; others are resized"
+    if runtime.largest is not None and card.size is None:
+        size = f"up to {runtime.largest[1]} × {runtime.largest[0]}; larger ones are made smaller"
     facts = {
         "file": f"{runtime.path.name} ({runtime.path.stat().st_size / 1e6:.1f} MB)",
         "model": card.model or "not named",
@@ -19,19 +21,18 @@ def model_html(segmenter: Segmenter) -> str:
         "picture size": size,
         "runs on": segmenter.provider,
     }
-    metadata = runtime.session.get_modelmeta().custom_metadata_map
     parts = [
         _table(facts),
         f'<h3>Classes</h3><ul class="classes">{_classes(segmenter)}</ul>',
         "<h3>Correction</h3>" + _correction(segmenter),
     ]
-    statistics = read_statistics(metadata, len(card.classes))
+    statistics = read_statistics(runtime.metadata, len(card.classes))
     if statistics is not None and statistics.seen.any():
         parts.append("<h3>Bias per class</h3>" + bias_html(estimated_bias(statistics), card))
         parts.append("<h3>Shift per class</h3>" + curves_html(own_shifts(statistics), card))
-    checked = {name.replace("_", " "): _words(value) for name, value in runtime.info.verification.items()}
+    sentences = verification_sentences(runtime.info.verification)
     never = '<p class="hint">Never verified; <code>export verify</code> does it.</p>'
-    parts.append("<h3>Verification</h3>" + (_table(checked) if checked else never))
+    parts.append("<h3>Verification</h3>" + (_list(sentences) if sentences else never))
     return f'<div class="card">{"".join(parts)}</div>'
 
 
@@ -46,15 +47,16 @@ def _correction(segmenter: Segmenter) -> str:
     correction = segmenter.correction
     if correction is None:
         return '<p class="hint">None: this file was exported without one.</p>'
-    how = "a slider; by default" if correction.runtime_tau else "folded in:"
-    facts = {
-        "strength τ": f"{how} {correction.tau:g}",
-        "statistics": correction.statistics,
-        "knots": f"{correction.knots_total} in all, at most {correction.knots} per class",
-        "error of the fold": f"at most {correction.error_bound:.2g} logits",
-        "left as they are": ", ".join(correction.uncorrected) or "no class",
-    }
-    return _table(facts)
+    begin = "Its strength τ is a slider, which begins at" if correction.runtime_tau else "Folded in is τ ="
+    sentences = [
+        f"{begin} {correction.tau:g}.",
+        f"Its statistics come from {correction.statistics}.",
+        f"Its curves have {correction.knots_total} knots in all, at most {correction.knots} for a class, and "
+        f"are exact to {correction.error_bound:.2g} logits.",
+    ]
+    if correction.uncorrected:
+        sentences.append(f"Left as they are, for want of statistics: {', '.join(correction.uncorrected)}.")
+    return _list(sentences)
 
 
 def _table(facts: dict[str, str]) -> str:
@@ -64,11 +66,5 @@ def _table(facts: dict[str, str]) -> str:
     return f'<table class="facts">{"".join(rows)}</table>'
 
 
-def _words(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_words(each)}" for key, each in value.items())
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_words, value))
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
+def _list(sentences: list[str]) -> str:
+    return f'<ul class="sentences">{"".join(f"<li>{html.escape(each)}</li>" for each in sentences)}</ul>'

@@ -21,10 +21,21 @@ class Limits:
     """Of one picture or frame, read from its header before anything is decoded."""
     side: int = 2048
     """Pictures with a longer side are scaled down to it: the page shows no more anyway."""
+    video_side: int = 1920
+    """The same for videos: full HD, the most that all browsers' decoders play smoothly."""
+    memory_mb: int = 2048
+    """Megabytes (10^6 bytes) of memory to decode one picture or video, by what its header says."""
     seconds: float = 120.0
     """Of one video."""
+    frame_rate: int = 60
+    """Frames of a video for each second that it may last; with more, time would be no limit of the work."""
     queue: int = 64
     """Requests waiting at once; more are refused with a message."""
+
+    @property
+    def frames(self) -> int:
+        """Of one video."""
+        return int(self.seconds * self.frame_rate)
 
 
 @dataclass(frozen=True)

@@ -2,17 +2,26 @@
 
 import ipaddress
 import os
+import shutil
+import signal
+import sys
 import tempfile
-from collections.abc import Sequence
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import click
 
+from serve import demo_memory
 from serve.demo_gate import canonical, host_name
 from serve.demo_options import Limits, Server, find_examples, read_accounts
 from serve.errors import InputError
 from serve.runtime import Provider
 
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and how containers and services are stopped
+_PATIENCE = 1.8  # seconds from a signal to the end, whatever is being done
 _SILENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "HF_HUB_OFFLINE": "1",
@@ -33,14 +42,21 @@ def run(
     examples: Sequence[str],
     limits: Limits,
 ) -> None:
-    """Open the models and serve the page until stopped; see `serve demo --help`."""
+    """Open the models and serve the page until stopped; see `serve demo --help`.
+
+    The process ends with it: threads in the middle of a frame, or of a library, are not waited for.
+    """
     names = tuple(map(host_name, allow_host))
     server = Server(host, port, names, () if auth is None else read_accounts(auth))
     offered = find_examples(examples)
-    os.environ.update(_SILENT)  # before the libraries are imported, as some look only then
-    with tempfile.TemporaryDirectory(prefix="blda-demo-", ignore_cleanup_errors=True) as made:
+    demo_memory.keep_little()
+    most = {"OPENCV_IO_MAX_IMAGE_PIXELS": str(int(limits.megapixels * 1e6))}  # for headers that lie
+    with (
+        tempfile.TemporaryDirectory(prefix="blda-demo-", ignore_cleanup_errors=True) as made,
+        _ending(made),
+        _environment(_SILENT | most | {"GRADIO_TEMP_DIR": os.path.realpath(made)}),
+    ):
         folder = os.path.realpath(made)  # as requests must name files in it
-        os.environ["GRADIO_TEMP_DIR"] = folder
         try:
             import gradio  # noqa: F401
         except ImportError as error:
@@ -60,6 +76,48 @@ def run(
                 err=True,
             )
         serve_demo(segmenters, Path(folder), server, limits, offered)
+
+
+@contextmanager
+def _environment(variables: dict[str, str]) -> Iterator[None]:
+    """Set them before the libraries are imported, as some look only then."""
+    before = dict(os.environ)
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        os.environ.clear()
+        os.environ.update(before)
+
+
+@contextmanager
+def _ending(folder: str) -> Iterator[None]:
+    """Ctrl-C and its like end what is done inside, and the process, in time and with `folder` removed."""
+
+    def end(*_: Any) -> None:
+        for number in _SIGNALS:
+            signal.signal(number, signal.SIG_IGN)  # it is ending
+        watch = threading.Timer(_PATIENCE, _leave, [folder])
+        watch.daemon = True
+        watch.start()
+        raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, end) for number in _SIGNALS}
+    try:
+        yield
+    except KeyboardInterrupt:
+        _leave(folder)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(folder: str) -> None:
+    """End the process as it was told to, with nothing left of it."""
+    shutil.rmtree(folder, ignore_errors=True)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(0)
 
 
 def _is_local(host: str) -> bool:

@@ -46,6 +46,9 @@ table.facts th { width: 11rem; vertical-align: top; }
 .more { color: #0f766e; font-weight: 600; } .less { color: #b45309; font-weight: 600; }
 .dark .more { color: #5eead4; } .dark .less { color: #fbbf24; } .same { opacity: .5; }
 .card h3 { margin: 1.2rem 0 .4rem; font-size: 1rem; }
+ul.sentences { margin: .2rem 0; padding-left: 1.2rem; }
+#video .video-container { display: flex; flex-direction: column; }
+#video .video-container > .wrap { height: auto !important; flex: 1 1 0; min-height: 0; }
 ul.classes { display: flex; flex-wrap: wrap; gap: .4rem 1.2rem; list-style: none; padding: 0; margin: 0; }
 ul.classes li { margin: 0; }
 .curves { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: .8rem; }
@@ -60,10 +63,14 @@ ul.classes li { margin: 0; }
 :focus-visible { outline: 3px solid var(--primary-500) !important; outline-offset: 2px; }
 @media (max-width: 640px) {
     .gradio-container { padding: .5rem !important; }
-    #image-row > .column { display: contents; }  /* one column, in the order of a visit */
-    #image-row > * > *, #image-row > * { order: 5; }
-    #image-row #picture { order: 1; } #image-row #result { order: 2; } #image-row #legend { order: 3; }
-    #image-row #downloads { order: 4; flex-direction: row; }
+    #image-row > .column, #image-row .form { display: contents; }  /* one column, in the order of a visit */
+    #image-row > * > *, #image-row > *, #image-row .form > * { order: 6; }
+    #image-row #picture { order: 1; height: 170px !important; } #image-row #result { order: 2; }
+    #image-row #tau { order: 3; position: sticky; bottom: 0; z-index: 2; }  /* what it changes is above it */
+    #image-row #legend { order: 4; } #image-row #downloads { order: 5; flex-direction: row; }
+    #image-row #picture .or { display: none; }
+    #image-row .form > * { border: 1px solid var(--border-color-primary); border-radius: 6px; }
+    #title p { display: none; } #model { padding: .4rem .7rem; }
     table.legend td.bar { width: 16%; }
     table.legend th, table.legend td { padding: .28rem .3rem; }
     table.facts th { width: 7rem; }

@@ -33,6 +33,11 @@ class EngineRuntime(Runtime):
     """(N, H, W) of the largest one."""
     turn: threading.Lock = field(default_factory=threading.Lock)
 
+    @property
+    def largest(self) -> tuple[int, int]:
+        """Height and width of the largest picture in the engine's profile."""
+        return self.most[1], self.most[2]
+
     def run(self, names: list[str], feed: dict[str, Any]) -> list[Any]:
         """Compute the outputs `names`. Raises InputError if the pictures are outside the engine's profile."""
         shape = feed["image"].shape[:3]
@@ -121,6 +126,8 @@ class Sidecar(NamedTuple):
     library: str
     """Name and version of what built it."""
     info: GraphInfo
+    metadata: Mapping[str, str]
+    """What `info` is read of."""
     outputs: tuple[str, ...]
     least: Shape
     """(N, H, W) of the smallest batch that the engine takes."""
@@ -152,7 +159,7 @@ def read_sidecar(path: Path) -> Sidecar:
     info = from_metadata(metadata, str(side))
     if hashlib.sha256(path.read_bytes()).hexdigest() != digest:
         raise InputError(f"{path} is not the engine that {side} belongs to; build it again.")
-    return Sidecar(library, info, outputs, least, best, most)
+    return Sidecar(library, info, metadata, outputs, least, best, most)
 
 
 def open_engine(path: Path) -> EngineRuntime:
@@ -176,7 +183,15 @@ def open_engine(path: Path) -> EngineRuntime:
     session = EngineSession(trt, engine)
     inputs, outputs = session.tensors(inputs=True), session.tensors(inputs=False)
     return EngineRuntime(
-        path, sidecar.info, session, "tensorrt", inputs, outputs, sidecar.least, sidecar.most
+        path,
+        sidecar.info,
+        session,
+        "tensorrt",
+        inputs,
+        outputs,
+        sidecar.least,
+        sidecar.most,
+        metadata=sidecar.metadata,
     )
 
 

@@ -2,8 +2,9 @@
 
 import io
 import os
+from collections.abc import Mapping
 from contextlib import redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -49,6 +50,13 @@ class Runtime:
     inputs: tuple[Tensor, ...]
     """Includes the optional input `tau`, where the graph has it."""
     outputs: tuple[Tensor, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict, kw_only=True)
+    """All that the file says about itself, of which `info` is read."""
+
+    @property
+    def largest(self) -> tuple[int, int] | None:
+        """Height and width of the largest picture that it takes; None if that is for the memory to say."""
+        return None
 
     @property
     def on_gpu(self) -> bool:
@@ -93,10 +101,15 @@ def open_runtime(
 
     Raises:
         InputError: no such file, not an ONNX graph, truncated, without our metadata, with metadata of a newer
-            schema, or a provider that does not work here.
+            schema, or a provider that does not work here or that does not run such files.
     """
     path = Path(path)
     if path.suffix == ".engine":
+        if provider not in ("auto", "tensorrt"):
+            raise InputError(
+                f"--provider {provider} can't run {path}, an engine, which runs on TensorRT alone; leave it "
+                "out, or give the ONNX file that the engine was built from."
+            )
         from serve.engine import open_engine  # it builds on this module
 
         return open_engine(path)
@@ -104,7 +117,8 @@ def open_runtime(
         raise InputError(f"{path} is not a file; give a model made by `blda export onnx`.")
     ort = _onnxruntime()
     session = _open_session(ort, path, provider, threads, callers, record)
-    info = from_metadata(session.get_modelmeta().custom_metadata_map, str(path))
+    metadata = session.get_modelmeta().custom_metadata_map
+    info = from_metadata(metadata, str(path))
     inputs = _tensors(session.get_inputs() + session.get_overridable_initializers())
     outputs = _tensors(session.get_outputs())
     if "image" not in {t.name for t in inputs} or "labels" not in {t.name for t in outputs}:
@@ -112,7 +126,7 @@ def open_runtime(
             f"{path} has blda metadata but not the input `image` and the output `labels`; it was "
             "altered after the export, so export it again."
         )
-    return Runtime(path, info, session, _used(session), inputs, outputs)
+    return Runtime(path, info, session, _used(session), inputs, outputs, metadata=metadata)
 
 
 def _onnxruntime() -> Any:

@@ -22,6 +22,7 @@ from serve.video_source import (
     find_stream,
     is_live,
     open_container,
+    prepare_decoder,
     rate_of,
     reason,
     resets,
@@ -79,7 +80,7 @@ class VideoReader:
         self.damage = Damage()
         self._selection = selection
         self._formats = formats
-        self._container = open_container(path, formats)
+        self._container = open_container(path, formats, selection.max_pixels)
         self.live = is_live(path, self._container)
         try:
             self._begin(_LEADS if selection.start > 0 and not self.live else (None,))
@@ -118,7 +119,7 @@ class VideoReader:
         """
         lead, *later = leads
         self._stream = find_stream(self._container, self.path)
-        self._stream.thread_type = "AUTO"
+        prepare_decoder(self._stream, self._selection.max_pixels)
         self._read_header()
         if self._avi and self._stream.codec_context.has_b_frames:
             lead = None  # a frame's time is counted from the start
@@ -138,7 +139,7 @@ class VideoReader:
                 raise
         if lead is not None and not self._is_trusted():
             self._container.close()
-            self._container = open_container(self.path, self._formats)
+            self._container = open_container(self.path, self._formats, self._selection.max_pixels)
             self._begin(tuple(later) if seeks else (None,))
 
     def _is_trusted(self) -> bool:

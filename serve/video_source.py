@@ -9,6 +9,7 @@ from typing import Any
 import av
 
 from serve.errors import InputError
+from serve.runtime import cores
 from serve.series import DEFAULT_RATE, FrameSeries
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")
@@ -16,6 +17,7 @@ _WEBCAM = re.compile(r"/dev/video\d+")
 _NUMBER = re.compile(r"[0-9]{1,3}")
 _LIVE = ("rtsp://", "rtsps://", "rtmp://", "rtmps://", "rtp://", "udp://", "tcp://", "srt://")
 MICROSECOND = Fraction(1, 1_000_000)  # libav's unit for a whole container
+_THREADS = 8  # of a decoder, at most: each holds a frame of its own, and few videos keep more busy
 _PATIENCE = 15.0  # seconds to wait for an address to open, or to send more
 
 Source = Path | str | FrameSeries
@@ -35,6 +37,8 @@ class Selection:
     """Read one frame out of so many; it is shown until the next one that is read."""
     max_size: int | None = None
     """Frames with a longer side than this are made smaller, in proportion."""
+    max_pixels: int | None = None
+    """Frames with more pixels than this, as they are stored, are not decoded, whatever the header says."""
 
     def count(self, listed: int, seconds: Fraction, rate: Fraction) -> int | None:
         """How many frames are read of a file that lists so many and lasts so long; None if unknown."""
@@ -127,12 +131,26 @@ def state(source: Source) -> object:
     return found.st_size, found.st_mtime_ns
 
 
-def open_container(source: Source, formats: str | None = None) -> Any:
+def decoder_threads() -> int:
+    """How many threads decode a video."""
+    return min(cores(), _THREADS)
+
+
+def prepare_decoder(stream: Any, max_pixels: int | None) -> None:
+    """Let the decoder of av's stream use several threads, and refuse frames with more pixels."""
+    decoder = stream.codec_context
+    decoder.thread_type, decoder.thread_count = "AUTO", decoder_threads()
+    if max_pixels is not None:
+        decoder.options = {"max_pixels": str(max_pixels)}
+
+
+def open_container(source: Source, formats: str | None = None, max_pixels: int | None = None) -> Any:
     """av's container of `source`.
 
     Args:
         formats: libav's names of the formats that a file of unknown origin may be read as, with commas
             between; no other file is opened then, whatever it names. None is any.
+        max_pixels: no frame with more pixels is decoded; None is no limit.
 
     Raises:
         InputError: not a video, or nothing answers at the address.
@@ -146,6 +164,8 @@ def open_container(source: Source, formats: str | None = None) -> Any:
         how["format"] = "v4l2"
     if formats is not None:
         how["options"] = {"format_whitelist": formats, "protocol_whitelist": "file"}
+    if max_pixels is not None:
+        how["options"] = how.get("options", {}) | {"max_pixels": str(max_pixels)}
     try:
         container = av.open(path, **how)
     except av.error.FFmpegError as error:

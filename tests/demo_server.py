@@ -23,6 +23,7 @@ def listen(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo"):
         print(arguments[1] if event == "socket.connect" else arguments[:1], file=record)
 sys.addaudithook(listen)
+exec(sys.argv.pop(1))
 from serve.cli import main
 main(sys.argv[1:], prog_name="serve")
 """
@@ -48,8 +49,11 @@ def free_port() -> int:
 
 
 @contextmanager
-def demo(folder: Path, *arguments: object, host: str = "127.0.0.1") -> Iterator[Demo]:
-    """Start `serve demo ARGUMENTS` and wait until it answers at `host`; `folder` takes what it leaves."""
+def demo(folder: Path, *arguments: object, host: str = "127.0.0.1", before: str = "") -> Iterator[Demo]:
+    """Start `serve demo ARGUMENTS` and wait until it answers at `host`; `folder` takes what it leaves.
+
+    `before` is Python that the process runs first.
+    """
     place = f"[{host}]" if ":" in host else host
     port = free_port()
     temporary = folder / "tmp"
@@ -57,17 +61,17 @@ def demo(folder: Path, *arguments: object, host: str = "127.0.0.1") -> Iterator[
     for made in (temporary, home):
         made.mkdir(parents=True)
     contacts = folder / "contacts.txt"
-    log = folder / "log.txt"
-    command = [sys.executable, "-c", PROGRAM, contacts, "demo", *arguments, "--port", port]
+    printed = folder / "log.txt"
+    command = [sys.executable, "-c", PROGRAM, contacts, before, "demo", *arguments, "--port", port]
     environment = os.environ | {"TMPDIR": str(temporary), "HOME": str(home), "OMP_NUM_THREADS": "1"}
     for name in ("GRADIO_TEMP_DIR", "XDG_CACHE_HOME", "HF_HOME"):
         environment.pop(name, None)
-    with log.open("w") as output:
+    with printed.open("w") as output:
         process = subprocess.Popen(
             list(map(str, command)), stdout=output, stderr=subprocess.STDOUT, text=True, env=environment
         )
     try:
-        _until_it_answers(f"http://{place}:{port}/", process, log)
+        _until_it_answers(f"http://{place}:{port}/", process, printed)
         yield Demo(f"http://{place}:{port}", process, temporary, home, contacts)
     finally:
         process.send_signal(signal.SIGTERM)
@@ -128,13 +132,35 @@ def result(server: Demo, endpoint: str, event: str) -> list[Any]:
     return list(json.loads(data))
 
 
+@contextmanager
+def listening(server: Demo, endpoint: str, event: str) -> Iterator[http.client.HTTPResponse]:
+    """Listen for the answer to a request, and go away before it comes."""
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+    connection.request("GET", f"/gradio_api/call/{endpoint}/{event}")
+    try:
+        yield connection.getresponse()
+    finally:
+        connection.close()
+
+
+def memory(server: Demo, kind: str = "VmRSS") -> int:
+    """MB that the server holds, or ("VmHWM") held at most."""
+    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
+    return next(int(line.split()[1]) // 1000 for line in lines if line.startswith(kind))
+
+
+def log(server: Demo) -> str:
+    """What the server printed."""
+    return server.home.with_name("log.txt").read_text()
+
+
 def file_data(path: str) -> dict[str, Any]:
     """How the page names a file on the server."""
     return {"path": path, "meta": {"_type": "gradio.FileData"}}
 
 
 def _until_it_answers(url: str, process: subprocess.Popen[str], log: Path) -> None:
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 240
     while time.monotonic() < deadline:
         assert process.poll() is None, log.read_text()
         try:
@@ -142,4 +168,4 @@ def _until_it_answers(url: str, process: subprocess.Popen[str], log: Path) -> No
                 return
         except OSError:
             time.sleep(0.1)
-    raise AssertionError(f"no answer within 90 s: {log.read_text()}")
+    raise AssertionError(f"no answer within 240 s: {log.read_text()}")

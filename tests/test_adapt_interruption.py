@@ -41,7 +41,7 @@ def test_a_signal_to_all_processes_lets_the_readers_finish_the_step(tmp_path: Pa
     )
     assert stopped.returncode == 130, stopped.stderr
     assert stopped.stderr.count("interrupted: finishing") == 1
-    assert load_run(run).card["iterations"] == 3
+    assert load_run(run).card.iterations == 3
 
 
 def test_a_reader_that_is_told_to_end_does_not_live_for_ever(monkeypatch) -> None:

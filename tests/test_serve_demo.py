@@ -170,7 +170,7 @@ def test_requests_that_make_no_sense(client, picture):
     for changes, words in (
         ({"model": "other.onnx"}, "no model"),
         ({"opacity": 7}, "between 0 and 1"),
-        ({"tau": 3}, "tau is 3, but must be between 0 and 2"),
+        ({"tau": 3}, "tau is 3, but must be a number between 0 and 2"),
     ):
         with pytest.raises((gradio_client.exceptions.AppError, ValueError), match=words):
             _segment(client, picture, **changes)

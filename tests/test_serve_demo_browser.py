@@ -60,8 +60,14 @@ def page(window: Chrome, server: Demo) -> Chrome:
     """The page, freshly loaded, at desktop width."""
     resize(window, 1280, 900)
     window.get(server.url)
-    until(lambda: window.find_elements(CSS, "#picture input[type=file]"), "upload field", 60)
+    _wait_for_the_example(window)
     return window
+
+
+def _wait_for_the_example(page: Chrome) -> None:
+    """With what the page opens; a result that comes later is of something else."""
+    until(lambda: page.find_elements(CSS, "#picture input[type=file]"), "upload field", 60)
+    until(lambda: _legend(page) and "mirrored" in _sources(page)[0], "result for the example", 60)
 
 
 def _give(page: Chrome, place: str, file: Path) -> None:
@@ -82,7 +88,7 @@ def _sources(page: Chrome) -> list[str]:
 def _show(page: Chrome, street: Path) -> dict[str, str]:
     """Upload the picture and wait for its legend."""
     _give(page, "picture", street)
-    until(lambda: len(_sources(page)) == 2 and _legend(page), "result")
+    until(lambda: f"{street.stem}-before" in _sources(page)[0] and _legend(page), "result")
     return _legend(page)
 
 
@@ -108,9 +114,28 @@ def _value(page: Chrome, script: str) -> Any:
     return page.execute_script(f"return {script}")
 
 
-def test_an_empty_page_says_what_to_do(page):
-    assert "Give a picture" in page.find_element(CSS, "#legend").text
-    assert not page.find_element(CSS, "#downloads").is_displayed()
+def test_the_page_opens_with_an_example_segmented(page):
+    assert _legend(page) == {
+        "red": "red 25.0 % −25.0",
+        "green": "green 50.0 % 0.0",
+        "blue": "blue 25.0 % +25.0",
+    }
+    after = _fetch(_sources(page)[1])
+    assert after[60, 150].argmax() == 0 and after[60, 90].argmax() == 2  # by the model: OpenCV's BGR
+    said = page.find_element(CSS, "#legend").text
+    assert "This is an example, mirrored.png. Give a picture of your own" in said
+    _range(page, "tau").send_keys(Keys.END)  # tau = 2
+    until(lambda: _legend(page).get("blue") == "blue 100.0 % +100.0", "the example with another strength")
+
+
+def test_without_examples_it_says_what_to_do(window, files, tmp_path):
+    with demo(tmp_path / "server", files / "sliding.onnx") as running:
+        window.get(running.url)
+        until(lambda: "Give a picture" in window.find_element(CSS, "#legend").text, "hint", 60)
+        assert not window.find_element(CSS, "#downloads").is_displayed()
+
+
+def test_the_video_tab_says_what_to_do(page):
     _tab(page, "Video")
     until(lambda: "Give a video" in page.find_element(CSS, "#video-status").text, "hint")
     page.find_element(CSS, "#start").click()
@@ -203,10 +228,13 @@ def test_a_photo_is_taken(page):
     assert len(_sources(page)) == 2  # before and after
 
 
-def test_an_example_is_one_click_away(page):
+def test_an_example_is_one_click_away(page, files):
+    _show(page, files / "street.png")
     page.find_element(CSS, ".gallery-item").click()
-    until(lambda: _legend(page).get("green", "").startswith("green 50.0"), "result of the example")
-    assert "mirrored" in _sources(page)[0]
+    until(lambda: "mirrored" in _sources(page)[0], "result of the example")
+    assert (
+        "This is an example" not in page.find_element(CSS, "#legend").text
+    )  # it is the visitor's choice now
 
 
 def test_another_model(page, files):
@@ -223,14 +251,32 @@ def test_another_model(page, files):
 def test_the_model_tab_shows_the_card(page):
     _tab(page, "Model")
     text = until(lambda: page.find_element(CSS, "#card").text, "card")
-    for word in ("sliding.onnx", "strongest channel", "none needed", "nothing real", "0.03 logits", "0.9999"):
-        assert word in text
+    for words in (
+        "sliding.onnx",
+        "strongest channel",
+        "none needed",
+        "Its strength τ is a slider, which begins at 0.25.",
+        "Its statistics come from nothing real.",
+        "exact to 0.03 logits.",
+        "Left as they are, for want of statistics: green.",
+        "Labels equal: 0.9999.",
+    ):
+        assert words in text
+
+
+def _is_inside(page: Chrome, inner: str, outer: str) -> bool:
+    """Whether nothing of an element is cut off by the one around it."""
+    top, box = page.find_element(CSS, inner).rect, page.find_element(CSS, outer).rect
+    return bool(top["y"] >= box["y"] - 1 and top["y"] + top["height"] <= box["y"] + box["height"] + 1)
 
 
 def test_a_video_plays(page, files):
     _tab(page, "Video")
     _give(page, "video", files / "clip.mp4")
     until(lambda: page.find_elements(CSS, "#video video"), "preview")
+    assert _is_inside(page, "#video video", "#video") and _is_inside(
+        page, "#video .source-selection", "#video"
+    )
     page.find_element(CSS, "#start").click()
     until(lambda: page.find_elements(CSS, "#video-result video"), "result", 60)
     assert "36 frames in" in page.find_element(CSS, "#video-status").text
@@ -264,9 +310,9 @@ def test_a_video_is_stopped(page, files, server):
 def test_a_refused_file_shows_why(page, files, name, words):
     _give(page, "picture", files / name)
     assert words in _toast(page)
-    assert not _sources(page)
+    assert name not in "".join(_sources(page))
     page.refresh()
-    until(lambda: page.find_elements(CSS, "#picture input[type=file]"), "upload field")
+    _wait_for_the_example(page)
     assert _show(page, files / "street.png")
 
 
@@ -278,10 +324,23 @@ def test_a_phone_shows_everything_in_one_column(page, files):
         time.sleep(0.2)
         assert _value(page, "document.documentElement.scrollWidth") <= PHONE[0], name
     _tab(page, "Image")
-    places = ["picture", "result", "legend", "downloads", "tau", "classes"]
+    places = ["picture", "result", "tau", "legend", "downloads", "classes"]
     tops = [until(lambda p=place: page.find_element(CSS, f"#{p}").rect, place) for place in places]
     assert [top["y"] for top in tops] == sorted(top["y"] for top in tops)
     assert all(top["x"] >= 0 and top["x"] + top["width"] <= PHONE[0] for top in tops)
+
+
+@pytest.mark.parametrize("size", [(60, 120), (120, 160), (300, 150)])
+def test_on_a_phone_the_strength_is_in_sight_of_the_picture(page, size, tmp_path):
+    """Wide pictures, and ones that fill the window."""
+    Image.fromarray(halves(*size)).save(tmp_path / "mine.png")
+    resize(page, *PHONE)
+    _show(page, tmp_path / "mine.png")
+    page.execute_script("window.scrollTo(0, document.querySelector('#result').offsetTop)")
+    box = "document.querySelector('#%s').getBoundingClientRect()"
+    top, bottom = (_value(page, f"{box % 'tau'}.{side}") for side in ("top", "bottom"))
+    assert top > 0 and bottom <= PHONE[1]
+    assert _value(page, f"{box % 'result'}.top") < top
 
 
 def test_everything_is_reached_by_the_tab_key(page, files):
@@ -303,7 +362,7 @@ def test_everything_is_reached_by_the_tab_key(page, files):
 def test_no_request_leaves_the_machine(page, files):
     requested_hosts(page), page.get_log("browser")  # forget what came before
     page.refresh()
-    until(lambda: page.find_elements(CSS, "#picture input[type=file]"), "upload field")
+    _wait_for_the_example(page)
     _show(page, files / "street.png")
     for name in ("Video", "Model"):
         _tab(page, name)

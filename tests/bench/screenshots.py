@@ -73,7 +73,8 @@ def photograph(model: Path, picture: Path, out: Path, folder: Path) -> None:
         page.get(server.url)
         until(lambda: page.find_elements(CSS, "#picture input[type=file]"), "page", 60)
         page.find_element(CSS, "#picture input[type=file]").send_keys(str(picture.resolve()))
-        until(lambda: page.find_elements(CSS, "#legend tbody tr"), "result", 60)
+        shown = f"#result img[src*='{picture.stem}-before']"  # not that of the first example
+        until(lambda: page.find_elements(CSS, shown), "result", 60)
         strength = page.find_element(CSS, "#tau input[type=number]")
         before = page.find_element(CSS, "#legend").text
         strength.send_keys(Keys.CONTROL, "a")
