@@ -9,7 +9,7 @@ PIP := $(PY) -m pip install $(PIP_ARGS) -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo seeds camvid ablation bench container screenshots clean
+.PHONY: help setup lint test demo seeds camvid ablation bench kill container screenshots clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET"
@@ -48,6 +48,9 @@ container: $(VENV)/dev.stamp  ## try the Dockerfile's install commands, without 
 
 bench: $(VENV)/dev.stamp  ## measure what the README claims; fails if a number is missed
 	@missed=0; for script in tests/bench/bench_*.py; do echo "== $$script"; $(PY) $$script || missed=1; done; exit $$missed
+
+kill: $(VENV)/dev.stamp  ## kill -9 of every kind of work at 50 random moments each, and what is left then (about an hour)
+	$(PY) tests/bench/kill.py
 
 clean:  ## remove what the targets made, except the environment
 	rm -rf demo seeds camvid bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis

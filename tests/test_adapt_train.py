@@ -116,10 +116,10 @@ def test_a_plain_vit_with_the_light_pyramid(domains: Path, tmp_path: Path) -> No
     vit = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
     encoder = "model.encoder={config: " + json.dumps(vit | {"image_size": 28}) + "}"
     more = (encoder, "model.decoder=plain-pyramid", "method.host=mic", "method.mask_patch=14")
-    refused = train(domains, tmp_path / "refused", *more)
-    assert refused.exit_code == 2 and "set data.crop=[28, 28]" in refused.output
     refused = train(domains, tmp_path / "refused", *more, "data.crop=[28, 42]")
     assert refused.exit_code == 2 and "feature_distance=0" in refused.output
+    refused = train(domains, tmp_path / "refused", *more, "method.feature_distance=0")
+    assert refused.exit_code == 2 and "set data.crop=[28, 28]" in refused.output
     run = tmp_path / "run"
     result = train(domains, run, *more, "data.crop=[28, 42]", "method.feature_distance=0")
     assert result.exit_code == 0, result.output
