@@ -30,6 +30,8 @@ _IN_WORK = 32
 """Scaled frames between decoder and encoder, at most: queues, runs side by side, what is drawn."""
 _ALIGNED = 128
 """Decoders round sides up to multiples of up to so many pixels."""
+_EDGE, _EDGE_LINES = 64, 280
+"""Decoders of MPEG-4 and its kin also hold so many lines, so many pixels longer, as one picture."""
 _MEGA = 1e6
 
 
@@ -129,10 +131,9 @@ def _check_stream(name: str, container: Any, limits: Limits, largest: Size | Non
     bits = stream.codec_context.format.padded_bits_per_pixel if stream.codec_context.format else _FRAME_BITS
     stored = width * height * bits / 8 * (_REFERENCES + decoder_threads())
     _refuse_bytes(name, stored + width * height * scale**2 * 3 * _IN_WORK, limits)
-    rounded = (-(-side // _ALIGNED) * _ALIGNED for side in (width, height))
-    return Clip(
-        frames, Selection(max_size=max(int(longer * scale), 1), max_pixels=next(rounded) * next(rounded))
-    )
+    width, height = (-(-side // _ALIGNED) * _ALIGNED for side in (width, height))
+    most = max(width * height, (width + _EDGE) * _EDGE_LINES)
+    return Clip(frames, Selection(max_size=max(int(longer * scale), 1), max_pixels=most))
 
 
 def _size_in_header(upload: Upload) -> tuple[int, int]:

@@ -13,9 +13,11 @@ from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 from serve.errors import InputError
+from serve.mosaic import Arrays
 from serve.runtime import Runtime
 from serve.segmenter import Pixels, Segmentation, Segmenter
 
@@ -141,10 +143,11 @@ class Stoppable(Segmenter):
     def __init__(self, segmenter: Segmenter, work: Work) -> None:
         vars(self).update(vars(segmenter))  # the same open graph
         self._work = work
+        self._options = {}
         if type(self.runtime) is Runtime:
-            options = _run_options(self.provider)
-            work.at_stop(lambda: setattr(options, "terminate", True))
-            self.runtime = replace(self.runtime, session=_Session(self.runtime.session, options))
+            self._options = {keeping: _run_options(keeping) for keeping in (True, False)}
+        for options in self._options.values():
+            work.at_stop(partial(setattr, options, "terminate", True))
 
     def __call__(
         self, frames: Pixels, tau: float | None = None, *, extras: bool | Collection[str] = False
@@ -155,6 +158,13 @@ class Stoppable(Segmenter):
         except InputError:
             self._work.check()  # a run that was stopped fails; that is no news
             raise
+
+    def _run(self, runtime: Runtime, *more: Any) -> Arrays:
+        """Where all runs pass, of whichever session (see serve/large.py)."""
+        if self._options:
+            keeping = runtime.provider == "cpu" and runtime.session.get_session_options().enable_cpu_mem_arena
+            runtime = replace(runtime, session=_Session(runtime.session, self._options[keeping]))
+        return super()._run(runtime, *more)
 
 
 class _Session:
@@ -174,12 +184,13 @@ class _Session:
         self._session.run_with_iobinding(binding, self._options)
 
 
-def _run_options(provider: str) -> Any:
+def _run_options(keeping: bool) -> Any:
+    """For a session that, unless told otherwise, keeps memory of the CPU's."""
     import onnxruntime
 
     options = onnxruntime.RunOptions()
     options.log_severity_level = 4  # a run that was stopped is no error
-    if provider == "cpu":
+    if keeping:
         # ONNX Runtime keeps the memory of its largest run; giving it back costs no time that can be measured.
         options.add_run_config_entry("memory.enable_memory_arena_shrinkage", "cpu:0")
     return options

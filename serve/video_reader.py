@@ -19,6 +19,7 @@ from serve.video_source import (
     MICROSECOND,
     Selection,
     Source,
+    decode,
     find_stream,
     is_live,
     open_container,
@@ -254,7 +255,7 @@ class VideoReader:
         if wanted and packet.size:
             self._count.packet()
         try:
-            frames: list[Any] = packet.decode()
+            return decode(packet, self._selection.max_pixels)
         except av.error.FFmpegError as error:
             if isinstance(error, OSError | MemoryError):
                 raise
@@ -263,7 +264,6 @@ class VideoReader:
             if wanted and not (self._previous < 0 and begins_anywhere):
                 self._count.failed()
             return []
-        return frames
 
     def _take_audio(self, packet: Any) -> Generator[Any]:
         if packet.dts is None:

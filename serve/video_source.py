@@ -144,6 +144,25 @@ def prepare_decoder(stream: Any, max_pixels: int | None) -> None:
         decoder.options = {"max_pixels": str(max_pixels)}
 
 
+def decode(packet: Any, max_pixels: int | None) -> list[Any]:
+    """The frames that come out of the decoder after av's packet.
+
+    Raises:
+        InputError: a frame has more than `max_pixels`, see `prepare_decoder`.
+        av.error.FFmpegError: the packet, or one before it, can't be decoded.
+    """
+    try:
+        return list(packet.decode())
+    except av.error.FFmpegError as error:
+        decoder = packet.stream.codec_context
+        pixels = decoder.coded_width * decoder.coded_height  # 0 after a size that some decoders refused
+        if max_pixels is not None and not 0 < pixels <= max_pixels:
+            raise InputError(
+                f"{packet.stream.container.name} has frames that are larger than its header says; convert it."
+            ) from error
+        raise
+
+
 def open_container(source: Source, formats: str | None = None, max_pixels: int | None = None) -> Any:
     """av's container of `source`.
 
