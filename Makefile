@@ -9,7 +9,7 @@ PIP := $(PY) -m pip install $(PIP_ARGS) -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo seeds camvid ablation bench kill container screenshots clean
+.PHONY: help setup lint test demo seeds camvid ablation trials bench kill container screenshots clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET"
@@ -42,6 +42,9 @@ lint: $(VENV)/dev.stamp  ## style and types
 
 test: lint  ## lint, then all tests
 	$(PY) -m pytest -n 2 -m "not slow"
+
+trials: $(VENV)/dev.stamp  ## the tests that take too long for make test
+	$(PY) -m pytest -n 2 -m slow --ignore tests/test_container.py
 
 container: $(VENV)/dev.stamp  ## try the Dockerfile's install commands, without an engine (downloads hundreds of MB)
 	$(PY) -m pytest -m slow tests/test_container.py

@@ -32,6 +32,11 @@ NETWORKS: dict[str, dict[str, Any]] = {
     },
 }
 STRIDES = (32, 8, 32, 64, 14, 16)
+QUICK = ("dilated resnet", "dinov3")
+CASES = [
+    pytest.param(network, stride, marks=[] if network in QUICK else pytest.mark.slow)
+    for network, stride in zip(NETWORKS, STRIDES, strict=True)
+]
 
 
 def settings(network: str, *more: str) -> Config:
@@ -58,7 +63,7 @@ def train_once(config: Config, segmenter: Segmenter) -> None:
     segmenter(pixels).sum().backward()
 
 
-@pytest.mark.parametrize(("network", "stride"), list(zip(NETWORKS, STRIDES, strict=True)))
+@pytest.mark.parametrize(("network", "stride"), CASES)
 def test_all_advice_can_be_followed(network: str, stride: int) -> None:
     segmenter = segmenter_of(network)
     assert segmenter.stride == stride

@@ -31,6 +31,7 @@ main({arguments!r})
 """
 
 
+@pytest.mark.slow
 def test_a_signal_to_all_processes_lets_the_readers_finish_the_step(tmp_path: Path) -> None:
     """As systemd, Slurm and torchrun send it, perhaps more than once; nohup's SIGHUP stays ignored."""
     run = tmp_path / "run"

@@ -37,6 +37,7 @@ def hidden(folder: Path) -> list[Path]:
     return list(folder.rglob(".*"))
 
 
+@pytest.mark.slow
 def test_training(tmp_path: Path) -> None:
     tiny.make_domains(tmp_path, images=3)
     more = ("training.iterations=4", "method.statistics_warmup=1")
@@ -110,6 +111,7 @@ def graph(tmp_path: Path) -> Path:
     return tmp_path / "graph.onnx"
 
 
+@pytest.mark.slow
 def test_exports(graph: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "pictures"
     write_pictures(pictures, smooth_pictures(2))

@@ -165,6 +165,7 @@ main(sys.argv[1:])
 """
 
 
+@pytest.mark.slow
 def test_other_ranks_wait_for_the_first_one_longer_than_collectives_do(tmp_path: Path) -> None:
     """It reads all labels, gathers statistics and evaluates alone, each time beyond the time-out of 4 s."""
     (tmp_path / "data").mkdir()
@@ -207,8 +208,14 @@ PartialState().destroy_process_group()
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
-    ("end", "codes"), [("refused", [2, 2]), ("killed", [-signal.SIGKILL, 1]), ("done", [0, 0])]
+    ("end", "codes"),
+    [
+        ("refused", [2, 2]),
+        pytest.param("killed", [-signal.SIGKILL, 1], marks=pytest.mark.slow),
+        pytest.param("done", [0, 0], marks=pytest.mark.slow),
+    ],
 )
 def test_other_ranks_end_with_the_first_one(end: str, codes: list[int]) -> None:
     """Without an agent such as torchrun that would end them; waiting for ever is what they must not do."""

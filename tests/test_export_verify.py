@@ -7,7 +7,8 @@ import torch
 from onnx import numpy_helper
 from onnx_segmenters import card, oracle_scores, pictures, plain_segmenter, statistics
 
-from adapt.logit_statistics import fit_shift_statistics, logit_histogram
+from adapt.histogram import logit_histogram
+from adapt.logit_statistics import fit_shift_statistics
 from export.exact import exact_scores
 from export.fold import Extras, Strength, fold
 from export.folded import graph_info

@@ -157,6 +157,16 @@ def test_sigterm_ends_other_commands_as_ctrl_c_does(graph, tmp_path, streams) ->
     assert results[0] == results[1] == (1, "", "Aborted!")
 
 
+@pytest.fixture
+def untouched() -> Iterator[None]:
+    """Signals as a new process has them; Ray, which other tests start in this one, leaves handlers behind."""
+    former = {number: signal.signal(number, signal.SIG_DFL) for number in (signal.SIGTERM, signal.SIGHUP)}
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("untouched")
 def test_an_ignored_signal_stays_ignored_and_handlers_come_back() -> None:
     former = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)}
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does
@@ -171,6 +181,7 @@ def test_an_ignored_signal_stays_ignored_and_handlers_come_back() -> None:
         signal.signal(signal.SIGHUP, former[signal.SIGHUP])
 
 
+@pytest.mark.usefixtures("untouched")
 def test_a_recording_is_interrupted_between_two_frames_only() -> None:
     with like_ctrl_c(), Interruption() as interruption:
         for number in (signal.SIGINT, signal.SIGTERM):

@@ -191,17 +191,17 @@ def test_sound_that_goes_back_is_left_out_and_counted(tmp_path, segmenter, monke
     from serve.video_reader import VideoReader
 
     source = write(tmp_path / "in.mkv", {"codec": "aac"})
-    original = VideoReader._shifted
+    original = VideoReader._take_audio
     seen = []
 
     def jump(self, packet):
-        packet = original(self, packet)
-        seen.append(packet)
-        if len(seen) == 20:
-            packet.dts = packet.pts = 0
-        return packet
+        for taken in original(self, packet):
+            seen.append(taken)
+            if len(seen) == 20:
+                taken.dts = taken.pts = 0
+            yield taken
 
-    monkeypatch.setattr(VideoReader, "_shifted", jump)
+    monkeypatch.setattr(VideoReader, "_take_audio", jump)
     report = segment_video(segmenter, source, tmp_path / "out.mp4")
     assert report.sound_changes == ("1 packets of sound could not be used",)
 
