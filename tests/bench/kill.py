@@ -44,6 +44,8 @@ PATIENCE = 300.0
 """Seconds that an undisturbed run may take before something is taken to hang."""
 UNFINISHED = re.compile(r"\..+\.\d+(-\d+)?\.partial(\..+)?|\..+\.blda-tmp")
 """Names of what is being written: `serve.partial`, `adapt.temporary`."""
+EVENTS = re.compile(r"events\.out\.tfevents\.[^/]+")
+"""TensorBoard's logs, which grow record by record; its reader takes them up to the last whole one."""
 LAST_SECOND = 1.0
 """What a recording may lose, in seconds."""
 
@@ -99,7 +101,12 @@ def make_trials(inputs: Path) -> Iterator[Trial]:
     (inputs / "clips").mkdir()
     for name in ("a", "b", "c"):
         write_clip(inputs / "clips" / f"{name}.mp4", times=range(120), sound="aac")
-    settings = ("training.iterations=30", "training.evaluate_every=10", "training.save_every=3")
+    settings = (
+        "training.iterations=30",
+        "data.evaluate=target_eval",
+        "training.evaluate_every=10",
+        "training.save_every=3",
+    )
     train = ["adapt", *train_arguments(Path(), OUT / "run", *settings)]
     yield Trial("train", train, ["adapt", "train", "--resume", str(OUT / "run")], OUT / "run")
     subprocess.run(program([*train[:3], "finished", *train[4:]]), cwd=inputs, check=True, capture_output=True)
@@ -192,13 +199,18 @@ def program(arguments: list[str]) -> list[str]:
 
 
 def files_of(folder: Path) -> set[str]:
-    return {str(path.relative_to(folder)) for path in folder.rglob("*")}
+    """What is there; TensorBoard's logs, one of each process and named after it, count as one."""
+    return {EVENTS.sub("events", str(path.relative_to(folder))) for path in folder.rglob("*")}
 
 
 def unloadable(folder: Path) -> Iterator[str]:
     """What lies under its own name and can't be loaded; unfinished files have names that begin with a dot."""
     for path in sorted(folder.rglob("*")):
-        if path.is_dir() or any(UNFINISHED.fullmatch(part) for part in path.relative_to(folder).parts):
+        if (
+            path.is_dir()
+            or EVENTS.fullmatch(path.name)
+            or any(UNFINISHED.fullmatch(part) for part in path.relative_to(folder).parts)
+        ):
             continue
         try:
             LOADERS[path.suffix](path)
@@ -243,6 +255,7 @@ def _text(path: Path) -> None:
 
 LOADERS: dict[str, Callable[[Path], object]] = {
     ".csv": _text,
+    ".jpg": _picture,
     ".json": _json,
     ".jsonl": lambda path: [json.loads(line) for line in path.read_text().splitlines()],
     ".mp4": _video,
@@ -274,7 +287,7 @@ def camera() -> Iterator[str]:
 def _send(connection: socket.socket) -> None:
     with (
         connection,
-        suppress(OSError),  # who looks may go
+        suppress(OSError, av.error.FFmpegError, av.error.PyAVCallbackError),  # who looks may go
         connection.makefile("wb", buffering=0) as line,
         av.open(line, "w", format="mpegts", options={"flush_packets": "1"}) as container,
     ):
