@@ -9,11 +9,15 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 from urllib.request import Request, urlopen
+
+Given = TypeVar("Given")
+Answer = TypeVar("Answer")
 
 # Records every address that the server's process connects to or looks up.
 PROGRAM = """
@@ -141,6 +145,12 @@ def listening(server: Demo, endpoint: str, event: str) -> Iterator[http.client.H
         yield connection.getresponse()
     finally:
         connection.close()
+
+
+def side_by_side(ask: Callable[[Given], Answer], asked: Sequence[Given]) -> list[Answer]:
+    """The answers in order, of a few requests at a time: one alone waits longer than it is worked on."""
+    with ThreadPoolExecutor(4) as pool:
+        return list(pool.map(ask, asked))
 
 
 def memory(server: Demo, kind: str = "VmRSS") -> int:

@@ -294,19 +294,6 @@ def test_everything_is_gone_after_the_end(graphs, picture, tmp_path):
         assert not [path for path in running.home.rglob("*") if path.is_file()]
 
 
-def test_visitors_with_a_password_only(graphs, tmp_path):
-    (tmp_path / "accounts").write_text("ada:let me in\n\nbob:x\n")
-    with demo(tmp_path / "server", graphs[1], "--auth", tmp_path / "accounts") as running:
-        with pytest.raises(Exception, match=r"(?i)auth|login|401|credentials"):
-            gradio_client.Client(running.url, verbose=False)
-        with pytest.raises(Exception, match=r"(?i)incorrect|auth|login|400|credentials"):
-            gradio_client.Client(running.url, auth=("ada", "wrong"), verbose=False)
-        connection = http.client.HTTPConnection(running.url.removeprefix("http://"), timeout=30)
-        connection.request("POST", "/gradio_api/upload", body=b"")
-        assert connection.getresponse().status == 401
-        assert gradio_client.Client(running.url, auth=("ada", "let me in"), verbose=False)
-
-
 def _refused(*arguments: object) -> str:
     result = CliRunner().invoke(main, ["demo", *map(str, arguments)])
     assert result.exit_code == 2 and "Traceback" not in result.output, result.output

@@ -128,13 +128,6 @@ def test_the_page_opens_with_an_example_segmented(page):
     until(lambda: _legend(page).get("blue") == "blue 100.0 % +100.0", "the example with another strength")
 
 
-def test_without_examples_it_says_what_to_do(window, files, tmp_path):
-    with demo(tmp_path / "server", files / "sliding.onnx") as running:
-        window.get(running.url)
-        until(lambda: "Give a picture" in window.find_element(CSS, "#legend").text, "hint", 60)
-        assert not window.find_element(CSS, "#downloads").is_displayed()
-
-
 def test_the_video_tab_says_what_to_do(page):
     _tab(page, "Video")
     until(lambda: "Give a video" in page.find_element(CSS, "#video-status").text, "hint")
@@ -346,8 +339,11 @@ def test_on_a_phone_the_strength_is_in_sight_of_the_picture(page, size, tmp_path
 def test_everything_is_reached_by_the_tab_key(page, files):
     _show(page, files / "street.png")
     page.execute_script("document.body.focus(); window.scrollTo(0, 0)")
+    wanted = {"tab", "picture", "tau", "opacity", "classes", "result", "labels", "overlay", "slider"}
     reached = set()
     for _ in range(60):
+        if wanted <= reached:
+            break
         ActionChains(page).send_keys(Keys.TAB).perform()
         reached |= set(
             _value(
@@ -356,7 +352,7 @@ def test_everything_is_reached_by_the_tab_key(page, files):
                 " for (; e; e = e.parentElement) if (e.id) found.push(e.id); return found; })()",
             )
         )
-    assert {"tab", "picture", "tau", "opacity", "classes", "result", "labels", "overlay", "slider"} <= reached
+    assert wanted <= reached, wanted - reached
 
 
 def test_no_request_leaves_the_machine(page, files):

@@ -11,6 +11,7 @@ from fractions import Fraction
 from pathlib import Path
 
 import av
+import numpy as np
 import pytest
 from browser import AVAILABLE, MISSING, chromium, until
 from demo_server import Demo, demo, file_data, listening, log, memory, result, submit, upload
@@ -18,12 +19,14 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 from serve_graphs import halves, write_clip, write_graph, write_slow_graph
 
-from serve import demo_work
+from serve import demo_work, large
 from serve.demo_files import Upload
 from serve.demo_limits import check_video, read_picture
 from serve.demo_options import Limits
 from serve.demo_work import Stoppable, Visitors, Work
 from serve.errors import InputError
+from serve.memory import Need
+from serve.runtime import Runtime, open_runtime
 from serve.segmenter import Segmenter
 from serve.video_reader import VideoReader
 
@@ -32,11 +35,18 @@ AT_ONCE = 60.0
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
-    """Short videos only, and a model that takes a minute per picture."""
+def slow_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that takes minutes per picture."""
+    return write_slow_graph(tmp_path_factory.mktemp("slow") / "slow.onnx", 600)
+
+
+@pytest.fixture(scope="module")
+def server(slow_graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    """For short videos only."""
     folder = tmp_path_factory.mktemp("load")
-    quick, slow = write_graph(folder / "quick.onnx"), write_slow_graph(folder / "slow.onnx", 600)
-    with demo(folder / "server", quick, slow, "--max-seconds", 4) as running:
+    with demo(
+        folder / "server", write_graph(folder / "quick.onnx"), slow_graph, "--max-seconds", 4
+    ) as running:
         yield running
 
 
@@ -81,10 +91,10 @@ def _empty_clip(path: Path, width: int, height: int, frames: int, pixel_format: 
 
 def test_a_clip_of_49_megapixels_takes_little_memory_and_gives_it_back(server, clip, tmp_path):
     """It took 16 GB, and kept them."""
-    large = upload(server, _empty_clip(tmp_path / "large.mp4", 8192, 6000, 3))
+    wide = upload(server, _empty_clip(tmp_path / "large.mp4", 8192, 6000, 3))
     result(server, "segment_video", _video(server, "quick.onnx", clip))  # what is loaded lazily is loaded now
     before = memory(server)
-    path = result(server, "segment_video", _video(server, "quick.onnx", large))[0]["path"]
+    path = result(server, "segment_video", _video(server, "quick.onnx", wide))[0]["path"]
     assert memory(server, "VmHWM") < before + 1500
     assert memory(server) < before + 250
     with av.open(path) as container:
@@ -129,18 +139,50 @@ def test_the_memory_for_a_picture_is_counted_by_its_header(tmp_path):
         read_picture(upload, Limits(memory_mb=2))
 
 
-def test_frames_larger_than_the_header_says_are_not_decoded(tmp_path):
-    """Two streams joined: the header is that of the first, the second is 16 times as large."""
-    small = write_clip(tmp_path / "small.ts", picture=halves(64, 64))
-    large = write_clip(tmp_path / "large.ts", picture=halves(256, 256))
-    joined = tmp_path / "joined.ts"
-    joined.write_bytes(small.read_bytes() + large.read_bytes())
-    selection = check_video(Upload(joined, "joined.ts"), Limits()).selection
+@pytest.mark.parametrize(
+    ("codec", "suffix"),
+    [
+        ("libx264", ".ts"),
+        ("mpeg2video", ".ts"),
+        ("mpeg4", ".avi"),
+        ("libvpx-vp9", ".mkv"),
+        ("libvpx", ".mkv"),
+    ],
+)
+def test_frames_larger_than_the_header_says_are_not_decoded(tmp_path, codec, suffix):
+    """Two streams joined: the header is that of the first, the second is 64 times as large."""
+    small = write_clip(tmp_path / f"small{suffix}", picture=halves(64, 64), codec=codec)
+    large = write_clip(tmp_path / f"large{suffix}", picture=halves(512, 512), codec=codec)
+    joined = tmp_path / f"joined{suffix}"
+    with av.open(str(joined), "w") as container, av.open(str(small)) as first, av.open(str(large)) as second:
+        stream = container.add_stream_from_template(first.streams.video[0])
+        packets = [packet for each in (first, second) for packet in each.demux(video=0) if packet.size]
+        for number, packet in enumerate(packets):
+            packet.stream, packet.time_base = stream, Fraction(1, 12)
+            packet.pts = packet.dts = number
+            container.mux(packet)
+    selection = check_video(Upload(joined, "joined"), Limits()).selection
     sizes = set()
-    with pytest.raises(InputError), VideoReader(joined, selection) as reader:
+    with (
+        pytest.raises(InputError, match=rf"joined{suffix} has frames that are larger than its header says"),
+        VideoReader(joined, selection) as reader,
+    ):
         for item in reader.items():
             sizes.add(item.pixels.shape)
     assert sizes <= {(64, 64, 3)}
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix"), [("libx264", ".mp4"), ("mpeg4", ".avi"), ("flv1", ".flv"), ("wmv2", ".asf")]
+)
+@pytest.mark.parametrize("size", [(16, 16), (100, 200), (1280, 128), (128, 1280)])
+def test_frames_as_large_as_the_header_says_are_decoded(tmp_path, codec, suffix, size):
+    """Some decoders take more pixels than a frame has, for what they keep beside it."""
+    clip = write_clip(
+        tmp_path / f"a{suffix}", picture=halves(*size), codec=codec, times=range(3), time_base=Fraction(1, 25)
+    )
+    with VideoReader(clip, check_video(Upload(clip, clip.name), Limits()).selection) as reader:
+        assert len(list(reader.items())) == 3 and not reader.damage
 
 
 def test_frames_shrink_to_what_an_engine_takes(tmp_path):
@@ -253,13 +295,27 @@ def test_work_that_nobody_listens_for_is_stopped(monkeypatch, heard):
     asyncio.run(visit())
 
 
-def test_a_run_is_stopped_in_its_midst(tmp_path):
+def _in_another_session(monkeypatch: pytest.MonkeyPatch, folder: Path, free: float) -> None:
+    """Treat pictures as large: so many bytes of memory are free, of which a pixel takes a thousand."""
+
+    def opened(runtime: Runtime, threads: int | None, callers: int) -> tuple[Runtime, Need]:
+        frugal = open_runtime(runtime.path, "cpu", threads, callers, record=str(folder / "runs"))
+        return frugal, Need(np.array([1000.0]), np.array([0.0]))
+
+    monkeypatch.setattr(large, "open_frugal", opened)
+    monkeypatch.setattr(large, "available", lambda: free)
+
+
+@pytest.mark.parametrize("free", [None, 1e9, 3e8], ids=["as it is", "large", "in tiles"])
+def test_a_run_is_stopped_in_its_midst(tmp_path, monkeypatch, slow_graph, free):
+    if free is not None:
+        _in_another_session(monkeypatch, tmp_path, free)
     work = Work()
-    slow = Stoppable(Segmenter(write_slow_graph(tmp_path / "slow.onnx", 600)), work)
+    slow = Stoppable(Segmenter(slow_graph), work)
     loop = asyncio.new_event_loop()
     loop.call_later(0.5, work.stop)
     begin = time.monotonic()
-    running = loop.run_in_executor(None, slow, halves())
+    running = loop.run_in_executor(None, slow, halves(600, 800))
     with pytest.raises(InputError, match="Stopped; nothing was kept"):
         loop.run_until_complete(running)
     assert time.monotonic() - begin < AT_ONCE
@@ -267,6 +323,16 @@ def test_a_run_is_stopped_in_its_midst(tmp_path):
     told = []
     work.at_stop(lambda: told.append("at once"))
     assert told == ["at once"]
+    assert bool(slow.notice) == (free == 3e8)
+
+
+@pytest.mark.parametrize("free", [None, 1e9, 3e8], ids=["as it is", "large", "in tiles"])
+def test_what_is_not_stopped_is_as_ever(tmp_path, monkeypatch, free):
+    if free is not None:
+        _in_another_session(monkeypatch, tmp_path, free)
+    segmenter = Stoppable(Segmenter(write_graph(tmp_path / "quick.onnx")), Work())
+    labels = segmenter(halves(600, 800)).labels
+    assert (labels[:, :400] == 0).all() and (labels[:, 400:] == 1).all()
 
 
 def test_what_is_stopped_gives_way_before_the_next_begins():
@@ -293,11 +359,15 @@ def test_what_is_stopped_gives_way_before_the_next_begins():
 
 
 @pytest.mark.parametrize(
-    ("number", "busy"), [(signal.SIGTERM, True), (signal.SIGINT, True), (signal.SIGTERM, False)]
+    ("number", "busy"),
+    [
+        (signal.SIGTERM, True),
+        pytest.param(signal.SIGINT, True, marks=pytest.mark.slow),
+        pytest.param(signal.SIGTERM, False, marks=pytest.mark.slow),
+    ],
 )
-def test_a_signal_ends_it_at_once(tmp_path, number, busy):
-    graph = write_slow_graph(tmp_path / "slow.onnx", 600)
-    with demo(tmp_path / "server", graph) as running:
+def test_a_signal_ends_it_at_once(tmp_path, slow_graph, number, busy):
+    with demo(tmp_path / "server", slow_graph) as running:
         events = []
         if busy:
             clip = upload(running, write_clip(tmp_path / "drive.mp4"))
@@ -314,6 +384,25 @@ def test_a_signal_ends_it_at_once(tmp_path, number, busy):
 
 
 def test_a_second_signal_does_not_leave_anything_behind(tmp_path):
+    folder = tmp_path / "made"
+    folder.mkdir()
+    (folder / "upload.png").touch()
+    program = (
+        "import sys, time; from serve.demo_start import _ending\n"
+        "with _ending(sys.argv[1]): print('ready', flush=True); time.sleep(120)"
+    )
+    command = [sys.executable, "-c", program, str(folder)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as working:
+        assert working.stdout is not None and working.stdout.readline() == "ready\n"
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+            working.send_signal(number)
+        _, said = working.communicate(timeout=60)
+    assert (working.returncode, said) == (0, "")
+    assert not folder.exists()
+
+
+@pytest.mark.slow
+def test_a_second_signal_does_not_leave_anything_of_the_page_behind(tmp_path):
     with demo(tmp_path / "server", write_graph(tmp_path / "quick.onnx")) as running:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
             running.process.send_signal(number)

@@ -2,9 +2,10 @@
 
 import http.client
 import json
-from pathlib import Path
+from collections.abc import Iterator
 from urllib.parse import urlencode
 
+import gradio_client
 import pytest
 from demo_server import Demo, demo, log
 from serve_graphs import write_graph
@@ -111,22 +112,38 @@ def _log_in(server: Demo, address: str = "192.0.2.1", **form: str) -> tuple[int,
     return answer.status, answer.read().decode(), answer.getheader("retry-after")
 
 
-def test_the_page_says_to_wait(tmp_path: Path):
-    (tmp_path / "accounts").write_text("ada:let me in\nbob:x\n")
-    with demo(
-        tmp_path / "server", write_graph(tmp_path / "m.onnx"), "--auth", tmp_path / "accounts"
-    ) as server:
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
+    folder = tmp_path_factory.mktemp("login")
+    (folder / "accounts").write_text("ada:let me in\n\nbob:x\n")
+    graph = write_graph(folder / "m.onnx")
+    with demo(folder / "server", graph, "--auth", folder / "accounts") as running:
+        yield running
+
+
+def test_visitors_with_a_password_only(server):
+    with pytest.raises(Exception, match=r"(?i)auth|login|401|credentials"):
+        gradio_client.Client(server.url, verbose=False)
+    with pytest.raises(Exception, match=r"(?i)incorrect|auth|login|400|credentials"):
+        gradio_client.Client(server.url, auth=("ada", "wrong"), verbose=False)
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=30)
+    connection.request("POST", "/gradio_api/upload", body=b"")
+    assert connection.getresponse().status == 401
+    assert gradio_client.Client(server.url, auth=("ada", "let me in"), verbose=False)
+
+
+def test_the_page_says_to_wait(server):
+    status, text, _ = _log_in(server, username="ada", password="wrong")
+    assert (status, json.loads(text)) == (400, {"detail": "Incorrect credentials."})
+    while status != 429:
         status, text, _ = _log_in(server, username="ada", password="wrong")
-        assert (status, json.loads(text)) == (400, {"detail": "Incorrect credentials."})
-        while status != 429:
-            status, text, _ = _log_in(server, username="ada", password="wrong")
-        status, text, wait = _log_in(server, username="ada", password="let me in")
-        assert status == 429 and text == f"Too many wrong passwords; try again in {wait} s.\n"
-        assert _log_in(server, username="bob", password="x")[0] == 200
-        assert _log_in(server, "192.0.2.2", username="ada", password="let me in")[0] == 200
-        assert _log_in(server, username="a" * 20_000, password="x")[0] == 400
-        assert _log_in(server)[0] < 500
-        connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
-        connection.request("GET", "/gradio_api/heartbeat/x")  # it needed no password
-        assert connection.getresponse().status == 404
-        assert "Traceback" not in log(server)
+    status, text, wait = _log_in(server, username="ada", password="let me in")
+    assert status == 429 and text == f"Too many wrong passwords; try again in {wait} s.\n"
+    assert _log_in(server, username="bob", password="x")[0] == 200
+    assert _log_in(server, "192.0.2.2", username="ada", password="let me in")[0] == 200
+    assert _log_in(server, username="a" * 20_000, password="x")[0] == 400
+    assert _log_in(server)[0] < 500
+    connection = http.client.HTTPConnection(server.url.removeprefix("http://"), timeout=60)
+    connection.request("GET", "/gradio_api/heartbeat/x")  # it needed no password
+    assert connection.getresponse().status == 404
+    assert "Traceback" not in log(server)

@@ -57,6 +57,12 @@ def _uploads(server: Demo) -> list[Path]:
     return [path for path in server.temporary.rglob("*") if path.is_file()]
 
 
+def test_without_examples_it_says_what_to_do(window, server):
+    window.get(server.url)
+    until(lambda: "Give a picture" in window.find_element(By.CSS_SELECTOR, "#legend").text, "hint", 60)
+    assert not window.find_element(By.CSS_SELECTOR, "#downloads").is_displayed()
+
+
 def test_the_page_works_under_a_name_that_was_allowed(window, server, tmp_path):
     Image.fromarray(halves(80, 100)).save(tmp_path / "street.png")
     window.get(f"http://{KNOWN}:{_port(server)}/")

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ import numpy as np
 import pytest
 from browser import until
 from click.testing import CliRunner
-from demo_server import Demo, demo, file_data, result, submit, upload
+from demo_server import Demo, demo, file_data, result, side_by_side, submit, upload
 from PIL import Image
 from serve_graphs import halves, write_clip, write_graph
 
@@ -46,6 +47,10 @@ META = {
     "an address too": {"url": "http://127.0.0.1:9/x.png"},
     "a name": {"orig_name": "street.png", "mime_type": "image/png", "size": 12},
 }
+
+
+USUAL_META = ("none", "right")
+USUAL_PATHS = ("absolute", "absent", "symlinked", "other address", "web address to an upload")
 
 
 class Site(NamedTuple):
@@ -127,13 +132,18 @@ def _config(site: Site) -> dict[str, Any]:
 
 def _run(site: Site, number: int, data: list[object]) -> dict[str, Any]:
     """Let a handler run as the page does, be it public or not; the last message about it."""
-    session = os.urandom(6).hex()
+    session = str(threading.get_ident())  # Gradio is slow to make new ones
     body = {"fn_index": number, "data": data, "session_hash": session}
     status, text = _ask(site, "POST", "/gradio_api/queue/join", json.dumps(body).encode())
     assert status == 200, text
     _, stream = _ask(site, "GET", f"/gradio_api/queue/data?session_hash={session}")
     messages = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line]
     return next(m for m in messages if m["msg"] == "process_completed")
+
+
+def _run_all(site: Site, asked: list[tuple[Any, int, list[object]]]) -> list[dict[str, Any]]:
+    """Several handlers at the same time; each is (anything, its number, its data)."""
+    return side_by_side(lambda each: _run(site, each[1], each[2]), asked)
 
 
 def _handlers(site: Site) -> Iterator[tuple[int, list[dict[str, Any]]]]:
@@ -204,28 +214,37 @@ def _contacts(site: Site) -> list[str]:
 # Files
 
 
-@pytest.mark.parametrize("meta", META)
-def test_no_handler_takes_a_file_that_is_not_the_pages(site, paths, meta):
+@pytest.mark.parametrize(
+    ("meta", "names"),
+    [
+        *((meta, None) for meta in USUAL_META),
+        *((meta, USUAL_PATHS) for meta in META if meta not in USUAL_META),
+        *(pytest.param(meta, None, marks=pytest.mark.slow) for meta in META if meta not in USUAL_META),
+    ],
+)
+def test_no_handler_takes_a_file_that_is_not_the_pages(site, paths, meta, names):
     before = site.files()
-    seen = 0
+    asked = []
     for number, inputs in _handlers(site):
         for place, component in enumerate(inputs):
             if component["type"] not in ("image", "video"):
                 continue
-            for name, path in paths.items():
+            for name in names or paths:
                 data = [each["props"].get("value") for each in inputs]
-                data[place] = {"path": path} | META[meta]
-                answer = _run(site, number, data)
-                assert not answer["success"], (number, name)
-                assert answer["output"]["error"] == REFUSED, (number, name, answer["output"])
-                seen += 1
-    assert seen >= 3 * len(paths)  # the picture's handler, the same after another model, the video's
+                data[place] = {"path": paths[name]} | META[meta]
+                asked.append((name, number, data))
+    for (name, number, _), answer in zip(asked, _run_all(site, asked), strict=True):
+        assert not answer["success"], (number, name)
+        assert answer["output"]["error"] == REFUSED, (number, name, answer["output"])
+    # The picture's handler, the same after another model, the video's.
+    assert len(asked) >= 3 * len(names or paths)
     assert site.files() == before and not _contacts(site)
 
 
 def test_nor_in_a_value_that_should_be_no_file(site, paths):
     """Sliders, lists of classes and names of models, and deep inside them."""
     before = site.files()
+    asked = []
     for number, inputs in _handlers(site):
         for place in range(len(inputs)):
             for payload in (
@@ -237,8 +256,9 @@ def test_nor_in_a_value_that_should_be_no_file(site, paths):
             ):
                 data = [each["props"].get("value") for each in inputs]
                 data[place] = payload
-                answer = _run(site, number, data)
-                assert not answer["success"] and answer["output"]["error"] == REFUSED, (number, place)
+                asked.append((place, number, data))
+    for (place, number, _), answer in zip(asked, _run_all(site, asked), strict=True):
+        assert not answer["success"] and answer["output"]["error"] == REFUSED, (number, place)
     assert site.files() == before and not _contacts(site)
 
 
