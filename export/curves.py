@@ -11,11 +11,13 @@ The lesser of the two is the cell's `remainder`. Where the anchor has a gap betw
 in a jump; the grid of every row is therefore spread evenly over z and over A alike.
 """
 
+from functools import lru_cache
 from typing import NamedTuple
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors.torch import load, save
 from torch import Tensor
 
 from adapt.correction import exact_shift, support
@@ -48,9 +50,19 @@ class Curves(NamedTuple):
 
 
 def shift_curves(statistics: ShiftStatistics) -> list[Curves]:
-    """Delta of every channel, exact at the grid points to the rounding of float64."""
+    """Delta of every channel, exact at the grid points to the rounding of float64.
+
+    The last ones are kept: with 150 classes they cost most of a minute, and a fold, its repetition in another
+    precision and the check of both ask for the same.
+    """
+    return list(_shift_curves(save(statistics.to(torch.float64).state())))
+
+
+@lru_cache(maxsize=1)
+def _shift_curves(stored: bytes) -> tuple[Curves, ...]:
+    """Read-only, of statistics in float64 as bytes of a safetensors file."""
+    statistics = ShiftStatistics.from_state(load(stored))
     points = int(np.clip(2**22 // len(statistics.seen) ** 2, 192, 2048))
-    statistics = statistics.to(torch.float64)
     lower, upper = support(statistics)
     even = torch.linspace(0, 1, points // 2, dtype=torch.float64)
     z = lower.unsqueeze(-1) + (upper - lower).unsqueeze(-1) * even
@@ -59,7 +71,9 @@ def shift_curves(statistics: ShiftStatistics) -> list[Curves]:
     shift = exact_shift(statistics, z)
     remainder = _remainder(statistics, z, z + shift) * statistics.seen.view(-1, 1, 1)
     parts = [part.transpose(0, 1).contiguous().numpy() for part in (z, shift, remainder)]
-    return [Curves(*channel) for channel in zip(*parts, strict=True)]
+    for part in parts:
+        part.flags.writeable = False
+    return tuple(Curves(*channel) for channel in zip(*parts, strict=True))
 
 
 def _spread_evenly(z: Tensor, moved: Tensor, count: int) -> Tensor:

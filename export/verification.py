@@ -30,7 +30,9 @@ left open, agreement on the rest would be said of a file that was hardly looked 
 best scores are nearer than twice what is allowed, about 0.05 logits at the default bound: 2 % of the pixels
 of a network whose two best are 3 logits apart in the mean. Measured on 4 and 19 classes, colour fields and
 noise: 0.3 % uncorrected, 1 to 2 % corrected, up to 10 % with a class masked. A quarter is reached where the
-mean distance is about 0.2 logits, by networks that tell nothing apart."""
+mean distance is about 0.2 logits, by networks that tell nothing apart. It is the share at the file's own
+strength that counts: a table for all strengths is made for 0.2, and allows ten times as much at 2, where
+scores are compared all the same. Without scores, labels are all there is, and it is the share at all."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +74,9 @@ class Verification:
     agreement: float
     """Share of equal labels among the pixels that are not near-ties; 0 if all are."""
     near_ties: float
-    """Share of pixels where several classes may be best within what is allowed."""
+    """Share of pixels where several classes may be best within what is allowed, at all strengths together."""
+    own_near_ties: float
+    """The same at the first strength, the file's own."""
     tied_agreement: float
     """Share of the near-ties whose label is one of those classes."""
     class_agreement: dict[str, float]
@@ -93,9 +97,10 @@ class Verification:
             found.append(
                 f"scores differ by {self.score_difference:.2g} where {self.tolerance:.2g} is allowed"
             )
-        if self.near_ties > MOST_NEAR_TIES:
+        ties = self.near_ties if self.score_difference is None else self.own_near_ties
+        if ties > MOST_NEAR_TIES:
             found.append(
-                f"{self.near_ties:.0%} of the pixels are near-ties, where several labels count as right, so "
+                f"{ties:.0%} of the pixels are near-ties, where several labels count as right, so "
                 f"labels were hardly compared (at most {MOST_NEAR_TIES:.0%} may be): on these pictures the "
                 "network tells classes apart by less than the check can see. Give pictures of what it was "
                 "trained for with --data; if they are, export with a smaller --error-bound (0.001, say), or "
@@ -133,9 +138,10 @@ class Verification:
                 f"largest difference of scores {self.score_difference:.2g}, tolerance {self.tolerance:.2g}"
             )
         equal = "no label compared, all pixels are near-ties"
+        own = f" ({self.own_near_ties:.2%} at tau {self.strengths[0]:g})" * (len(self.strengths) > 1)
         if self.near_ties < 1:
             equal = (
-                f"equal labels {self.agreement:.4%} of all but {self.near_ties:.2%} near-ties; least by "
+                f"equal labels {self.agreement:.4%} of all but {self.near_ties:.2%} near-ties{own}; least by "
                 f"class {rarest[1]:.4%} ({rarest[0]}), {len(self.class_agreement)} classes compared"
             )
         failures = self.failures()
@@ -159,6 +165,7 @@ class Tally:
         """Difference of scores and what is allowed, where the two have the largest ratio."""
         self.faults: dict[str, None] = {}
         self.pixels, self.near, self.tied = 0, 0, 0
+        self.own_pixels, self.own_near = 0, 0
         self.confusion, self.expected_confusion = np.zeros((2, C, C), np.int64)
         self.counted, self.equal = np.zeros((2, C), np.int64)
 
@@ -169,6 +176,7 @@ class Tally:
         scores: Tensor | None,
         size: tuple[int, int],
         truth: Labels | None = None,
+        own: bool = True,
     ) -> None:
         """Count pictures of one size.
 
@@ -178,6 +186,7 @@ class Tally:
             scores: [N, C, h, w] of the file, if it gives any.
             size: (height, width) of the pictures.
             truth: [N, H, W] ground truth, if it counts.
+            own: whether they are at the file's own strength.
         """
         faults = unlike(labels, (len(right.scores), *size), self.card)
         if scores is not None and scores.shape != right.scores.shape:
@@ -187,12 +196,16 @@ class Tally:
             return
         if scores is not None:
             self._compare(right, scores)
+        near, pixels = self.near, self.pixels
         for n in range(len(labels)):
             expected = self._count(right.scores[n], right.allowed[n], labels[n])
             if truth is not None:
                 C = len(self.card.classes)
                 self.confusion += confusion_matrix(truth[n], labels[n], C)
                 self.expected_confusion += confusion_matrix(truth[n], expected, C)
+        if own:
+            self.own_near += self.near - near
+            self.own_pixels += self.pixels - pixels
 
     def _compare(self, right: Exact, scores: Tensor) -> None:
         difference = (right.scores - scores).abs().flatten()
@@ -251,6 +264,7 @@ class Tally:
             tolerance=tolerance,
             agreement=float(self.equal.sum() / total) if total else 0.0,
             near_ties=self.near / self.pixels if self.pixels else 1.0,
+            own_near_ties=self.own_near / self.own_pixels if self.own_pixels else 1.0,
             tied_agreement=self.tied / self.near if self.near else 1.0,
             class_agreement=shares,
             labelled=self._labelled(),

@@ -119,9 +119,9 @@ def compare(
             said = candidate.run(images, tau)
             right = exactness.of(logits, tau, _proven(info, tau))
             first = tau == strengths[0]
-            tally.add(right, said.labels, said.scores, size, given[0] if given and first else None)
+            tally.add(right, said.labels, said.scores, size, given[0] if given and first else None, first)
             if said.uncorrected_labels is not None and first:
-                tally.add(exactness.of(logits, 0), said.uncorrected_labels, None, size)
+                tally.add(exactness.of(logits, 0), said.uncorrected_labels, None, size, own=False)
     return tally.result(against, pictures, len(frames), strengths, tuple(faults))
 
 

@@ -344,7 +344,7 @@ def test_missing_external_data_is_named(target, tmp_path):
         ({"size": (64, 96)}, (*NORMALISED, "--size", "32x32"), "takes only 64x96"),
         ({}, (*NORMALISED, "--layout", "NHWC"), "has no 3 channels as NHWC: its input is picture"),
         ({"size": (64, 96), "batch": 2}, NORMALISED, "takes 2 pictures at once only"),
-        ({}, (*NORMALISED, "--source", "{target}/images"), "give --classes FILE"),
+        ({}, (*NORMALISED, "--source", "{target}/images"), "name one with --classes"),
         ({}, (*NORMALISED, "--classes", "{five}"), "has 5 classes, but"),
         ({}, (*NORMALISED, "--classes", "nowhere.yaml"), "no class file"),
     ],
