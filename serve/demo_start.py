@@ -96,7 +96,8 @@ def _ending(folder: str) -> Iterator[None]:
 
     def end(*_: Any) -> None:
         for number in _SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # it is ending
+            # It is ending. Of SIG_IGN, Python complains if another one has come already.
+            signal.signal(number, lambda *_: None)
         watch = threading.Timer(_PATIENCE, _leave, [folder])
         watch.daemon = True
         watch.start()

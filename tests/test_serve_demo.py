@@ -281,6 +281,7 @@ def test_the_server_contacts_nobody(server, client, picture):
 # Starting and stopping
 
 
+@pytest.mark.slow
 def test_everything_is_gone_after_the_end(graphs, picture, tmp_path):
     with demo(tmp_path / "server", graphs[1]) as running:
         client = gradio_client.Client(running.url, verbose=False)

@@ -374,16 +374,19 @@ def test_a_signal_ends_it_at_once(tmp_path, slow_graph, number, busy):
             events = [_video(running, "slow.onnx", clip) for _ in range(3)]  # one at work, two that wait
             events += [submit(running, "segment_image", "slow.onnx", None, None, 0.5, [])]
             until(lambda: "drive.mp4" in log(running), "work")
+            assert any(path.is_file() for path in running.temporary.rglob("*"))
         with listening(running, "segment_video", events[0] if busy else "none"):
             begin = time.monotonic()
             running.process.send_signal(number)
             assert running.process.wait(20) == 0
             assert time.monotonic() - begin < 8  # two here, if the machine has time for it
         assert list(running.temporary.iterdir()) == []
+        assert not [path for path in running.home.rglob("*") if path.is_file()]
         assert "Traceback" not in log(running)
 
 
-def test_a_second_signal_does_not_leave_anything_behind(tmp_path):
+@pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGINT])
+def test_a_second_signal_does_not_leave_anything_behind(tmp_path, first):
     folder = tmp_path / "made"
     folder.mkdir()
     (folder / "upload.png").touch()
@@ -394,7 +397,7 @@ def test_a_second_signal_does_not_leave_anything_behind(tmp_path):
     command = [sys.executable, "-c", program, str(folder)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as working:
         assert working.stdout is not None and working.stdout.readline() == "ready\n"
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGTERM):
+        for number in (first, signal.SIGINT, signal.SIGTERM):
             working.send_signal(number)
         _, said = working.communicate(timeout=60)
     assert (working.returncode, said) == (0, "")
