@@ -335,6 +335,23 @@ def test_what_is_not_stopped_is_as_ever(tmp_path, monkeypatch, free):
     assert (labels[:, :400] == 0).all() and (labels[:, 400:] == 1).all()
 
 
+def _held() -> int:
+    """Bytes that this process holds."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+def test_a_run_gives_its_memory_back(tmp_path, monkeypatch):
+    """Of ONNX Runtime's own stock, which keeps that of the largest run."""
+    monkeypatch.setattr(large, "available", lambda: None)  # one session for all sizes
+    picture = halves(2000, 2000)
+    segmenter = Segmenter(write_graph(tmp_path / "quick.onnx"))
+    before = _held()
+    Stoppable(segmenter, Work())(picture)
+    given_back = _held()
+    segmenter(picture)
+    assert given_back - before < (_held() - before) / 2
+
+
 def test_what_is_stopped_gives_way_before_the_next_begins():
     """A task that is cancelled waits for its thread."""
 
