@@ -27,7 +27,8 @@ from export.precision import precision_of
 from export.tables import MAX_TAU, Grid
 from export.verification import Labels, Tally, Verification
 from serve.card import Card, GraphInfo
-from serve.runtime import Runtime, first_line
+from serve.engine import EngineRuntime
+from serve.runtime import first_line
 
 Image = NDArray[np.uint8]
 Reference = Callable[[Image], Tensor]
@@ -60,6 +61,8 @@ class Candidate(NamedTuple):
     """Pictures that it takes at once, 2 if it takes more."""
     rounding: float = COARSE_ROUNDING
     """See export/exact.py."""
+    least: tuple[int, int] = (1, 1)
+    """Height and width of the smallest pictures that it takes, if those of its card are not."""
 
 
 def verify(
@@ -103,7 +106,7 @@ def compare(
     info = candidate.info
     exactness = Exactness(candidate.statistics, candidate.grid, candidate.rounding)
     tally, strengths = Tally(info.card), _strengths(info)
-    trim = _needs_trimming(frames, info.card)
+    trim = _needs_trimming(frames, info.card, candidate.least)
     for position, frame in enumerate(frames):
         image = _fitting(frame, info.card)
         truth = resize_labels(truths[position], image.shape[:2]) if truths else None
@@ -152,7 +155,9 @@ def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
     return Candidate(info, folded_statistics(model), run, table_grid(model), min(batch, 2), rounding)
 
 
-def engine_candidate(engine: Runtime, statistics: ShiftStatistics | None, grid: Grid | None) -> Candidate:
+def engine_candidate(
+    engine: EngineRuntime, statistics: ShiftStatistics | None, grid: Grid | None
+) -> Candidate:
     """An open engine, which knows its card but not the statistics that were folded into it.
 
     Raises:
@@ -174,7 +179,8 @@ def engine_candidate(engine: Runtime, statistics: ShiftStatistics | None, grid: 
         scores = torch.from_numpy(found["scores"]) if "scores" in found else None
         return Said(found["labels"], scores, found.get("uncorrected_labels"))
 
-    return Candidate(info, None if info.correction is None else statistics, run, grid)
+    known = None if info.correction is None else statistics
+    return Candidate(info, known, run, grid, least=(engine.least[1], engine.least[2]))
 
 
 def run_reference(run: Run) -> Reference:
@@ -212,11 +218,12 @@ def _proven(info: GraphInfo, tau: float) -> float:
     return 0.0 if info.correction is None else error_bound_at(info.correction, tau)
 
 
-def _needs_trimming(frames: Sequence[Image], card: Card) -> bool:
+def _needs_trimming(frames: Sequence[Image], card: Card, least: tuple[int, int]) -> bool:
     """Whether no picture of any size is padded on both sides, and the first one can spare what it takes."""
     sizes = [_fitting(frame, card).shape[:2] for frame in frames]
     padded = any(height % card.stride and width % card.stride for height, width in sizes)
-    room = min(sizes[0][0] - TRIM[0], sizes[0][1] - TRIM[1]) >= card.minimum_size
+    needed = (max(side, card.minimum_size) for side in least)
+    room = all(side - cut >= low for side, cut, low in zip(sizes[0], TRIM, needed, strict=True))
     return card.size is None and card.stride > 1 and not padded and room
 
 

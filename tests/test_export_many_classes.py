@@ -2,12 +2,14 @@
 
 import numpy as np
 import oracle
+import pytest
 from onnx_segmenters import as_rows, card, correction_alone, logits_as_pixels, statistics
 from scipy.special import logsumexp
 
 from export.fold import Extras, Strength, fold
 
 
+@pytest.mark.slow
 def test_150_classes_agree_with_the_oracle():
     """Two of the hypotheses: the oracle takes seconds for each."""
     C, stats = 150, statistics(150, 1)

@@ -20,7 +20,13 @@ NETWORKS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+SLOW = ("dinov2", "dinov3", "hrda")
+"""What torch's exporter takes from a quarter of a minute to minutes for."""
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name in SLOW)) for name in NETWORKS]
+)
 def test_logits_are_those_of_torch_at_any_size(name: str) -> None:
     torch.manual_seed(0)
     segmenter = build(Model.model_validate(NETWORKS[name] | {"width": 16}), 5).segmenter.eval()

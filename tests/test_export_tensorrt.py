@@ -18,7 +18,7 @@ import pytest
 import torch
 from click.testing import CliRunner
 from onnx import TensorProto, helper
-from onnx_segmenters import card, pictures, plain_segmenter, run, statistics
+from onnx_segmenters import OUTPUT_STRIDE, STRIDE, card, pictures, plain_segmenter, run, statistics
 from small_network import small_network, smooth_pictures, write_pictures
 from transformers import SegformerConfig, SegformerModel
 
@@ -293,7 +293,8 @@ class GraphAsEngine:
         if name in ("image", "tau") or not self.shapes:
             return self.shapes.get(name, (-1,) * count)
         n, height, width, _ = self.shapes["image"]
-        return (n, height, width) if count == 3 else (n, 3, height // 4, width // 4)
+        padded = (-(-side // STRIDE) * STRIDE // OUTPUT_STRIDE for side in (height, width))
+        return (n, height, width) if count == 3 else (n, 3, *padded)
 
     def set_input_shape(self, name, shape):
         assert len(shape) == len(self.values[name].type.tensor_type.shape.dim)
@@ -341,9 +342,15 @@ def test_an_engine_runs_like_a_graph_and_keeps_no_memory(engine):
     assert engine.outputs[0] == Tensor("labels", "uint8", engine.outputs[0].shape)
 
 
-@pytest.mark.parametrize("metadata", ["right", "another strength"])
-def test_verify_checks_an_engine_against_its_graph(engine, metadata, tmp_path, monkeypatch):
-    """The engine's file, its card and its way into the check are real; the GPU is not."""
+@pytest.mark.parametrize(
+    ("metadata", "least"), [("right", (64, 64)), ("right", (96, 128)), ("another strength", (64, 64))]
+)
+def test_verify_checks_an_engine_against_its_graph(engine, metadata, least, tmp_path, monkeypatch):
+    """The engine's file, its card and its way into the check are real; the GPU is not.
+
+    Pictures are not made smaller than the smallest of the profile.
+    """
+    engine = dataclasses.replace(engine, least=(1, *least))
     graph, file = tmp_path / "model.onnx", tmp_path / "model.engine"
     onnx.save(engine.session.model, graph)
     file.write_bytes(b"an engine")
@@ -355,7 +362,7 @@ def test_verify_checks_an_engine_against_its_graph(engine, metadata, tmp_path, m
     sidecar = {
         "library": "tensorrt 10.16",
         "sha256": hashlib.sha256(b"an engine").hexdigest(),
-        "profile": {"least": [1, 64, 64], "best": [1, 96, 128], "most": [2, 128, 128]},
+        "profile": {"least": [1, *least], "best": [1, 96, 128], "most": [2, 128, 128]},
         "outputs": ["labels", "scores"],
         "metadata": to_metadata(info),
     }
