@@ -154,13 +154,15 @@ def decode(packet: Any, max_pixels: int | None) -> list[Any]:
     try:
         return list(packet.decode())
     except av.error.FFmpegError as error:
+        if max_pixels is None:
+            raise
         decoder = packet.stream.codec_context
-        pixels = decoder.coded_width * decoder.coded_height  # 0 after a size that some decoders refused
-        if max_pixels is not None and not 0 < pixels <= max_pixels:
-            raise InputError(
-                f"{packet.stream.container.name} has frames that are larger than its header says; convert it."
-            ) from error
-        raise
+        # Some decoders have no size any more after one that was refused.
+        if 0 < decoder.coded_width * decoder.coded_height <= max_pixels:
+            raise
+        raise InputError(
+            f"{packet.stream.container.name} has frames that are larger than its header says; convert it."
+        ) from error
 
 
 def open_container(source: Source, formats: str | None = None, max_pixels: int | None = None) -> Any:
