@@ -41,10 +41,10 @@ lint: $(VENV)/dev.stamp  ## style and types
 	$(PY) -m mypy
 
 test: lint  ## lint, then all tests
-	$(PY) -m pytest -n 2 -m "not slow"
+	$(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
 trials: $(VENV)/dev.stamp  ## the tests that take too long for make test
-	$(PY) -m pytest -n 2 -m slow --ignore tests/test_container.py
+	$(PY) -m pytest -n 2 --dist loadfile -m slow --ignore tests/test_container.py
 
 container: $(VENV)/dev.stamp  ## try the Dockerfile's install commands, without an engine (downloads hundreds of MB)
 	$(PY) -m pytest -m slow tests/test_container.py
