@@ -117,7 +117,7 @@ def test_what_others_call_theirs_stays(tmp_path: Path, name: str) -> None:
 
 
 SWEEPER = """
-import sys, threading
+import sys, threading, time
 from pathlib import Path
 from adapt.temporary import creating, sweep
 folder = Path(sys.argv[1])
@@ -125,7 +125,8 @@ stop = threading.Event()
 def always():
     while not stop.is_set():
         sweep(folder)
-thread = threading.Thread(target=always)
+        time.sleep(0.001)
+thread = threading.Thread(target=always, daemon=True)
 thread.start()
 for number in range(150):
     with creating(folder / f"{sys.argv[2]}{number}") as made:
