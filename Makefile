@@ -40,7 +40,7 @@ lint: $(VENV)/dev.stamp  ## style and types
 	$(PY) -m ruff format --check
 	$(PY) -m mypy
 
-test: lint  ## lint, then all tests
+test: lint  ## lint, then all tests but the long ones
 	$(PY) -m pytest -n 2 --dist loadfile -m "not slow"
 
 trials: $(VENV)/dev.stamp  ## the tests that take too long for make test
