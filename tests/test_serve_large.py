@@ -14,8 +14,6 @@ from onnx import TensorProto, helper
 from serve_graphs import card, write_clip, write_graph
 from test_serve_tiling import scene, write_network
 
-from adapt.errors import InputError as AdaptError
-from export import foreign_network
 from serve import Segmenter, large, memory
 from serve.card import GraphInfo, to_metadata
 from serve.cli import main
@@ -309,17 +307,12 @@ def test_tiles_are_few_and_even() -> None:
 LIMITED = """
 import resource, sys
 import numpy as np
-from adapt.errors import InputError as AdaptError
-from export import foreign_network
 from serve import Segmenter, large, memory
 
-sys.path.insert(0, "tests")
-from test_serve_tiling import scene
-
-mode, graph, out = sys.argv[1:]
+mode, graph, given, out = sys.argv[1:]
 if mode == "mistaken":
     large.available = lambda: 10**9
-segmenter, picture = Segmenter(graph, threads=1), scene(2400, 2600)
+segmenter, picture = Segmenter(graph, threads=1), np.load(given)
 taken = 1024 * memory._table(memory.Path("/proc/self/status"))["VmSize"]
 resource.setrlimit(resource.RLIMIT_AS, (taken + 200_000_000, resource.RLIM_INFINITY))
 labels = segmenter(picture).labels
@@ -336,17 +329,17 @@ print(segmenter.notice)
 def test_within_a_real_limit(tmp_path: Path, root: Path, mode: str, words: str) -> None:
     """200 MB for a picture that takes more in one piece."""
     graph = write_network(tmp_path / "m.onnx", reach=1, scores=False)
+    picture = scene(2400, 2600)
+    np.save(tmp_path / "picture.npy", picture)
     done = subprocess.run(
-        [sys.executable, "-c", LIMITED, mode, graph, tmp_path / "labels.npy"],
+        [sys.executable, "-c", LIMITED, mode, graph, tmp_path / "picture.npy", tmp_path / "labels.npy"],
         cwd=root,
         capture_output=True,
         text=True,
     )
     assert done.returncode == 0, done.stderr
     assert words in done.stdout
-    np.testing.assert_array_equal(
-        np.load(tmp_path / "labels.npy"), Segmenter(graph)(scene(2400, 2600)).labels
-    )
+    np.testing.assert_array_equal(np.load(tmp_path / "labels.npy"), Segmenter(graph)(picture).labels)
 
 
 class Broken:
@@ -419,6 +412,8 @@ def test_faults_of_our_own_are_not_called_the_user_s(network: Path, error: Excep
 def test_faults_of_our_own_in_opening_are_not_called_the_user_s(
     network: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    from export import foreign_network  # which imports torch
+
     def wrong(*_: object, **__: object) -> None:
         raise TypeError("unexpected argument")
 
@@ -430,6 +425,9 @@ def test_faults_of_our_own_in_opening_are_not_called_the_user_s(
 
 
 def test_faults_of_our_own_are_not_called_a_foreign_model_s() -> None:
+    from adapt.errors import InputError as AdaptError
+    from export import foreign_network  # which imports torch
+
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])
     pixels = np.zeros((1, 3, 8, 8), np.float32)
     for error, expected in ((KeyError("image"), KeyError), (RuntimeError("shapes"), AdaptError)):
