@@ -3,8 +3,8 @@
     python tests/bench/bench_large.py             # about two minutes on two cores
 
 MiT-B0 with SegFormer's decoder, whose attention sees the whole picture, and a ResNet with the same decoder,
-which sees some hundred pixels; random weights and 19 classes. Exit code 1 if the ResNet's labels differ
-anywhere, or if a run takes more than foretold, or less than half.
+which sees more than the overlap of tiles this small; random weights and 19 classes. Exit code 1 if more than 2 %
+of the labels differ, or if a run takes more than foretold, or less than half.
 """
 
 import subprocess
@@ -98,7 +98,7 @@ def main() -> int:
                 with patch.object(large, "available", return_value=int(enough) + 1):
                     cut = Segmenter(path)
                     differing = float((cut(picture).labels != whole).mean())
-                missed += name == "ResNet" and differing > 0
+                missed += differing > 0.02
                 tile, kind = cut._way(1, *SIZE).tile, "with scores" if scores else "labels only"
                 print(f"{name}, {kind}, {SIZE[1]}x{SIZE[0]} in tiles of {tile}: {differing:.3%} differ")
             for height, width in ((512, 1024), (1024, 2048)):
