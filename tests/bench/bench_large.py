@@ -3,8 +3,8 @@
     python tests/bench/bench_large.py             # about two minutes on two cores
 
 MiT-B0 with SegFormer's decoder, whose attention sees the whole picture, and a ResNet with the same decoder,
-which sees more than the overlap of tiles this small; random weights and 19 classes. Exit code 1 if more than 2 %
-of the labels differ, or if a run takes more than foretold, or less than half.
+which sees more than the overlap of tiles this small; random weights and 19 classes. Exit code 1 if more than
+2 % of the labels differ, or if a run takes more than foretold, or less than half.
 """
 
 import subprocess
