@@ -21,7 +21,7 @@ from serve.mosaic import Arrays
 from serve.runtime import Runtime
 from serve.segmenter import Pixels, Segmentation, Segmenter
 
-_BACK_WITHIN = 0.5  # seconds in which a visitor whose stream broke off may listen again
+_BACK_WITHIN = 0.25  # seconds in which a visitor whose stream broke off may listen again
 _THERE_WITHIN = 10.0  # seconds in which one who asked has to begin to listen
 _LOOK = 0.02
 
