@@ -18,11 +18,10 @@ from torch.nn import functional as F
 from adapt.augment import Mixed
 from adapt.cards import altered
 from adapt.images import resize_image, write_jpeg
-from adapt.labels import ClassList
+from adapt.labels import ClassList, paint
 from adapt.logit_statistics import LogitStatistics
 from adapt.mixtures import Mixture
 from adapt.pairs import Pair
-from adapt.report import paint
 from adapt.run import part, prefixed, read_tensors, write_tensors
 from adapt.temporary import replacing
 

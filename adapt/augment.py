@@ -243,3 +243,19 @@ def _dominant_share(labels: np.ndarray) -> float:
     """Share of the most frequent class among the labelled pixels (0 where none is labelled)."""
     pixels = np.bincount(labels.ravel(), minlength=IGNORE + 1)[:IGNORE]
     return float(pixels.max() / max(1, pixels.sum()))
+
+
+def random_mask(size: tuple[int, int, int], patch: int, ratio: float, generator: torch.Generator) -> Tensor:
+    """Squares to keep: bool [N, 1, H, W].
+
+    Args:
+        size: N, H, W.
+        patch: side of a square in pixels; the last ones of a row or column are cut.
+        ratio: probability that a square is masked.
+        generator: of the draws, on its own device.
+    """
+    number, height, width = size
+    grid = (number, 1, -(-height // patch), -(-width // patch))
+    keep = torch.rand(grid, generator=generator, device=generator.device) >= ratio
+    squares = keep.repeat_interleave(patch, 2).repeat_interleave(patch, 3)
+    return squares[:, :, :height, :width]

@@ -200,8 +200,8 @@ def tau(run: Path, data: Path | None, output: Path | None, force: bool) -> None:
     check_outputs([] if output is None else [output], force)
 
     from adapt.inspection import strengths
+    from adapt.report import draw_sweep
     from adapt.run import load_run
-    from adapt.sweep import draw_sweep
 
     opened = load_run(run)
     picture = output or run / "report" / "tau.png"

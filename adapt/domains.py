@@ -1,31 +1,18 @@
 """Open a run's labelled data: which classes there are, and what label files' values mean in them."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from adapt.config import Data
-from adapt.datasets import LabelledFolder, UnlabelledImages
+from adapt.datasets import LabelledFolder
 from adapt.errors import InputError
 from adapt.finding import Labelled, Split, find_labelled
 from adapt.label_codes import LabelCode
 from adapt.label_maps import load_label_map, recode
 from adapt.label_systems import classes_of_palette
 from adapt.labels import ClassList, load_classes
-from adapt.pairs import TrainingPairs
 
 CLASS_FILE = "classes.yaml"
 LABEL_MAP = "label_map.yaml"
-
-
-@dataclass(frozen=True)
-class Domains:
-    """The data of a run, opened and checked."""
-
-    source: LabelledFolder
-    target: UnlabelledImages | None
-    """None only in source-only training without statistics."""
-    evaluation: LabelledFolder | None
-    pairs: TrainingPairs
 
 
 def find_classes(folder: Path, given: Path | None) -> ClassList:

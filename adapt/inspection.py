@@ -12,13 +12,14 @@ from adapt.datasets import LabelledFolder, open_target
 from adapt.device import best_device
 from adapt.domains import open_labelled, open_source
 from adapt.errors import InputError
-from adapt.evaluate import Scores, evaluate, predict
+from adapt.evaluate import evaluate, predict
 from adapt.histogram import Pooling
 from adapt.images import read_image
 from adapt.outputs import check_outputs
 from adapt.posthoc import gather_statistics
 from adapt.report import Example, draw_bias, draw_distributions, draw_examples
 from adapt.run import Run, load_run, part, prefixed, write_tensors
+from adapt.scores import Scores
 from adapt.segmenter import Segmenter
 from adapt.sweep import SWEEP, Sweep, sweep_strengths
 from adapt.window import Window, check_window

@@ -19,10 +19,10 @@ from torch import Tensor
 from adapt.album import moments, picture_of, unmixed, write_moment
 from adapt.augment import Mixed
 from adapt.cards import Card, altered
-from adapt.evaluate import Scores
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics
 from adapt.run import write_text
+from adapt.scores import Scores
 from adapt.selftrain import Step
 
 METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"

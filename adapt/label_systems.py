@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adapt.images import read_labels, read_palette
+from adapt.known_classes import CAMVID11, CITYSCAPES19
 from adapt.label_codes import IGNORE, Color, LabelCode, values_in
-from adapt.labels import CAMVID11, CITYSCAPES19, ClassList
+from adapt.labels import ClassList
 
 _FEW = 0.25  # of the values found, that may be unknown to a class list that is right
 _PALETTE_SHARE = 0.5  # of a class list's colours that a palette must have at their ids to be told by it

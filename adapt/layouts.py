@@ -15,7 +15,8 @@ from typing import NamedTuple
 import numpy as np
 
 from adapt.images import IMAGE_SUFFIXES, read_first_channel, read_labels
-from adapt.labels import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16, ClassList
+from adapt.known_classes import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
+from adapt.labels import ClassList
 
 _FIELD = re.compile(r"\{(\w+)(?::([^}]*))?\}")
 

@@ -4,6 +4,7 @@ Pair i depends on the seed and on i alone, never on what was drawn before: a res
 workers or of ranks sees the same pairs.
 """
 
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -121,3 +122,14 @@ def new_loader(
         worker_init_fn=outlive_interrupts,
         pin_memory=pin_memory,
     )
+
+
+@dataclass(frozen=True)
+class Domains:
+    """The data of a run, opened and checked."""
+
+    source: LabelledFolder
+    target: UnlabelledImages | None
+    """None only in source-only training without statistics."""
+    evaluation: LabelledFolder | None
+    pairs: TrainingPairs

@@ -12,8 +12,9 @@ from tqdm import tqdm
 from adapt.correction import ShiftTable
 from adapt.datasets import LabelledFolder, UnlabelledImages
 from adapt.device import best_device
-from adapt.evaluate import Scores, confusions, picture_logits, predict
+from adapt.evaluate import confusions, picture_logits, predict
 from adapt.report import Example
+from adapt.scores import Scores
 from adapt.segmenter import Segmenter
 
 EACH = 3

@@ -14,9 +14,10 @@ from torch import Tensor
 
 from adapt.figures import hide_spines, new_figure, save_figure
 from adapt.histogram import Histogram, bin_centres
-from adapt.labels import IGNORE, ClassList
+from adapt.labels import ClassList, paint
 from adapt.logit_statistics import ShiftStatistics
 from adapt.mixtures import pdf, quantile
+from adapt.sweep import ESTIMATED, MEASURED, Sweep
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -91,14 +92,6 @@ def _split(rows: Tensor, seen: Tensor) -> tuple[np.ndarray, np.ndarray]:
     diagonal = torch.arange(len(seen))
     others[diagonal, diagonal] = torch.nan
     return own.numpy(), others.nanmean(0).numpy()
-
-
-def paint(labels: np.ndarray, classes: ClassList) -> np.ndarray:
-    """Labels [H, W] in the palette's colours, uint8 [H, W, 3]; pixels that do not count are black."""
-    colors = np.zeros((IGNORE + 1, 3), np.uint8)
-    colors[: len(classes)] = classes.palette
-    painted: np.ndarray = colors[labels]
-    return painted
 
 
 def present_classes(examples: Sequence[Example], num_classes: int) -> list[int]:
@@ -250,3 +243,36 @@ def _legend(figure: "Figure", entries: Sequence[tuple[str, tuple[int, int, int]]
         handleheight=1,
         columnspacing=1.2,
     )
+
+
+def draw_sweep(sweep: Sweep, path: Path) -> None:
+    """Curves over the strength as a PNG: the bias, and with labels the quality beside it."""
+    figure = new_figure(4.2 if sweep.measured is None else 8.4, 3.2, gap=0.08)
+    panels = figure.subplots(1, 1 if sweep.measured is None else 2, squeeze=False)[0]
+    bias = panels[0]
+    bias.plot(sweep.taus, sweep.estimated_sums, "o-", color=ESTIMATED, label="estimated, without labels")
+    if sweep.measured is not None:
+        totals = [scores.sum_abs_bias for scores in sweep.measured]
+        bias.plot(sweep.taus, totals, "o-", color=MEASURED, label="measured")
+        quality = panels[1]
+        lines = (
+            ("mean_accuracy", "mAcc", "#009e73"),
+            ("mean_iou", "mIoU", "#0072b2"),
+            ("std_iou", "std of IoU", "#cc79a7"),
+        )
+        for name, title, color in lines:
+            shares = [100 * getattr(scores, name) for scores in sweep.measured]
+            quality.plot(sweep.taus, shares, "o-", color=color, label=title)
+        quality.set_title("quality, %", fontsize=9, loc="left")
+    bias.set_title("sum of |Bias|", fontsize=9, loc="left")
+    for axes in panels:
+        axes.set_ylim(bottom=0)
+        axes.set_xlabel("strength tau", fontsize=9)
+        axes.tick_params(labelsize=8)
+        axes.grid(color="#e5e5e5", linewidth=0.6)
+        axes.set_axisbelow(True)
+        axes.legend(frameon=False, fontsize=8)
+        for line in axes.lines:
+            line.set_markersize(3.5)
+        hide_spines(axes)
+    save_figure(figure, path)

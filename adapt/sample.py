@@ -18,7 +18,8 @@ from tqdm import tqdm
 from adapt.errors import InputError
 from adapt.images import write_jpeg, write_png
 from adapt.labels import save_classes
-from adapt.street import CLASSES, Domain, Frequencies, render
+from adapt.rendering import render
+from adapt.street import CLASSES, Domain, Frequencies
 from adapt.street_things import build_street
 from adapt.temporary import creating
 

@@ -9,8 +9,8 @@ from typing import Any
 import click
 
 from adapt.confusion import draw_confusions
-from adapt.evaluate import Scores, format_scores
 from adapt.run import write_text
+from adapt.scores import Scores, format_scores
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from adapt.augment import Mixed, class_mix, colour_jitter, gaussian_blur
+from adapt.augment import Mixed, class_mix, colour_jitter, gaussian_blur, random_mask
 from adapt.config import Method
 from adapt.correction import ShiftTable, cumulative_density, shift_table, stack_tables
 from adapt.feature_distance import FeatureDistance
@@ -20,7 +20,6 @@ from adapt.histogram import Histogram, labels_at_stride, logit_histogram
 from adapt.labels import IGNORE
 from adapt.logit_statistics import LogitStatistics
 from adapt.losses import corrected_cross_entropy, density_regression
-from adapt.masked import random_mask
 from adapt.mixtures import Mixture
 from adapt.pairs import Pair
 from adapt.segmenter import Segmenter, TrainingOutput

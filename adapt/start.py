@@ -16,14 +16,14 @@ from adapt.checks import check_classes, check_machine, check_network, check_sett
 from adapt.config import Config, with_assignments
 from adapt.datasets import LabelledFolder, UnlabelledImages, check_images, check_labels, open_target
 from adapt.device import best_device
-from adapt.domains import Domains, find_classes, open_labelled, open_source
+from adapt.domains import find_classes, open_labelled, open_source
 from adapt.errors import InputError
 from adapt.finding import TargetPart, describe_target, find_target
 from adapt.frames import check_video
 from adapt.images import read_image, write_png
 from adapt.journal import last_evaluation, rewind
 from adapt.labels import ClassList
-from adapt.pairs import TrainingPairs
+from adapt.pairs import Domains, TrainingPairs
 from adapt.run import (
     PRETRAINED,
     Run,

@@ -7,14 +7,12 @@ are put side by side, so that one can see what the estimate is worth.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from adapt.bias import biases_without_labels
-from adapt.evaluate import Scores
-from adapt.figures import hide_spines, new_figure, save_figure
 from adapt.logit_statistics import ShiftStatistics
+from adapt.scores import Scores
 
 SWEEP = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
 TRUST = (
@@ -120,36 +118,3 @@ def _ranks(values: np.ndarray) -> np.ndarray:
     last = counts.cumsum()
     ranks: np.ndarray = (last - (counts - 1) / 2)[inverse]
     return ranks
-
-
-def draw_sweep(sweep: Sweep, path: Path) -> None:
-    """Curves over the strength as a PNG: the bias, and with labels the quality beside it."""
-    figure = new_figure(4.2 if sweep.measured is None else 8.4, 3.2, gap=0.08)
-    panels = figure.subplots(1, 1 if sweep.measured is None else 2, squeeze=False)[0]
-    bias = panels[0]
-    bias.plot(sweep.taus, sweep.estimated_sums, "o-", color=ESTIMATED, label="estimated, without labels")
-    if sweep.measured is not None:
-        totals = [scores.sum_abs_bias for scores in sweep.measured]
-        bias.plot(sweep.taus, totals, "o-", color=MEASURED, label="measured")
-        quality = panels[1]
-        lines = (
-            ("mean_accuracy", "mAcc", "#009e73"),
-            ("mean_iou", "mIoU", "#0072b2"),
-            ("std_iou", "std of IoU", "#cc79a7"),
-        )
-        for name, title, color in lines:
-            shares = [100 * getattr(scores, name) for scores in sweep.measured]
-            quality.plot(sweep.taus, shares, "o-", color=color, label=title)
-        quality.set_title("quality, %", fontsize=9, loc="left")
-    bias.set_title("sum of |Bias|", fontsize=9, loc="left")
-    for axes in panels:
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("strength tau", fontsize=9)
-        axes.tick_params(labelsize=8)
-        axes.grid(color="#e5e5e5", linewidth=0.6)
-        axes.set_axisbelow(True)
-        axes.legend(frameon=False, fontsize=8)
-        for line in axes.lines:
-            line.set_markersize(3.5)
-        hide_spines(axes)
-    save_figure(figure, path)

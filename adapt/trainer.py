@@ -16,7 +16,6 @@ from adapt.checkpoint import load_checkpoint, restore, save_checkpoint
 from adapt.config import Config
 from adapt.correction import shift_table
 from adapt.device import peak_memory
-from adapt.domains import Domains
 from adapt.encoders import save_memory
 from adapt.evaluate import evaluate
 from adapt.failures import OutOfMemory, check_finite, memory_advice
@@ -26,7 +25,7 @@ from adapt.journal import Evaluated, Journal, shown
 from adapt.labels import ClassList
 from adapt.logit_statistics import LogitStatistics, ShiftStatistics
 from adapt.optimisation import learning_rate_factor, new_optimizer
-from adapt.pairs import Pair, new_loader
+from adapt.pairs import Domains, Pair, new_loader
 from adapt.posthoc import gather_statistics
 from adapt.ranks import check_ranks, new_accelerator
 from adapt.run import (

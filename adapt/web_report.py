@@ -12,12 +12,12 @@ from adapt.correction import shift_table
 from adapt.datasets import UnlabelledImages, open_target
 from adapt.domains import open_labelled
 from adapt.errors import InputError
-from adapt.evaluate import Scores
 from adapt.journal import album_of
 from adapt.logit_statistics import ShiftStatistics
 from adapt.page import Section, cards, code, details, document, facts, paragraph
 from adapt.picks import Picks, pick_labelled, pick_unlabelled
 from adapt.run import Run, write_text
+from adapt.scores import Scores
 from adapt.web_results import classes, confusion, pictures
 from adapt.web_training import distributions, evaluations, losses, training_pictures
 

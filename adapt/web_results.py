@@ -6,7 +6,7 @@ import numpy as np
 
 from adapt.bias import bias_without_labels, bias_without_labels_corrected
 from adapt.confusion import row_shares
-from adapt.evaluate import Scores
+from adapt.labels import paint
 from adapt.logit_statistics import ShiftStatistics
 from adapt.page import (
     Section,
@@ -21,8 +21,9 @@ from adapt.page import (
     table,
 )
 from adapt.picks import Pick, Picks
-from adapt.report import paint, present_classes
+from adapt.report import present_classes
 from adapt.run import Run
+from adapt.scores import Scores
 
 
 def classes(

@@ -27,8 +27,9 @@ from adapt.errors import InputError
 from adapt.histogram import Histogram, labels_at_stride, logit_histogram
 from adapt.labels import IGNORE
 from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics
-from export.foreign_network import Image, Network
+from export.foreign_network import Network
 from export.tables import DEFAULT_TAU
+from serve.images import Image
 
 BALANCE = 0.1
 """How strongly labels are balanced by the plain ones' shares. In trials 0.2 was a little better at tau 0.2

@@ -13,15 +13,16 @@ from adapt.errors import InputError
 from adapt.labels import IGNORE
 from adapt.logit_statistics import ShiftStatistics
 from export.adapters import logits_graph_of
-from export.build import Source, open_source
 from export.convention import Intake, Told
 from export.fingerprint import fingerprint
 from export.folded import graph_info, unfold
 from export.foreign_graph import read_graph
 from export.foreign_network import Network, Outlet, open_network, restore_network
+from export.reference import Reference
+from export.source import Source, open_source
 from export.statistics_file import Calibrated, read_statistics
-from export.verify import Image, Reference
 from serve.card import PREFIX, Card
+from serve.images import Image
 
 
 @dataclass(frozen=True)

@@ -7,12 +7,12 @@ from pathlib import Path
 import onnx
 
 from adapt.errors import InputError
-from export.build import open_source, read_model
 from export.fingerprint import fingerprint
 from export.folded import folded_statistics, graph_info, lineage, record_verification, table_grid, unfold
 from export.pictures import pictures_for
 from export.precision import precision_of
 from export.reduced import GATES, against_float
+from export.source import open_source, read_model
 from export.tensorrt import sidecar_of
 from export.verification import Verification
 from export.verify import compare, engine_candidate, verify

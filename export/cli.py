@@ -8,47 +8,12 @@ import click
 from adapt.errors import Group, InputError
 from export.cli_deploy import show, tensorrt, triton
 from export.cli_eval import evaluate
+from export.cli_options import PATH, SIZE, Channels
 
 if TYPE_CHECKING:
     import onnx
 
     from export.convention import ChannelOrder, Layout
-
-PATH = click.Path(path_type=Path)
-
-
-class Size(click.ParamType):  # type: ignore[type-arg]
-    """`dynamic`, or HEIGHTxWIDTH."""
-
-    name = "HxW|dynamic"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int] | None:
-        if value == "dynamic":
-            return None
-        height, _, width = str(value).partition("x")
-        if not (height.isdigit() and width.isdigit() and int(height) > 0 and int(width) > 0):
-            self.fail(
-                f"{value!r} is neither dynamic nor a size such as 512x1024 (height x width).", param, ctx
-            )
-        return int(height), int(width)
-
-
-class Channels(click.ParamType):  # type: ignore[type-arg]
-    """One number, or one each for red, green and blue."""
-
-    name = "R,G,B"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[float, float, float]:
-        try:
-            numbers = [float(word) for word in str(value).split(",")]
-            red, green, blue = numbers * 3 if len(numbers) == 1 else numbers
-        except ValueError:
-            self.fail(f"{value!r} is neither one number nor three, such as 0.485,0.456,0.406.", param, ctx)
-        return red, green, blue
 
 
 @click.group(cls=Group)
@@ -67,9 +32,7 @@ def main() -> None:
     "--tau", type=float, help="Strength of the correction, 0 to 2 [default: 0.2; with --stats 0.5]."
 )
 @click.option("--runtime-tau", is_flag=True, help="Make tau an optional input, with --tau as its default.")
-@click.option(
-    "--size", type=Size(), default="dynamic", show_default=True, help="Picture size the graph takes."
-)
+@click.option("--size", type=SIZE, default="dynamic", show_default=True, help="Picture size the graph takes.")
 @click.option("--scores", is_flag=True, help="Also output the scores, at the decoder's stride.")
 @click.option("--uncorrected-labels", is_flag=True, help="Also output what it would say uncorrected.")
 @click.option(
@@ -125,12 +88,13 @@ def onnx_command(
 
     check_outputs([output], force)
 
-    from export.build import build, open_source, write_verified
+    from export.build import build, write_verified
     from export.calibrated import deployed_size, open_calibrated, with_fixed_batch
     from export.fold import Extras
     from export.folded import graph_info
     from export.pictures import calibration_pictures, pictures_for
     from export.reduced import in_precision
+    from export.source import open_source
     from export.tables import CALIBRATED_TAU, DEFAULT_BOUND, DEFAULT_TAU
 
     if tau is None:
@@ -178,7 +142,7 @@ def onnx_command(
 @click.option("--output", help="Name of the logits in the graph [default: its one float output].")
 @click.option("--layout", type=click.Choice(["NCHW", "NHWC"], case_sensitive=False), help="[default: found]")
 @click.option("--channel-order", type=click.Choice(["RGB", "BGR"], case_sensitive=False))
-@click.option("--size", type=Size(), help="Size that pictures are brought to [default: their own].")
+@click.option("--size", type=SIZE, help="Size that pictures are brought to [default: their own].")
 @click.option("--stride", type=click.IntRange(1), help="Sides must be multiples of it [default: found].")
 @click.option("--mean", type=Channels(), help="What is subtracted from pixels [default: found].")
 @click.option("--std", type=Channels(), help="What pixels are divided by then [default: found].")

@@ -6,42 +6,16 @@ from typing import Any
 import click
 
 from adapt.errors import InputError
-
-PATH = click.Path(path_type=Path)
-FORCE = click.option("--force", is_flag=True, help="Overwrite the output.")
-
-
-class Batch(click.ParamType):  # type: ignore[type-arg]
-    """NxHxW."""
-
-    name = "NxHxW"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        words = str(value).split("x")
-        if len(words) != 3 or not all(word.isdigit() and int(word) > 0 for word in words):
-            self.fail(f"{value!r} is no batch such as 1x512x1024 (N x height x width).", param, ctx)
-        return tuple(map(int, words))
-
-
-class Sides(click.ParamType):  # type: ignore[type-arg]
-    """HxW."""
-
-    name = "HxW"
-
-    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        words = str(value).split("x")
-        if len(words) != 2 or not all(word.isdigit() and int(word) > 0 for word in words):
-            self.fail(f"{value!r} is no size such as 512x1024 (height x width).", param, ctx)
-        return tuple(map(int, words))
+from export.cli_options import BATCH, FORCE, PATH, SIDES
 
 
 @click.command("tensorrt")
 @click.argument("file", type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="Engine to write, with its card beside it.")
 @click.option("--rtx", is_flag=True, help="Build for TensorRT for RTX, which needs no GPU to build.")
-@click.option("--min", "least", type=Batch(), help="Smallest batch [default: one of the smallest pictures].")
-@click.option("--opt", "best", type=Batch(), help="Batch to tune for [default: the largest of 512x1024].")
-@click.option("--max", "most", type=Batch(), help="Largest batch [default: one of 1088x1920].")
+@click.option("--min", "least", type=BATCH, help="Smallest batch [default: one of the smallest pictures].")
+@click.option("--opt", "best", type=BATCH, help="Batch to tune for [default: the largest of 512x1024].")
+@click.option("--max", "most", type=BATCH, help="Largest batch [default: one of 1088x1920].")
 @click.option("--workspace", type=click.IntRange(1), help="Memory for the kernels, in MiB.")
 @click.option("--timing-cache", type=PATH, help="File of kernel timings, read and written.")
 @FORCE
@@ -67,8 +41,8 @@ def tensorrt(
 
     check_outputs([output, output.with_name(output.name + ".json")], force)
 
-    from export.build import read_model
     from export.folded import graph_info
+    from export.source import read_model
     from export.tensorrt import Options, build_engine, profile_for
 
     model = read_model(file)
@@ -87,7 +61,7 @@ def tensorrt(
 @click.option("-o", "--output", type=PATH, required=True, help="Model repository, a folder.")
 @click.option("--name", help="Name of the model [default: the file's].")
 @click.option("--max-batch", type=click.IntRange(1), help="Most pictures of one run [default: 8].")
-@click.option("--warm-up", type=Sides(), help="Size of the first, empty picture [default: 512x1024].")
+@click.option("--warm-up", type=SIDES, help="Size of the first, empty picture [default: 512x1024].")
 @FORCE
 def triton(
     file: Path, output: Path, name: str | None, max_batch: int | None, warm_up: Any, force: bool
@@ -109,7 +83,7 @@ def triton(
 @click.command("show")
 @click.argument("file", type=PATH)
 @click.option("-o", "--output", type=PATH, help="PNG to draw the folded shifts in.")
-@click.option("--size", type=Sides(), help="Picture to measure the latency with [default: 512x1024].")
+@click.option("--size", type=SIDES, help="Picture to measure the latency with [default: 512x1024].")
 @FORCE
 def show(file: Path, output: Path | None, size: Any, force: bool) -> None:
     """Say what is inside FILE, and draw the shifts that are folded into it."""
@@ -120,8 +94,8 @@ def show(file: Path, output: Path | None, size: Any, force: bool) -> None:
             raise InputError(f"{output} must end in .png.")
         check_outputs([output], force)
 
-    from export.build import read_model
     from export.show import describe, draw
+    from export.source import read_model
 
     model = read_model(file)
     click.echo(describe(file, model, size))

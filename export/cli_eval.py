@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from adapt.errors import InputError
-from export.cli_deploy import PATH, Sides
+from export.cli_options import PATH, SIDES
 
 
 @click.command("eval")
@@ -20,7 +20,7 @@ from export.cli_deploy import PATH, Sides
 )
 @click.option("--stats", type=PATH, help="From `calibrate`: then FILE may be any segmenter.")
 @click.option("--other-model", is_flag=True, help="--stats is of the same weights, exported another time.")
-@click.option("--size", type=Sides(), help="Size that pictures are brought to first; labels keep theirs.")
+@click.option("--size", type=SIDES, help="Size that pictures are brought to first; labels keep theirs.")
 @click.option("--json", "json_path", type=PATH, help="Also write the scores to this file.")
 @click.option("--confusion", type=PATH, help="Also draw the confusion matrices into this PNG.")
 @click.option("--force", is_flag=True, help="Overwrite the files to write.")

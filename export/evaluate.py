@@ -17,13 +17,14 @@ from adapt.correction import ShiftTable, shift_table
 from adapt.datasets import LabelledFolder
 from adapt.domains import open_labelled
 from adapt.errors import InputError
-from adapt.evaluate import Scores, confusion_matrix, labels_of_logits
+from adapt.evaluate import labels_of_logits
 from adapt.images import resize_image, resize_labels
 from adapt.scorecard import Scorecard
+from adapt.scores import Scores, confusion_matrix
 from export.calibrated import is_ours, open_calibrated
 from export.pictures import classes_of
+from export.reference import Reference
 from export.tables import DEFAULT_BOUND
-from export.verify import Reference
 from serve.card import Card
 from serve.segmenter import Segmenter
 

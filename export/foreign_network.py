@@ -6,16 +6,16 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
 from adapt.errors import InputError
 from adapt.labels import MOST_CLASSES
 from export.convention import Intake, Layout, Told, fixed_size, intake
 from export.foreign_graph import FLOATS, cut_at_logits, picture_input, read_graph, value_type
+from export.session import open_session
+from serve.images import Image
 from serve.runtime import failed, first_line
 
-Image = NDArray[np.uint8]
 _STRIDES = (32, 64, 128)
 """Multiples of the picture's sides that are tried: nearly every network takes one of them."""
 
@@ -43,7 +43,7 @@ class Network:
         self.model = model
         self.intake = intake
         self.outlet = outlet
-        self._session = _session(model, path)
+        self._session = open_session(model, str(path))
         self._input = picture_input(model, path)
 
     @property
@@ -106,7 +106,7 @@ def describe(network: Network) -> str:
 
 def _outlet(model: onnx.ModelProto, taken: Intake, told: Told, path: Path) -> Outlet:
     """Find strides, layout and number of classes by running the graph once or a few times."""
-    session = _session(model, path)
+    session = open_session(model, str(path))
     picture = picture_input(model, path)
     strides = (told.stride,) if told.stride else _STRIDES
     # A fixed size needs no padding, a chosen one is padded to a multiple; 5 and 7 tell height from width.
@@ -158,19 +158,6 @@ def _refuse_probabilities(values: NDArray[np.float32], axis: int, name: str, pat
             f"{path}: the output {name} holds probabilities, but logits are needed; name what goes into the "
             "softmax with --output."
         )
-
-
-def _session(model: onnx.ModelProto, path: Path) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's exceptions share no base class
-        if not failed(error):
-            raise
-        raise InputError(f"ONNX Runtime can't open {path} ({first_line(error)}).") from error
 
 
 def _run(

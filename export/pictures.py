@@ -15,10 +15,10 @@ from adapt.errors import InputError
 from adapt.finding import NotLabelledError, find_images, find_labelled
 from adapt.images import read_image, resize_image
 from adapt.labels import IGNORE, ClassList
-from export.build import Source
-from export.verification import Labels
-from export.verify import Image
+from export.session import Labels
+from export.source import Source
 from serve.card import Card
+from serve.images import Image
 
 Item = TypeVar("Item")
 

@@ -29,9 +29,9 @@ from adapt.temporary import scratch
 from export.converters import named, quiet, tidied, without_detours
 from export.nodes import PREFIX
 from serve.card import Card
+from serve.images import Image
 
 Reduced = Literal["fp16", "int8"]
-Image = NDArray[np.uint8]
 
 ISLANDS = (
     *("LayerNormalization", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),

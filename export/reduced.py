@@ -12,16 +12,16 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import onnx
-import onnxruntime
 
 from adapt.errors import InputError
 from adapt.images import resize_image
-from export.build import Source
 from export.fold import Extras, Strength, fold
 from export.folded import folded_statistics, graph_info, lineage, unfold
-from export.precision import Image, Precision, Reduced, depthwise, ends, precision_of, quantise, to_half
-from export.verification import unlike
+from export.precision import Precision, Reduced, depthwise, ends, precision_of, quantise, to_half
+from export.session import open_session, unlike
+from export.source import Source
 from serve.card import PREFIX
+from serve.images import Image
 
 METADATA = PREFIX + "precision"
 CLASS_SHARE = 0.001
@@ -158,7 +158,7 @@ def agreement(
 ) -> Agreement:
     """Compare the labels of two deployable graphs of the same card on pictures uint8 [H, W, 3]."""
     card = graph_info(reference, "the graph").card
-    sessions = [_session(reference), _session(model)]
+    sessions = [open_session(graph, "the graph") for graph in (reference, model)]
     C = len(card.classes)
     said, kept = np.zeros(C, np.int64), np.zeros(C, np.int64)
     for frame in frames:
@@ -183,11 +183,3 @@ def _record(model: onnx.ModelProto, precision: Precision, result: Agreement | No
     for entry in [p for p in model.metadata_props if p.key == METADATA]:
         model.metadata_props.remove(entry)
     model.metadata_props.add(key=METADATA, value=json.dumps(record))
-
-
-def _session(model: onnx.ModelProto) -> onnxruntime.InferenceSession:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(
-        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-    )

@@ -21,7 +21,8 @@ from export.nodes import PREFIX
 from export.precision import precision_of
 from serve.card import Card
 from serve.info import to_text
-from serve.runtime import Runtime, open_runtime
+from serve.opening import open_runtime
+from serve.runtime import Runtime
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

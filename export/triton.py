@@ -53,8 +53,8 @@ def open_model(file: Path, most_pictures: int | None, warm_up: tuple[int, int] |
     """
     if file.suffix == ".engine":
         return _open_engine(file, most_pictures, warm_up)
-    from export.build import read_model
     from export.folded import graph_info
+    from export.source import read_model
 
     graph = read_model(file)
     info = graph_info(graph, str(file))

@@ -2,18 +2,15 @@
 
 import dataclasses
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from adapt.evaluate import Scores, confusion_matrix
+from adapt.scores import Scores, confusion_matrix
 from export.exact import Exact
+from export.session import Labels, unlike
 from serve.card import Card
-
-Labels = NDArray[Any]
 
 AGREEMENT = 0.9999
 """Least share of equal labels away from near-ties."""
@@ -281,14 +278,3 @@ class Tally:
             found.sum_abs_bias,
             found.sum_abs_bias - expected.sum_abs_bias,
         )
-
-
-def unlike(labels: Labels, shape: tuple[int, ...], card: Card) -> list[str]:
-    """What keeps label maps from being those of pictures, in words: their shape, type or values."""
-    kind = np.dtype(np.uint8 if len(card.classes) <= 256 else np.uint16)
-    found = []
-    if labels.shape != shape or labels.dtype != kind:
-        found.append(f"labels are {labels.dtype} {list(labels.shape)}, not {kind} {list(shape)}")
-    elif int(labels.max()) >= len(card.classes):
-        found.append(f"there are labels up to {labels.max()}, but {len(card.classes)} classes")
-    return found

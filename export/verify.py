@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from numpy.typing import NDArray
 from onnx import helper
@@ -19,20 +18,18 @@ from torch import Tensor
 from adapt.errors import InputError
 from adapt.images import resize_image, resize_labels
 from adapt.logit_statistics import ShiftStatistics
-from adapt.run import Run
 from export.exact import COARSE_ROUNDING, ROUNDING, Exactness
-from export.folded import error_bound_at, folded_statistics, graph_info, table_grid, unfold
+from export.folded import error_bound_at, folded_statistics, graph_info, table_grid
 from export.nodes import PREFIX
 from export.precision import precision_of
+from export.reference import Reference
+from export.session import ALTERED, Labels, open_session
 from export.tables import MAX_TAU, Grid
-from export.verification import Labels, Tally, Verification
+from export.verification import Tally, Verification
 from serve.card import Card, GraphInfo
 from serve.engine import EngineRuntime
+from serve.images import Image
 from serve.runtime import first_line
-
-Image = NDArray[np.uint8]
-Reference = Callable[[Image], Tensor]
-"""Logits float [N, C, h, w] at the decoder's stride, from images uint8 [N, H, W, 3]."""
 
 TRIM = (3, 5)
 """Rows and columns that the first picture loses if padding would not be seen otherwise."""
@@ -136,7 +133,8 @@ def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
     info = graph_info(model, source)
     offered = [value.name for value in model.graph.output]
     scores = "scores" if "scores" in offered else _scores_name(model)
-    session = _session(model if scores in offered else _with_output(model, scores), source)
+    whole = model if scores in offered else _with_output(model, scores)
+    session = open_session(whole, source, advice=ALTERED)
     names = ["labels", scores, *(name for name in offered if name == "uncorrected_labels")]
 
     def run(image: Image, tau: float) -> Said:
@@ -181,29 +179,6 @@ def engine_candidate(
 
     known = None if info.correction is None else statistics
     return Candidate(info, known, run, grid, least=(engine.least[1], engine.least[2]))
-
-
-def run_reference(run: Run) -> Reference:
-    """The network of a run, in torch."""
-    segmenter = run.segmenter()
-    return lambda image: segmenter.logits(torch.from_numpy(image))
-
-
-def bare_reference(model: onnx.ModelProto, source: str) -> Reference:
-    """The logits graph inside a folded graph; checks everything around the network, not the network."""
-    card = graph_info(model, source).card
-    bare = unfold(model)
-    session = _session(bare, f"the network in {source}")
-    name = bare.graph.input[0].name
-    mean, std = np.array(card.mean), np.array(card.std)
-
-    def logits(image: Image) -> Tensor:
-        height, width = image.shape[1:3]
-        pixels = ((image / 255.0 - mean) / std).astype(np.float32).transpose(0, 3, 1, 2)
-        pads = ((0, 0), (0, 0), (0, -height % card.stride), (0, -width % card.stride))
-        return torch.from_numpy(session.run(None, {name: np.pad(pixels, pads)})[0])
-
-    return logits
 
 
 def _strengths(info: GraphInfo) -> tuple[float, ...]:
@@ -253,16 +228,3 @@ def _with_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
     copy.CopyFrom(model)
     copy.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
     return copy
-
-
-def _session(model: onnx.ModelProto, source: str) -> Any:
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # as above
-        raise InputError(
-            f"ONNX Runtime can't open {source} ({first_line(error)}); it was altered, export it again."
-        ) from error

@@ -160,7 +160,7 @@ def demo(
 def info(model: Path, as_json: bool) -> None:
     """Print what a model file says about itself: classes, sizes, correction, verification."""
     from serve.info import describe, to_text
-    from serve.runtime import open_runtime
+    from serve.opening import open_runtime
 
     runtime = open_runtime(model)
     click.echo(json.dumps(describe(runtime), indent=2) if as_json else to_text(runtime))

@@ -17,7 +17,8 @@ from serve.demo_options import Limits
 from serve.demo_values import choose, class_names, fraction, strength
 from serve.demo_work import WORK, Stoppable
 from serve.errors import InputError
-from serve.render import Image, Painter, below, legend, present, shares
+from serve.images import Image
+from serve.render import Painter, below, legend, present, shares
 from serve.segmenter import Labels, Segmenter
 
 _REMEMBERED = 8  # pictures whose labels stay in memory, so that opacity and classes change at once

@@ -10,8 +10,7 @@ from PIL import Image as Pillow
 from serve.demo_files import Upload
 from serve.demo_options import Limits
 from serve.errors import InputError
-from serve.images import read_image
-from serve.render import Image
+from serve.images import Image, read_image
 from serve.video_source import Selection, decoder_threads, find_stream, rate_of
 
 # What a visitor's file may be read as. Other readers of libav (playlists such as HLS and DASH, lists of

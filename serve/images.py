@@ -89,3 +89,6 @@ def write_image(path: Path, image: NDArray[Any], *, overwrite: bool = True) -> N
     _, encoded = cv2.imencode(path.suffix, bgr, options)
     with replacing(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(encoded.tobytes())
+
+
+Image = NDArray[np.uint8]

@@ -18,7 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.card import Card
-from serve.runtime import Runtime, open_runtime
+from serve.opening import open_runtime
+from serve.runtime import Runtime
 
 _SIDE = 256  # pixels of the smaller of the two runs, or a little more
 _MARGIN = 1.3

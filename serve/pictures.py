@@ -11,8 +11,8 @@ from tqdm import tqdm
 
 from serve.background import background
 from serve.errors import InputError
-from serve.images import count_pictures, read_image, write_image
-from serve.render import Image, Painter, below, legend, present
+from serve.images import Image, count_pictures, read_image, write_image
+from serve.render import Painter, below, legend, present
 from serve.segmenter import Segmenter
 
 _AHEAD = 2

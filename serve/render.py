@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.card import Card, Color
-
-Image = NDArray[np.uint8]
+from serve.images import Image
 
 _BACKGROUND = (24, 24, 27)
 _OUTLINE = (90, 90, 96)

@@ -12,7 +12,8 @@ from serve.card import Card, Correction
 from serve.errors import InputError
 from serve.large import Way, Ways
 from serve.mosaic import Arrays, check_tile, run_tiled
-from serve.runtime import Provider, Runtime, failed, first_line, open_runtime, ran_out
+from serve.opening import open_runtime
+from serve.runtime import Provider, Runtime, failed, first_line, ran_out
 from serve.sizes import Labels, Pixels, best_labels, chunks, fit, unfit
 
 __all__ = ["TAU_RANGE", "Labels", "Pixels", "Segmentation", "Segmenter"]
@@ -69,7 +70,7 @@ class Segmenter:
         """Open `model`.
 
         Args:
-            provider: what to run on, see `serve.runtime.open_runtime`.
+            provider: what to run on, see `serve.opening.open_runtime`.
             threads: CPU threads that run the graph; None is one per core.
             tile: segment frames that are larger than this many pixels along a side in overlapping tiles, at
                 full resolution and with bounded memory (see serve/tiling.py). "auto" takes the size of a

@@ -11,8 +11,7 @@ import cv2
 from tqdm import tqdm
 
 from serve.errors import InputError
-from serve.images import read_image
-from serve.render import Image
+from serve.images import Image, read_image
 from serve.series import DEFAULT_RATE, FrameSeries
 from serve.video_damage import Damage
 from serve.video_reader import Frame, VideoReader

@@ -6,7 +6,8 @@ from typing import NamedTuple
 import numpy as np
 
 from serve.card import Card
-from serve.render import Entry, Image, Painter, below, every_class, legend
+from serve.images import Image
+from serve.render import Entry, Painter, below, every_class, legend
 from serve.segmenter import Labels
 from serve.video_reader import Frame
 from serve.video_settings import Settings

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from serve.cores import cores
 from serve.errors import InputError
-from serve.runtime import cores
 from serve.segmenter import Segmentation, Segmenter
 from serve.video_draw import Labelled
 from serve.video_reader import Frame

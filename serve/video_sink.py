@@ -9,7 +9,7 @@ import av
 import numpy as np
 
 from serve.files import Unfinished
-from serve.render import Image
+from serve.images import Image
 from serve.segmenter import Segmenter
 from serve.series_reader import Reader
 from serve.video_draw import Draw, Labelled, drawing

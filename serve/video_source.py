@@ -8,8 +8,8 @@ from typing import Any
 
 import av
 
+from serve.cores import cores
 from serve.errors import InputError
-from serve.runtime import cores
 from serve.series import DEFAULT_RATE, FrameSeries
 
 _ADDRESS = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+://")

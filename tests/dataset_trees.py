@@ -10,7 +10,8 @@ import cv2
 import numpy as np
 
 from adapt.images import _PNG_SIGNATURE, _png_chunks
-from adapt.labels import CITYSCAPES19, SYNTHIA16, ClassList
+from adapt.known_classes import CITYSCAPES19, SYNTHIA16
+from adapt.labels import ClassList
 
 SIZE = (48, 64)
 NAMES = ("road", "building", "sky", "car", "person")

@@ -26,11 +26,11 @@ from adapt.inspection import strengths
 from adapt.run import load_run
 from adapt.start import resumed_trainer
 from adapt.web_report import write_report
-from export.build import open_source
 from export.cli import main as export_main
 from export.convention import Intake
 from export.folded import STATISTICS, folded_statistics, graph_info
 from export.foreign_network import Outlet
+from export.source import open_source
 from export.statistics_file import Calibrated, read_statistics, write_statistics
 
 OPTIONAL = {("evaluation",), ("evaluated_at",), ("model", "dilated"), ("model", "multi_resolution")}

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from adapt.domains import open_labelled
-from adapt.evaluate import Scores, confusion_matrix, format_scores
-from adapt.labels import CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, IGNORE, SYNTHIA16, ClassList
+from adapt.known_classes import CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
+from adapt.labels import IGNORE, ClassList
+from adapt.scores import Scores, confusion_matrix, format_scores
 
 official = pytest.importorskip(
     "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling",

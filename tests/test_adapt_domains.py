@@ -14,7 +14,8 @@ from adapt.config import Data
 from adapt.datasets import check_labels, open_target
 from adapt.domains import find_classes, open_labelled, open_source
 from adapt.errors import InputError
-from adapt.labels import CITYSCAPES19, IGNORE, SYNTHIA16, save_classes
+from adapt.known_classes import CITYSCAPES19, SYNTHIA16
+from adapt.labels import IGNORE, save_classes
 from adapt.run import load_run, part
 
 

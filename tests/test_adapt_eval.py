@@ -11,8 +11,9 @@ from click.testing import CliRunner, Result
 
 from adapt.cli import main
 from adapt.confusion import draw_confusions, row_shares
-from adapt.evaluate import Scores, confusion_matrix, predict
+from adapt.evaluate import predict
 from adapt.run import load_run
+from adapt.scores import Scores, confusion_matrix
 from adapt.start import open_labelled
 from adapt.window import Window
 

@@ -12,10 +12,11 @@ from torch import nn
 
 from adapt.correction import posthoc_scores, shift_table
 from adapt.errors import InputError
-from adapt.evaluate import Scores, confusion_matrix, confusions, evaluate, format_scores, predict
+from adapt.evaluate import confusions, evaluate, predict
 from adapt.labels import IGNORE
 from adapt.logit_statistics import ShiftStatistics
 from adapt.mixtures import Mixture
+from adapt.scores import Scores, confusion_matrix, format_scores
 from adapt.window import Window
 
 EXACT = 1e-12  # float64 ratios of integers

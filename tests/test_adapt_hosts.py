@@ -9,6 +9,7 @@ import torch
 from test_adapt_losses import Pyramid, backward, new_balance, new_step, pair, run_step, small_segmenter
 from torch import nn
 
+from adapt.augment import random_mask
 from adapt.config import Method
 from adapt.decoders import SegformerDecoder
 from adapt.errors import InputError
@@ -16,7 +17,6 @@ from adapt.feature_distance import FeatureDistance, thing_cells, thing_ids
 from adapt.hrda import HrdaSegmenter
 from adapt.labels import IGNORE
 from adapt.losses import corrected_cross_entropy
-from adapt.masked import random_mask
 from adapt.segmenter import StudentNetwork
 from adapt.selftrain import DETAIL_WEIGHT, Step, source_term, terms_of
 from adapt.teacher import new_teacher

@@ -11,12 +11,12 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from adapt.album import GAP, MOMENTS, moments, picture_of, read_album, unmixed, write_moment
 from adapt.augment import Mixed
-from adapt.evaluate import Scores
 from adapt.histogram import logit_histogram
 from adapt.journal import Journal, album_of, read_lines, rewind
 from adapt.labels import IGNORE, ClassList
 from adapt.logit_statistics import LogitStatistics
 from adapt.pairs import Pair
+from adapt.scores import Scores
 
 CLASSES = ClassList(
     names=("sky", "road", "bus"), ids=(0, 1, 2), palette=((0, 90, 255), (128, 64, 128), (200, 0, 0))

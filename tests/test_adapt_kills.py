@@ -17,7 +17,7 @@ from adapt.labels import load_classes
 from adapt.run import load_run
 from adapt.sample import make_sample
 from adapt.temporary import SUFFIX
-from export.build import read_model
+from export.source import read_model
 from export.statistics_file import read_statistics
 
 TRAIN = """

@@ -4,14 +4,9 @@ import dataset_trees as trees
 import numpy as np
 import pytest
 
+from adapt.known_classes import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
 from adapt.label_systems import SYSTEMS, classes_of_palette, guess_system
-from adapt.labels import (
-    CAMVID11,
-    CITYSCAPES19,
-    CITYSCAPES19_TRAIN_IDS,
-    SYNTHIA16,
-    ClassList,
-)
+from adapt.labels import ClassList
 
 OWN = ClassList(("a", "b", "c"), (0, 1, 2), ((9, 9, 9), (8, 8, 8), (7, 7, 7)))
 VOC_PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128)]

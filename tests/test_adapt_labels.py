@@ -6,17 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from adapt.errors import InputError
+from adapt.known_classes import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
 from adapt.label_codes import UnknownLabels
-from adapt.labels import (
-    CAMVID11,
-    CITYSCAPES19,
-    CITYSCAPES19_TRAIN_IDS,
-    IGNORE,
-    SYNTHIA16,
-    ClassList,
-    load_classes,
-    save_classes,
-)
+from adapt.labels import IGNORE, ClassList, load_classes, save_classes
 
 THREE = ClassList(
     ("road", "sky", "car"), (7, 23, 300), ((128, 64, 128), (70, 130, 180), (0, 0, 142)), (1, 255)

@@ -10,7 +10,7 @@ import pytest
 from adapt.domains import find_classes, open_labelled
 from adapt.errors import InputError
 from adapt.finding import find_images, find_labelled
-from adapt.labels import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
+from adapt.known_classes import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
 
 DATA_SETS = [
     (trees.cityscapes, CITYSCAPES19, 2, 1),

@@ -10,10 +10,11 @@ import torch
 
 from adapt import figures, report
 from adapt.histogram import logit_histogram
-from adapt.labels import CAMVID11, IGNORE, ClassList
+from adapt.known_classes import CAMVID11
+from adapt.labels import IGNORE, ClassList, paint
 from adapt.logit_statistics import ShiftStatistics
 from adapt.mixtures import Mixture
-from adapt.report import Example, class_counts, class_densities, paint, present_classes
+from adapt.report import Example, class_counts, class_densities, present_classes
 
 CLASSES = ClassList(
     names=("sky", "road", "bus"), ids=(0, 1, 2), palette=((0, 90, 255), (128, 64, 128), (200, 0, 0))

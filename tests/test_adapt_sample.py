@@ -12,6 +12,7 @@ from adapt import sample as sample_module
 from adapt.datasets import LabelledFolder, UnlabelledFolder, check_labels, open_target
 from adapt.errors import InputError
 from adapt.labels import IGNORE, load_classes
+from adapt.rendering import render
 from adapt.sample import OLD_TOWN, SUBURB, make_sample
 from adapt.street import (
     BICYCLE,
@@ -26,7 +27,6 @@ from adapt.street import (
     VEGETATION,
     Street,
     Thing,
-    render,
 )
 from adapt.street_things import build_street
 from adapt.temporary import HOST, SUFFIX

@@ -15,10 +15,11 @@ from scipy.stats import spearmanr
 
 from adapt.bias import bias_without_labels_corrected
 from adapt.cli import main
-from adapt.evaluate import Scores
 from adapt.logit_statistics import ShiftStatistics
 from adapt.mixtures import Mixture
-from adapt.sweep import SWEEP, Sweep, draw_sweep, rank_correlation, sweep_strengths
+from adapt.report import draw_sweep
+from adapt.scores import Scores
+from adapt.sweep import SWEEP, Sweep, rank_correlation, sweep_strengths
 
 
 def adapt(*arguments: str) -> Result:

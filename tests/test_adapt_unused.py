@@ -23,11 +23,11 @@ from adapt.build import Built
 from adapt.cli import main
 from adapt.config import Config, Method, Settings, load_config, with_assignments
 from adapt.datasets import LabelledFolder, UnlabelledFolder
-from adapt.domains import Domains, find_classes
+from adapt.domains import find_classes
 from adapt.errors import InputError
 from adapt.journal import Journal
 from adapt.logit_statistics import fit_shift_statistics
-from adapt.pairs import Pair, TrainingPairs
+from adapt.pairs import Domains, Pair, TrainingPairs
 from adapt.posthoc import gather_statistics
 from adapt.presets import PRESETS
 from adapt.run import PRETRAINED, write_tensors

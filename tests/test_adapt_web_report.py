@@ -12,9 +12,10 @@ import tiny
 from click.testing import CliRunner, Result
 
 from adapt.cli import main
-from adapt.evaluate import confusion_matrix, predict
+from adapt.evaluate import predict
 from adapt.picks import ends
 from adapt.run import load_run
+from adapt.scores import confusion_matrix
 
 VOID = {"meta", "img", "br", "path", "circle", "text", "title", "svg"}
 

@@ -15,10 +15,10 @@ from foreign_segmenters import MEAN, STD, write_pictures, write_segmenter
 from onnx import TensorProto, helper
 
 from adapt.datasets import LabelledFolder
-from adapt.evaluate import Scores, confusion_matrix
 from adapt.histogram import logit_histogram
 from adapt.labels import load_classes
 from adapt.logit_statistics import fit_shift_statistics
+from adapt.scores import Scores, confusion_matrix
 from export.calibrate import EM_STEPS, MIN_PIXELS, balanced_labels
 from export.cli import main
 from export.folded import graph_info

@@ -12,12 +12,13 @@ from small_network import small_network, smooth_pictures, write_pictures
 
 from adapt.datasets import LabelledFolder
 from adapt.errors import InputError
-from adapt.labels import CAMVID11, CITYSCAPES19, save_classes
-from export.build import Source
+from adapt.known_classes import CAMVID11, CITYSCAPES19
+from adapt.labels import save_classes
 from export.cli import main
 from export.fold import fold
 from export.folded import graph_info
 from export.pictures import calibration_pictures, pictures_for
+from export.source import Source
 from export.statistics_file import read_statistics
 from serve.card import Card
 

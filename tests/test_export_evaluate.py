@@ -12,9 +12,10 @@ from click.testing import CliRunner, Result
 
 from adapt.cli import main as adapt_main
 from adapt.domains import open_labelled
-from adapt.evaluate import confusion_matrix, labels_of_logits, picture_logits
+from adapt.evaluate import labels_of_logits, picture_logits
 from adapt.images import resize_image, resize_labels
 from adapt.run import load_run
+from adapt.scores import confusion_matrix
 from export.cli import main
 from serve.segmenter import Segmenter
 

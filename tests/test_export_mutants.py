@@ -18,11 +18,12 @@ from small_network import smooth_pictures, write_pictures
 import export.exact
 from adapt.errors import InputError
 from adapt.logit_statistics import ShiftStatistics
-from export.build import Source, write_verified
+from export.build import write_verified
 from export.checked import check_file
 from export.curves import Curves, shift_curves
 from export.fold import Extras, Strength, fold
 from export.folded import STATISTICS, metadata_of
+from export.source import Source
 
 Model = onnx.ModelProto
 

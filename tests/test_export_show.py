@@ -18,7 +18,7 @@ from export.fold import Extras, Strength, fold
 from export.precision import to_half
 from export.show import _centres, draw, folded_shift, measure
 from export.tables import lookup_table
-from serve.runtime import open_runtime
+from serve.opening import open_runtime
 
 BOUND = 0.05
 """On the score error, in logits."""

@@ -37,7 +37,8 @@ from export.tensorrt import Options, Profile, build_engine, profile_for
 from serve.card import Card, to_metadata
 from serve.engine import EngineRuntime, EngineSession, read_sidecar
 from serve.errors import InputError as ServeError
-from serve.runtime import Tensor, open_runtime
+from serve.opening import open_runtime
+from serve.runtime import Tensor
 
 WITH_TENSORRT = importlib.util.find_spec("tensorrt_rtx") is not None
 PROFILE = Profile((1, 64, 64), (1, 96, 128), (2, 128, 192))

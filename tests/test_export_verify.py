@@ -13,15 +13,9 @@ from export.exact import exact_scores
 from export.fold import Extras, Strength, fold
 from export.folded import graph_info
 from export.pictures import synthetic_frames
+from export.reference import bare_reference
 from export.verification import MOST_NEAR_TIES, Verification
-from export.verify import (
-    Candidate,
-    Said,
-    bare_reference,
-    compare,
-    graph_candidate,
-    verify,
-)
+from export.verify import Candidate, Said, compare, graph_candidate, verify
 
 
 def folded(tau: float = 0.5, runtime: bool = False, size=None) -> onnx.ModelProto:

@@ -26,7 +26,8 @@ from serve.demo_options import Limits
 from serve.demo_work import Stoppable, Visitors, Work
 from serve.errors import InputError
 from serve.memory import Need
-from serve.runtime import Runtime, open_runtime
+from serve.opening import open_runtime
+from serve.runtime import Runtime
 from serve.segmenter import Segmenter
 from serve.video_reader import VideoReader
 

@@ -20,7 +20,8 @@ from serve.cli import main
 from serve.errors import InputError
 from serve.large import _even
 from serve.memory import Need, need_of, open_frugal
-from serve.runtime import failed, open_runtime, ran_out
+from serve.opening import open_runtime
+from serve.runtime import failed, ran_out
 from serve.tiling import spans
 
 SIZE = (700, 900)

@@ -12,7 +12,7 @@ from serve_graphs import CLASSES, TAU, card, halves, write_graph
 from serve import Segmenter
 from serve.card import GraphInfo, to_metadata
 from serve.errors import InputError
-from serve.runtime import open_runtime
+from serve.opening import open_runtime
 
 RED, GREEN, BLUE = range(3)
 

@@ -18,7 +18,7 @@ from serve import Segmenter, sizes
 from serve.card import GraphInfo, to_metadata
 from serve.cli import main
 from serve.errors import InputError
-from serve.runtime import open_runtime
+from serve.opening import open_runtime
 from serve.tiling import OVERLAP, spans, tiles
 
 

@@ -13,11 +13,12 @@ import torch
 from adapt.correction import shift_table
 from adapt.datasets import open_target
 from adapt.domains import open_labelled, open_source
-from adapt.evaluate import Scores, evaluate
+from adapt.evaluate import evaluate
 from adapt.histogram import Pooling
 from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.posthoc import source_histogram, target_histogram
 from adapt.run import Run, load_run
+from adapt.scores import Scores
 
 ONLINE = (*camvid.DACS, *camvid.ONLINE)
 TRAINED = {

@@ -26,10 +26,10 @@ from torch.nn import functional as F
 from adapt.correction import posthoc_scores, shift_table
 from adapt.datasets import LabelledFolder, UnlabelledFolder
 from adapt.domains import open_labelled
-from adapt.evaluate import Scores, confusion_matrix
 from adapt.histogram import Histogram, logit_histogram
 from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.run import Run, load_run
+from adapt.scores import Scores, confusion_matrix
 from adapt.segmenter import Segmenter
 from export.calibrate import EM_STEPS, MIN_PIXELS, balanced_labels, calibrate, kept_logits, logits_inside
 from export.convention import Told

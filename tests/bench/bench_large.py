@@ -31,7 +31,7 @@ from export.graph import logits_graph
 from serve import Segmenter, large
 from serve.card import Card
 from serve.memory import open_frugal
-from serve.runtime import open_runtime
+from serve.opening import open_runtime
 
 CLASSES = 19
 SIZE = (1024, 1536)

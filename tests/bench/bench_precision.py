@@ -20,13 +20,14 @@ sys.path.insert(0, str(Path(__file__).parent.parent))
 import tiny
 
 from adapt.images import read_image
-from export.build import build, open_source
+from export.build import build
 from export.fold import Extras
 from export.pictures import calibration_pictures
 from export.precision import precision_of
 from export.reduced import GATES, reduce
 from export.show import measure
-from serve.runtime import open_runtime
+from export.source import open_source
+from serve.opening import open_runtime
 
 PICTURES = 16
 

@@ -38,7 +38,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from adapt.build import build
 from adapt.config import load_config
-from adapt.labels import CITYSCAPES19
+from adapt.known_classes import CITYSCAPES19
 from adapt.segmenter import IMAGENET_MEAN, IMAGENET_STD
 from export.fold import Strength, fold
 from export.graph import logits_graph

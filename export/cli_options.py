@@ -1,0 +1,50 @@
+"""What the commands of `export` share: types of their options."""
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+PATH = click.Path(path_type=Path)
+
+
+class Channels(click.ParamType):  # type: ignore[type-arg]
+    """One number, or one each for red, green and blue."""
+
+    name = "R,G,B"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[float, float, float]:
+        try:
+            numbers = [float(word) for word in str(value).split(",")]
+            red, green, blue = numbers * 3 if len(numbers) == 1 else numbers
+        except ValueError:
+            self.fail(f"{value!r} is neither one number nor three, such as 0.485,0.456,0.406.", param, ctx)
+        return red, green, blue
+
+
+FORCE = click.option("--force", is_flag=True, help="Overwrite the output.")
+
+
+class Lengths(click.ParamType):  # type: ignore[type-arg]
+    """Positive whole numbers joined by x; with `dynamic` also that word, which becomes None."""
+
+    def __init__(self, name: str, example: str, *, dynamic: bool = False) -> None:
+        self.name = f"{name}|dynamic" if dynamic else name
+        self._parts = len(name.split("x"))
+        self._wanted = f"{'neither dynamic nor' if dynamic else 'no'} {example}"
+        self._dynamic = dynamic
+
+    def convert(self, value: object, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        words = str(value).split("x")
+        if self._dynamic and value == "dynamic":
+            return None
+        if len(words) != self._parts or not all(word.isdigit() and int(word) > 0 for word in words):
+            self.fail(f"{value!r} is {self._wanted}.", param, ctx)
+        return tuple(map(int, words))
+
+
+SIDES = Lengths("HxW", "size such as 512x1024 (height x width)")
+SIZE = Lengths("HxW", "a size such as 512x1024 (height x width)", dynamic=True)
+BATCH = Lengths("NxHxW", "batch such as 1x512x1024 (N x height x width)")
