@@ -16,7 +16,7 @@ from serve.files import check_outputs, replacing
 from serve.partial import sweep
 from serve.segmenter import Segmenter
 from serve.series import FrameSeries
-from serve.video import VideoReport, segment_video
+from serve.video import VideoReport, note, segment_video
 from serve.video_model import check_outputs_of
 from serve.video_settings import Settings
 from serve.video_source import Selection, Source, listed_frames
@@ -191,22 +191,3 @@ def to_table(outcomes: Sequence[Outcome]) -> str:
         for row in rows
     )
     return "\n".join(line.rstrip() for line in lines)
-
-
-def note(video: VideoReport) -> str:
-    """What else is to be said of a finished video; empty for most."""
-    notes = [str(video.damage), *video.remarks] if video.damage else list(video.remarks)
-    if video.flicker:
-        before, after = video.flicker
-        notes.append(f"flicker {before:.2%} -> {after:.2%} of the pixels per frame")
-    if video.left_out:
-        notes.append(f"left out: {', '.join(video.left_out)}")
-    notes += video.sound_changes
-    if video.dropped:
-        notes.append(f"{video.dropped} frames came too fast and were dropped")
-    if video.breaks:
-        times = "once" if video.breaks == 1 else f"{video.breaks} times"
-        notes.append(f"the stream broke off {times} and came back, gone for {video.gone:.1f} s in all")
-    if video.ended:
-        notes.append(f"the stream broke off: {video.ended}")
-    return "; ".join(notes)

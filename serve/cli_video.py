@@ -157,8 +157,7 @@ def _only_input(inputs: tuple[str, ...], out: Path, settings: Any, fps: Fraction
 
 
 def _one(segmenter: Any, source: Any, out: Path, settings: Any, force: bool) -> None:
-    from serve.batch import note
-    from serve.video import segment_video
+    from serve.video import note, segment_video
 
     report = segment_video(segmenter, source, out, overwrite=force, **vars(settings))
     sound = f"{report.audio_streams} audio track(s)" if report.audio_streams else "no sound"

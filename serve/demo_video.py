@@ -7,7 +7,6 @@ from typing import Any, NamedTuple
 import gradio as gr
 
 from serve import demo_memory
-from serve.batch import note
 from serve.demo_files import Results, Uploads
 from serve.demo_limits import VIDEOS, check_video, too_many
 from serve.demo_options import Limits
@@ -15,7 +14,7 @@ from serve.demo_values import choose, fraction, one_of, strength
 from serve.demo_work import WORK, Stoppable, Work
 from serve.errors import InputError
 from serve.segmenter import Segmenter
-from serve.video import VideoReport, segment_video
+from serve.video import VideoReport, note, segment_video
 
 OUTPUTS = ("overlay", "colors", "side-by-side")
 EMPTY = '<p class="hint">Give a video: drop a file or record one, then press Segment.</p>'

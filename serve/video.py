@@ -248,3 +248,22 @@ def _encoder_errors(source: Source) -> Iterator[None]:
         if isinstance(error, OSError):
             raise
         raise InputError(f"encoding {source} failed: {error.strerror}.") from error
+
+
+def note(video: VideoReport) -> str:
+    """What else is to be said of a finished video; empty for most."""
+    notes = [str(video.damage), *video.remarks] if video.damage else list(video.remarks)
+    if video.flicker:
+        before, after = video.flicker
+        notes.append(f"flicker {before:.2%} -> {after:.2%} of the pixels per frame")
+    if video.left_out:
+        notes.append(f"left out: {', '.join(video.left_out)}")
+    notes += video.sound_changes
+    if video.dropped:
+        notes.append(f"{video.dropped} frames came too fast and were dropped")
+    if video.breaks:
+        times = "once" if video.breaks == 1 else f"{video.breaks} times"
+        notes.append(f"the stream broke off {times} and came back, gone for {video.gone:.1f} s in all")
+    if video.ended:
+        notes.append(f"the stream broke off: {video.ended}")
+    return "; ".join(notes)

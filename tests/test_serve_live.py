@@ -23,12 +23,11 @@ from live_sources import RATE, Take, camera, write_stream
 from serve_graphs import card, write_graph
 
 from serve import Segmenter, video_live, video_sink
-from serve.batch import note
 from serve.cli import main
 from serve.errors import InputError
 from serve.files import NameTakenError
 from serve.interruption import Interruption, interrupt, like_ctrl_c
-from serve.video import VideoReport, segment_video
+from serve.video import VideoReport, note, segment_video
 from serve.video_labels import LabelVideo
 from serve.video_live import LiveItems
 from serve.video_reader import Frame, VideoReader

@@ -9,8 +9,7 @@ import pytest
 from serve_graphs import halves, write_graph
 
 from serve import Segmenter
-from serve.batch import note
-from serve.video import segment_video
+from serve.video import note, segment_video
 
 SECONDS = 2
 

@@ -14,10 +14,10 @@ from moving_clips import RATE, join, number_of, ruin, write_moving
 from serve_graphs import write_graph
 
 from serve import Segmenter, cluster
-from serve.batch import Job, note
+from serve.batch import Job
 from serve.cli import main
 from serve.errors import InputError
-from serve.video import segment_video
+from serve.video import note, segment_video
 from serve.video_damage import Damage, DamageCount
 from serve.video_packets import readable_packets
 from serve.video_reader import Frame, VideoReader
