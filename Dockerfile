@@ -46,9 +46,9 @@ EXPOSE 7860
 # Healthy: the demo's page answers, whoever started it (a shell, an init); a command that serves no page is
 # healthy while it runs.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=30s \
-    CMD ["python", "-m", "serve.demo_health"]
+    CMD ["python", "-m", "serve.cli.health"]
 
-# CUDA and cuDNN come as wheels, which serve/runtime.py finds; the driver comes from the host.
+# CUDA and cuDNN come as wheels, which serve/inference/opening.py finds; the driver comes from the host.
 FROM serve AS gpu
 COPY --from=build-gpu /opt/blda /opt/blda
 

@@ -39,7 +39,7 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 
     The source is labelled, the target is not; target_eval holds labels for evaluation only.
     """
-    from adapt.sample import make_sample
+    from adapt.synthetic.sample import make_sample
 
     make_sample(out, seed, force=force)
     click.echo(f"wrote {out}/source, {out}/target, {out}/target_eval, {out}/target.mp4, {out}/classes.yaml")
@@ -80,7 +80,7 @@ def train(resume: Path | None, output: Path | None, force: bool, **options: Any)
     if resume is None and output is None:
         raise InputError("name the run folder to write with -o, or continue one with --resume.")
 
-    from adapt.start import new_trainer, resumed_trainer
+    from adapt.commands.start import new_trainer, resumed_trainer
 
     if resume is not None:
         trainer = resumed_trainer(resume, assignments)
@@ -107,8 +107,8 @@ def presets(name: str | None) -> None:
     To change more of a preset than a few --set: adapt presets NAME > settings.yaml, edit it, and train with
     --config settings.yaml.
     """
-    from adapt.config import load_config
-    from adapt.presets import PRESETS
+    from adapt.config.presets import PRESETS
+    from adapt.config.settings import load_config
 
     if name is not None:
         click.echo(load_config(name).to_yaml(), nl=False)
@@ -151,14 +151,14 @@ def evaluate(
         raise InputError(f"{run} is no run folder; score an exported file with `blda export eval {run}`.")
     if overlap is not None and window is None:
         raise InputError("--overlap is that of windows; give --window HEIGHTxWIDTH too.")
-    from adapt.outputs import check_outputs
+    from adapt.commands.outputs import check_outputs
 
     check_outputs([path for path in (json_path, confusion) if path is not None], force)
 
-    from adapt.inspection import score
-    from adapt.run import load_run
-    from adapt.scorecard import Scorecard
-    from adapt.window import Window
+    from adapt.commands.inspection import score
+    from adapt.model.window import Window
+    from adapt.reporting.scorecard import Scorecard
+    from adapt.run.run import load_run
 
     opened = load_run(run)
     cut = None if window is None else Window(window, 0.5 if overlap is None else overlap)
@@ -173,8 +173,8 @@ def evaluate(
 @click.option("-o", "--output", type=FOLDER, help="Folder for the pictures; by default RUN/report.")
 def bias(run: Path, data: Path | None, tau: float, output: Path | None) -> None:
     """Show which classes a run over- and under-predicts, as a table and as pictures."""
-    from adapt.inspection import bias_report
-    from adapt.run import load_run
+    from adapt.commands.inspection import bias_report
+    from adapt.run.run import load_run
 
     report = bias_report(load_run(run), data, tau, output or run / "report")
     click.echo(report.table)
@@ -195,13 +195,13 @@ def tau(run: Path, data: Path | None, output: Path | None, force: bool) -> None:
     With labels: mIoU, mAcc, std of IoU and the measured sum of |Bias|, and how far the label-free estimate
     agrees. Always: the estimate of that sum, from the statistics in the run.
     """
-    from adapt.outputs import check_outputs
+    from adapt.commands.outputs import check_outputs
 
     check_outputs([] if output is None else [output], force)
 
-    from adapt.inspection import strengths
-    from adapt.report import draw_sweep
-    from adapt.run import load_run
+    from adapt.commands.inspection import strengths
+    from adapt.reporting.pictures import draw_sweep
+    from adapt.run.run import load_run
 
     opened = load_run(run)
     picture = output or run / "report" / "tau.png"
@@ -226,12 +226,12 @@ def report(run: Path, data: Path | None, tau: float, output: Path | None, force:
     Curves, scores and bias per class, logits against the anchors over training, the pictures it was trained
     on, the best and the worst ones, the confusion matrix, and what to do next.
     """
-    from adapt.outputs import check_outputs
+    from adapt.commands.outputs import check_outputs
 
     check_outputs([] if output is None else [output], force)
 
-    from adapt.run import load_run
-    from adapt.web_report import write_report
+    from adapt.reporting.web_report import write_report
+    from adapt.run.run import load_run
 
     opened = load_run(run)
     page = output or run / "report" / "report.html"
@@ -256,7 +256,7 @@ def statistics(
 
     Balances a finished run for another place: give that place's footage as --target.
     """
-    from adapt.inspection import gather
+    from adapt.commands.inspection import gather
 
     classes = gather(run, target, source_free, anchors)
     click.echo(f"wrote {run}/model.safetensors")
@@ -275,7 +275,7 @@ def _config(
     assignments: tuple[str, ...],
 ) -> Any:
     """Settings from the options of `train`."""
-    from adapt.config import load_config
+    from adapt.config.settings import load_config
 
     named = {
         "source": source,

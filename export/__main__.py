@@ -1,3 +1,3 @@
-from export.cli import main
+from export.cli.commands import main
 
 main(prog_name="export")

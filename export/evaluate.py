@@ -13,20 +13,20 @@ import torch
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from adapt.correction import ShiftTable, shift_table
-from adapt.datasets import LabelledFolder
-from adapt.domains import open_labelled
+from adapt.balance.correction import ShiftTable, shift_table
+from adapt.data.datasets import LabelledFolder
+from adapt.data.domains import open_labelled
+from adapt.data.images import resize_image, resize_labels
 from adapt.errors import InputError
-from adapt.evaluate import labels_of_logits
-from adapt.images import resize_image, resize_labels
-from adapt.scorecard import Scorecard
-from adapt.scores import Scores, confusion_matrix
-from export.calibrated import is_ours, open_calibrated
-from export.pictures import classes_of
-from export.reference import Reference
-from export.tables import DEFAULT_BOUND
+from adapt.evaluation.prediction import labels_of_logits
+from adapt.evaluation.scores import Scores, confusion_matrix
+from adapt.reporting.scorecard import Scorecard
+from export.fold.tables import DEFAULT_BOUND
+from export.sources.calibrated import is_ours, open_calibrated
+from export.sources.pictures import classes_of
+from export.sources.reference import Reference
 from serve.card import Card
-from serve.segmenter import Segmenter
+from serve.inference.segmenter import Segmenter
 
 DEFAULT_TAUS = (0.0, 0.2, 1.0)
 

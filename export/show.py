@@ -12,17 +12,17 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.balance.mixtures import pdf
 from adapt.errors import InputError
-from adapt.logit_statistics import ShiftStatistics
-from adapt.mixtures import pdf
-from export.curves import Array, Curves, shift_curves
-from export.folded import folded_statistics, graph_info
-from export.nodes import PREFIX
-from export.precision import precision_of
+from export.fold.curves import Array, Curves, shift_curves
+from export.fold.folded import folded_statistics, graph_info
+from export.fold.nodes import PREFIX
+from export.precision.conversion import precision_of
 from serve.card import Card
+from serve.inference.opening import open_runtime
+from serve.inference.runtime import Runtime
 from serve.info import to_text
-from serve.opening import open_runtime
-from serve.runtime import Runtime
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

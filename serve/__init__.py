@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
-    from serve.segmenter import Segmentation, Segmenter
+    from serve.inference.segmenter import Segmentation, Segmenter
 
 __all__ = ["Segmentation", "Segmenter"]
 
@@ -15,7 +15,7 @@ __all__ = ["Segmentation", "Segmenter"]
 def __getattr__(name: str) -> Any:
     """`from serve import Segmenter`, loaded on first use so that `serve --help` stays light."""
     if name in __all__:
-        from serve import segmenter
+        from serve.inference import segmenter
 
         return getattr(segmenter, name)
     raise AttributeError(f"module 'serve' has no attribute {name!r}")

@@ -1,3 +1,3 @@
-from serve.cli import main
+from serve.cli.commands import main
 
 main(prog_name="serve")

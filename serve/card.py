@@ -48,7 +48,7 @@ class Card:
 
 @dataclass(frozen=True)
 class Correction:
-    """The folded logit correction (Li et al. 2025, section 3.2; departures in adapt/correction.py)."""
+    """The folded logit correction (Li et al. 2025, section 3.2; departures: adapt/balance/correction.py)."""
 
     tau: float
     """Folded strength; the default of the `tau` input when `runtime_tau`."""

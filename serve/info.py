@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from serve.runtime import Runtime, Tensor
+from serve.inference.runtime import Runtime, Tensor
 
 
 def describe(runtime: Runtime) -> dict[str, Any]:

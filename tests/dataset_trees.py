@@ -9,9 +9,9 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from adapt.images import _PNG_SIGNATURE, _png_chunks
-from adapt.known_classes import CITYSCAPES19, SYNTHIA16
-from adapt.labels import ClassList
+from adapt.data.classes import ClassList
+from adapt.data.images import _PNG_SIGNATURE, _png_chunks
+from adapt.data.known_classes import CITYSCAPES19, SYNTHIA16
 
 SIZE = (48, 64)
 NAMES = ("road", "building", "sky", "car", "person")

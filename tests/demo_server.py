@@ -28,7 +28,7 @@ def listen(event, arguments):
         print(arguments[1] if event == "socket.connect" else arguments[:1], file=record)
 sys.addaudithook(listen)
 exec(sys.argv.pop(1))
-from serve.cli import main
+from serve.cli.commands import main
 main(sys.argv[1:], prog_name="serve")
 """
 

@@ -13,14 +13,14 @@ import numpy as np
 import onnx
 import onnxruntime
 
-import serve.engine
-from serve.runtime import Tensor
+import serve.inference.engine
+from serve.inference.runtime import Tensor
 
 DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
 
 
 class StandIn:
-    """The calls of serve.engine.EngineSession."""
+    """The calls of serve.inference.engine.EngineSession."""
 
     def __init__(self, trt: Any, engine: bytes) -> None:
         self._session = onnxruntime.InferenceSession(engine, providers=["CPUExecutionProvider"])
@@ -64,5 +64,5 @@ def install() -> None:
     """Take the place of TensorRT in this process."""
     runtime = SimpleNamespace(deserialize_cuda_engine=lambda data: data)
     trt = SimpleNamespace(Logger=_Logger, Runtime=lambda logger: runtime)
-    serve.engine._library = lambda name: trt  # type: ignore[assignment]
-    serve.engine.EngineSession = StandIn  # type: ignore[assignment,misc]
+    serve.inference.engine._library = lambda name: trt  # type: ignore[assignment]
+    serve.inference.engine.EngineSession = StandIn  # type: ignore[assignment,misc]

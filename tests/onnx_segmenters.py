@@ -7,8 +7,8 @@ import oracle
 import torch
 from onnx import TensorProto, helper, numpy_helper
 
-from adapt.logit_statistics import ShiftStatistics
-from adapt.mixtures import Mixture
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.balance.mixtures import Mixture
 from serve.card import Card
 
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.25, 0.3)

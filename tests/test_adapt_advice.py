@@ -7,14 +7,14 @@ from typing import Any
 import pytest
 import torch
 
-from adapt.build import build
-from adapt.changes import check_resumable
-from adapt.checks import check_machine, check_network
-from adapt.config import Config, load_config, with_assignments
-from adapt.encoders import save_memory
+from adapt.config.changes import check_resumable
+from adapt.config.settings import Config, load_config, with_assignments
 from adapt.errors import InputError
-from adapt.failures import NOTHING_LEFT, diverged, memory_advice
-from adapt.segmenter import Segmenter
+from adapt.model.build import build
+from adapt.model.encoders import save_memory
+from adapt.model.segmenter import Segmenter
+from adapt.training.checks import check_machine, check_network
+from adapt.training.failures import NOTHING_LEFT, diverged, memory_advice
 
 SMALL: dict[str, Any] = {"hidden_sizes": [8, 8, 8, 8], "depths": [1, 1, 1, 1]}
 RESNET = {"model_type": "resnet", "embedding_size": 8, "layer_type": "basic", **SMALL}
@@ -135,7 +135,7 @@ def test_where_nothing_is_left_it_says_so() -> None:
 
 def test_advice_is_for_this_machine(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a device without bf16 fp16 is asked; of one without either, neither."""
-    monkeypatch.setattr("adapt.checks.best_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr("adapt.training.checks.best_device", lambda: torch.device("cuda"))
     monkeypatch.setattr("accelerate.utils.is_bf16_available", lambda *_: False)
     config, segmenter = settings("resnet"), segmenter_of("resnet")
     assert "training.precision=fp16" in memory_advice(config, 0, segmenter)

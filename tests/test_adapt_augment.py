@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt.augment import (
+from adapt.augmentation.augment import (
     class_mix,
     colour_jitter,
     crop_with_class,
@@ -19,8 +19,8 @@ from adapt.augment import (
     rare_class_probabilities,
     without_labels,
 )
-from adapt.datasets import Sample
-from adapt.labels import IGNORE
+from adapt.data.classes import IGNORE
+from adapt.data.datasets import Sample
 
 
 def numbered(height: int, width: int) -> Sample:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
-from adapt.bias import (
+from adapt.balance.bias import (
     argmax_shares,
     bias_of_shares,
     bias_with_labels,
@@ -18,8 +18,8 @@ from adapt.bias import (
     bias_without_labels_corrected,
     corrected_argmax_shares,
 )
-from adapt.logit_statistics import ShiftStatistics
-from adapt.mixtures import Mixture
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.balance.mixtures import Mixture
 
 EXACT = 1e-12  # float64 sums
 QUADRATURE = 1e-3  # documented accuracy of argmax_shares

@@ -21,17 +21,17 @@ from serve_graphs import write_graph
 from test_export_verify import folded
 
 from adapt.cli import main
+from adapt.commands.inspection import strengths
+from adapt.commands.start import resumed_trainer
 from adapt.errors import InputError
-from adapt.inspection import strengths
-from adapt.run import load_run
-from adapt.start import resumed_trainer
-from adapt.web_report import write_report
-from export.cli import main as export_main
-from export.convention import Intake
-from export.folded import STATISTICS, folded_statistics, graph_info
-from export.foreign_network import Outlet
-from export.source import open_source
-from export.statistics_file import Calibrated, read_statistics, write_statistics
+from adapt.reporting.web_report import write_report
+from adapt.run.run import load_run
+from export.cli.commands import main as export_main
+from export.fold.folded import STATISTICS, folded_statistics, graph_info
+from export.foreign.convention import Intake
+from export.foreign.network import Outlet
+from export.sources.source import open_source
+from export.sources.statistics_file import Calibrated, read_statistics, write_statistics
 
 OPTIONAL = {("evaluation",), ("evaluated_at",), ("model", "dilated"), ("model", "multi_resolution")}
 """Keys that older runs lack, or that are left out where there is nothing to say."""

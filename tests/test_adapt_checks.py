@@ -13,8 +13,8 @@ from click.testing import CliRunner, Result
 from test_adapt_cli import expect_refusal
 
 from adapt.cli import main
-from adapt.device import best_device
-from adapt.run import load_run
+from adapt.model.device import best_device
+from adapt.run.run import load_run
 
 VIT = {"model_type": "dinov2", "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2}
 

@@ -7,10 +7,10 @@ import dataset_trees as trees
 import numpy as np
 import pytest
 
-from adapt.domains import open_labelled
-from adapt.known_classes import CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
-from adapt.labels import IGNORE, ClassList
-from adapt.scores import Scores, confusion_matrix, format_scores
+from adapt.data.classes import IGNORE, ClassList
+from adapt.data.domains import open_labelled
+from adapt.data.known_classes import CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
+from adapt.evaluation.scores import Scores, confusion_matrix, format_scores
 
 official = pytest.importorskip(
     "cityscapesscripts.evaluation.evalPixelLevelSemanticLabeling",

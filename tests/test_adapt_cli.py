@@ -10,10 +10,10 @@ import yaml
 from click.testing import CliRunner, Result
 
 from adapt.cli import main
-from adapt.config import Config, load_config
+from adapt.config.presets import PRESETS
+from adapt.config.settings import Config, load_config
 from adapt.errors import InputError
-from adapt.presets import PRESETS
-from adapt.run import load_run
+from adapt.run.run import load_run
 
 
 def adapt(*arguments: str) -> Result:

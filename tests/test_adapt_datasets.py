@@ -11,12 +11,12 @@ import cv2
 import numpy as np
 import pytest
 
-from adapt import frames as frames_module
-from adapt.datasets import LabelledFolder, UnlabelledFolder, check_images, check_labels, open_target
+from adapt.data import frames as frames_module
+from adapt.data.classes import IGNORE, ClassList
+from adapt.data.datasets import LabelledFolder, UnlabelledFolder, check_images, check_labels, open_target
+from adapt.data.images import _PNG_SIGNATURE, _png_chunks, read_image, read_labels, write_jpeg, write_png
+from adapt.data.label_codes import UnknownLabels
 from adapt.errors import InputError
-from adapt.images import _PNG_SIGNATURE, _png_chunks, read_image, read_labels, write_jpeg, write_png
-from adapt.label_codes import UnknownLabels
-from adapt.labels import IGNORE, ClassList
 from adapt.temporary import HOST, SUFFIX
 
 CLASSES = ClassList(("road", "sky", "car"), (0, 1, 2), ((128, 64, 128), (70, 130, 180), (0, 0, 142)), (255,))

@@ -10,13 +10,13 @@ import yaml
 from click.testing import CliRunner, Result
 
 from adapt.cli import main
-from adapt.config import Data
-from adapt.datasets import check_labels, open_target
-from adapt.domains import find_classes, open_labelled, open_source
+from adapt.config.settings import Data
+from adapt.data.classes import IGNORE, save_classes
+from adapt.data.datasets import check_labels, open_target
+from adapt.data.domains import find_classes, open_labelled, open_source
+from adapt.data.known_classes import CITYSCAPES19, SYNTHIA16
 from adapt.errors import InputError
-from adapt.known_classes import CITYSCAPES19, SYNTHIA16
-from adapt.labels import IGNORE, save_classes
-from adapt.run import load_run, part
+from adapt.run.run import load_run, part
 
 
 def adapt(*arguments: object) -> Result:

@@ -10,12 +10,12 @@ import tiny
 from click.testing import CliRunner, Result
 
 from adapt.cli import main
-from adapt.confusion import draw_confusions, row_shares
-from adapt.evaluate import predict
-from adapt.run import load_run
-from adapt.scores import Scores, confusion_matrix
-from adapt.start import open_labelled
-from adapt.window import Window
+from adapt.commands.start import open_labelled
+from adapt.evaluation.prediction import predict
+from adapt.evaluation.scores import Scores, confusion_matrix
+from adapt.model.window import Window
+from adapt.reporting.confusion import draw_confusions, row_shares
+from adapt.run.run import load_run
 
 
 def adapt(*arguments: str) -> Result:

@@ -10,14 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from adapt.correction import posthoc_scores, shift_table
+from adapt.balance.correction import posthoc_scores, shift_table
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.balance.mixtures import Mixture
+from adapt.data.classes import IGNORE
 from adapt.errors import InputError
-from adapt.evaluate import confusions, evaluate, predict
-from adapt.labels import IGNORE
-from adapt.logit_statistics import ShiftStatistics
-from adapt.mixtures import Mixture
-from adapt.scores import Scores, confusion_matrix, format_scores
-from adapt.window import Window
+from adapt.evaluation.prediction import confusions, evaluate, predict
+from adapt.evaluation.scores import Scores, confusion_matrix, format_scores
+from adapt.model.window import Window
 
 EXACT = 1e-12  # float64 ratios of integers
 seeds = st.integers(0, 2**32 - 1)
@@ -221,9 +221,9 @@ def test_resized_pictures_are_judged_at_the_size_of_their_files(tmp_path) -> Non
     """As Cityscapes is: the network sees 1024x512, the prediction is compared at 2048x1024."""
     import cv2
 
-    from adapt.datasets import LabelledFolder
-    from adapt.images import resize_image, resize_labels
-    from adapt.labels import ClassList
+    from adapt.data.classes import ClassList
+    from adapt.data.datasets import LabelledFolder
+    from adapt.data.images import resize_image, resize_labels
 
     rng = np.random.default_rng(5)
     classes = ClassList(("a", "b", "c"), (0, 1, 2), ((1, 0, 0), (0, 1, 0), (0, 0, 1)), ())

@@ -9,17 +9,17 @@ import torch
 from test_adapt_losses import Pyramid, backward, new_balance, new_step, pair, run_step, small_segmenter
 from torch import nn
 
-from adapt.augment import random_mask
-from adapt.config import Method
-from adapt.decoders import SegformerDecoder
+from adapt.augmentation.augment import random_mask
+from adapt.balance.losses import corrected_cross_entropy
+from adapt.config.settings import Method
+from adapt.data.classes import IGNORE
 from adapt.errors import InputError
-from adapt.feature_distance import FeatureDistance, thing_cells, thing_ids
-from adapt.hrda import HrdaSegmenter
-from adapt.labels import IGNORE
-from adapt.losses import corrected_cross_entropy
-from adapt.segmenter import StudentNetwork
-from adapt.selftrain import DETAIL_WEIGHT, Step, source_term, terms_of
-from adapt.teacher import new_teacher
+from adapt.model.decoders import SegformerDecoder
+from adapt.model.hrda import HrdaSegmenter
+from adapt.model.segmenter import StudentNetwork
+from adapt.training.feature_distance import FeatureDistance, thing_cells, thing_ids
+from adapt.training.step import DETAIL_WEIGHT, Step, source_term, terms_of
+from adapt.training.teacher import new_teacher
 
 
 def test_hosts_set_what_they_are_and_settings_win() -> None:

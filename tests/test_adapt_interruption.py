@@ -12,12 +12,12 @@ import pytest
 import tiny
 
 from adapt import interruption
-from adapt.run import load_run
+from adapt.run.run import load_run
 
 STOP = """
 import os, signal
 signal.signal(signal.SIGHUP, signal.SIG_IGN)
-from adapt import trainer
+from adapt.training import trainer
 step = trainer.Trainer._step
 def counted(self, pairs):
     values = step(self, pairs)

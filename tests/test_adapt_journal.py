@@ -9,14 +9,14 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from adapt.album import GAP, MOMENTS, moments, picture_of, read_album, unmixed, write_moment
-from adapt.augment import Mixed
-from adapt.histogram import logit_histogram
-from adapt.journal import Journal, album_of, read_lines, rewind
-from adapt.labels import IGNORE, ClassList
-from adapt.logit_statistics import LogitStatistics
-from adapt.pairs import Pair
-from adapt.scores import Scores
+from adapt.augmentation.augment import Mixed
+from adapt.augmentation.pairs import Pair
+from adapt.balance.histogram import logit_histogram
+from adapt.balance.logit_statistics import LogitStatistics
+from adapt.data.classes import IGNORE, ClassList
+from adapt.evaluation.scores import Scores
+from adapt.training.album import GAP, MOMENTS, moments, picture_of, read_album, unmixed, write_moment
+from adapt.training.journal import Journal, album_of, read_lines, rewind
 
 CLASSES = ClassList(
     names=("sky", "road", "bus"), ids=(0, 1, 2), palette=((0, 90, 255), (128, 64, 128), (200, 0, 0))

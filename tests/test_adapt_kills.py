@@ -13,19 +13,19 @@ from test_adapt_datasets import make_video
 from test_export_verify import folded
 
 from adapt.cli import main
-from adapt.labels import load_classes
-from adapt.run import load_run
-from adapt.sample import make_sample
+from adapt.data.classes import load_classes
+from adapt.run.run import load_run
+from adapt.synthetic.sample import make_sample
 from adapt.temporary import SUFFIX
-from export.source import read_model
-from export.statistics_file import read_statistics
+from export.sources.source import read_model
+from export.sources.statistics_file import read_statistics
 
 TRAIN = """
 import torch.utils.tensorboard
-from adapt import start
-from adapt.build import build
+from adapt.commands import start
+from adapt.model.build import build
 from adapt.cli import main
-from adapt.config import load_config
+from adapt.config.settings import load_config
 arguments = {arguments!r}
 build(load_config(assignments=[word for word in arguments if word.startswith("model.")]).model, 3)
 def work(folder):
@@ -69,7 +69,7 @@ def test_training(tmp_path: Path) -> None:
 
 
 SAMPLE = """
-from adapt.sample import make_sample
+from adapt.synthetic.sample import make_sample
 def work(folder):
     for seed in (1, 2):
         make_sample(folder / "data", seed, **{small}, force=True)
@@ -94,8 +94,9 @@ def test_sample_data(tmp_path: Path) -> None:
 
 EXPORT = """
 import os, tempfile
-from export.cli import main
-import export.calibrate_model, export.checked, export.reduced, export.show, export.triton, matplotlib.figure
+from export.cli.commands import main
+import export.statistics.calibrate, export.verification.check, export.precision.gates
+import export.show, export.deploy.triton, matplotlib.figure
 def work(folder):
     os.environ["TMPDIR"] = str(folder)
     tempfile.tempdir = None

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from adapt.data.classes import IGNORE, ClassList
+from adapt.data.known_classes import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
+from adapt.data.label_codes import UnknownLabels
+from adapt.data.label_maps import load_label_map, recode
 from adapt.errors import InputError
-from adapt.known_classes import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
-from adapt.label_codes import UnknownLabels
-from adapt.label_maps import load_label_map, recode
-from adapt.labels import IGNORE, ClassList
 
 THREE = ClassList(
     ("road", "sky", "car"), (7, 23, 300), ((128, 64, 128), (70, 130, 180), (0, 0, 142)), (1, 255)

@@ -4,9 +4,9 @@ import dataset_trees as trees
 import numpy as np
 import pytest
 
-from adapt.known_classes import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
-from adapt.label_systems import SYSTEMS, classes_of_palette, guess_system
-from adapt.labels import ClassList
+from adapt.data.classes import ClassList
+from adapt.data.known_classes import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
+from adapt.data.label_systems import SYSTEMS, classes_of_palette, guess_system
 
 OWN = ClassList(("a", "b", "c"), (0, 1, 2), ((9, 9, 9), (8, 8, 8), (7, 7, 7)))
 VOC_PALETTE = [(0, 0, 0), (128, 0, 0), (0, 128, 0), (128, 128, 0), (0, 0, 128), (128, 0, 128), (0, 128, 128)]

@@ -7,10 +7,10 @@ import dataset_trees as trees
 import numpy as np
 import pytest
 
-from adapt.domains import find_classes, open_labelled
+from adapt.data.domains import find_classes, open_labelled
+from adapt.data.finding import find_images, find_labelled
+from adapt.data.known_classes import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
 from adapt.errors import InputError
-from adapt.finding import find_images, find_labelled
-from adapt.known_classes import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
 
 DATA_SETS = [
     (trees.cityscapes, CITYSCAPES19, 2, 1),

@@ -9,15 +9,15 @@ import torch
 from test_adapt_statistics import as_oracle, random_statistics
 from torch import Tensor, nn
 
-from adapt.config import Method
-from adapt.correction import shift_table, stack_tables
-from adapt.labels import IGNORE
-from adapt.logit_statistics import LogitStatistics, UpdateRule
-from adapt.losses import corrected_cross_entropy, density_regression
-from adapt.pairs import Pair
-from adapt.segmenter import Segmenter, StudentNetwork
-from adapt.selftrain import Balance, Step, mixed_term, source_term, terms_of
-from adapt.teacher import follow, new_teacher, pseudo_label, teacher_momentum
+from adapt.augmentation.pairs import Pair
+from adapt.balance.correction import shift_table, stack_tables
+from adapt.balance.logit_statistics import LogitStatistics, UpdateRule
+from adapt.balance.losses import corrected_cross_entropy, density_regression
+from adapt.config.settings import Method
+from adapt.data.classes import IGNORE
+from adapt.model.segmenter import Segmenter, StudentNetwork
+from adapt.training.step import Balance, Step, mixed_term, source_term, terms_of
+from adapt.training.teacher import follow, new_teacher, pseudo_label, teacher_momentum
 
 
 class Pyramid(nn.Module):
@@ -86,7 +86,7 @@ def test_the_shift_carries_no_gradient() -> None:
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     labels = torch.randint(0, 3, (1, 4, 4))
     corrected_cross_entropy(logits, labels, table=table, tau=1.0).backward()
-    from adapt.correction import shift_of_labels
+    from adapt.balance.correction import shift_of_labels
 
     corrected = (logits - shift_of_labels(table, logits, labels)).detach()
     onehot = nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2)

@@ -10,13 +10,13 @@ import torch
 from test_adapt_losses import small_segmenter
 from torch.utils.data import DataLoader
 
-from adapt.config import Method
-from adapt.datasets import LabelledFolder, UnlabelledFolder, check_labels
-from adapt.histogram import logit_histogram
-from adapt.labels import IGNORE, load_classes
-from adapt.optimisation import learning_rate_factor
-from adapt.pairs import TrainingPairs
-from adapt.posthoc import _logits_inside, gather_statistics
+from adapt.augmentation.pairs import TrainingPairs
+from adapt.balance.histogram import logit_histogram
+from adapt.balance.posthoc import _logits_inside, gather_statistics
+from adapt.config.settings import Method
+from adapt.data.classes import IGNORE, load_classes
+from adapt.data.datasets import LabelledFolder, UnlabelledFolder, check_labels
+from adapt.training.optimisation import learning_rate_factor
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +91,7 @@ def test_source_only_pairs_need_no_target(domains: Path) -> None:
 
 
 def test_learning_rate_warms_up_and_falls_to_zero() -> None:
-    from adapt.config import Training
+    from adapt.config.settings import Training
 
     training = Training(iterations=100, warmup=10)
     factors = [learning_rate_factor(i, training) for i in range(101)]
@@ -135,7 +135,7 @@ def test_statistics_are_those_of_the_networks_own_labels(domains: Path) -> None:
     assert counts is not None
     assert torch.equal(source_free.seen, counts.row_pixels > 0)
     # the first moment of a mixture is that of its data, whatever EM found
-    from adapt.histogram import bin_centres
+    from adapt.balance.histogram import bin_centres
 
     means = (counts.counts * bin_centres()).sum(-1) / counts.counts.sum(-1).clamp_min(1)
     fitted = (source_free.rows.weights * source_free.rows.means).sum(-1)

@@ -9,11 +9,11 @@ import torch
 import yaml
 from click.testing import CliRunner
 
-from adapt.build import build
 from adapt.cli import main
-from adapt.config import Model, load_config
-from adapt.hrda import HrdaSegmenter
-from adapt.presets import PRESETS
+from adapt.config.presets import PRESETS
+from adapt.config.settings import Model, load_config
+from adapt.model.build import build
+from adapt.model.hrda import HrdaSegmenter
 
 ARCHITECTURES: dict[str, dict[str, Any]] = {
     "nvidia/mit-b5": {

@@ -12,15 +12,15 @@ import pytest
 import tiny
 import torch
 
-from adapt.histogram import logit_histogram
-from adapt.logit_statistics import LogitStatistics, UpdateRule
-from adapt.run import load_run
+from adapt.balance.histogram import logit_histogram
+from adapt.balance.logit_statistics import LogitStatistics, UpdateRule
+from adapt.run.run import load_run
 
 TOGETHER = """
 import sys, torch
 from accelerate import Accelerator
-from adapt.logit_statistics import LogitStatistics, UpdateRule
-from adapt.selftrain import Balance
+from adapt.balance.logit_statistics import LogitStatistics, UpdateRule
+from adapt.training.step import Balance
 ranks = Accelerator(cpu=True)
 batches = torch.load(sys.argv[1], weights_only=True)
 statistics = LogitStatistics(3, rule=UpdateRule(min_pixels=5, warmup=4))
@@ -82,7 +82,7 @@ def test_two_ranks_train_one_run(tmp_path: Path) -> None:
 DISAGREE = """
 import os, sys
 from pathlib import Path
-from adapt import run
+from adapt.run import run
 from adapt.cli import main
 if os.environ["RANK"] == "1":  # as if the second machine had another copy of the run folder
     load = run.load_run
@@ -91,7 +91,7 @@ if os.environ["RANK"] == "1":  # as if the second machine had another copy of th
         training = found.config.training.model_copy(update={"encoder_lr": 1.0})
         config = found.config.model_copy(update={"training": training})
         return run.Run(found.path, found.card, config, found.classes)
-    from adapt import start
+    from adapt.commands import start
     start.load_run = other
 main(sys.argv[1:])
 """
@@ -111,7 +111,7 @@ def test_ranks_that_disagree_are_refused(tmp_path: Path) -> None:
 ALIKE = """
 import sys, torch
 from pathlib import Path
-from adapt import trainer
+from adapt.training import trainer
 from adapt.cli import main
 finish = trainer.Trainer._finish
 def compared(self):
@@ -144,7 +144,9 @@ import os, sys, time
 from datetime import timedelta
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import _set_pg_timeout
-from adapt import evaluate, start, trainer
+from adapt.evaluation import prediction as evaluate
+from adapt.commands import start
+from adapt.training import trainer
 from adapt.cli import main
 joined = dist.init_process_group
 def impatient(*arguments, **options):
@@ -184,7 +186,7 @@ def test_other_ranks_wait_for_the_first_one_longer_than_collectives_do(tmp_path:
 ALONE = """
 import os, signal, sys, time
 from accelerate import PartialState
-from adapt.alone import alone
+from adapt.training.alone import alone
 from adapt.errors import InputError
 PartialState(cpu=True)
 alone(lambda: None)  # so far all is well
@@ -195,8 +197,8 @@ def work():
     if sys.argv[1] == "refused":
         raise InputError("no")
 if sys.argv[1] == "done" and os.environ["RANK"] == "1":
-    import adapt.alone
-    adapt.alone.POLL = 4  # asks when the first rank, which hosts the store, could be gone
+    import adapt.training.alone
+    adapt.training.alone.POLL = 4  # asks when the first rank, which hosts the store, could be gone
 try:
     alone(work)
 except InputError as error:

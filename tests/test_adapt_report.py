@@ -8,13 +8,14 @@ import oracle
 import pytest
 import torch
 
-from adapt import figures, report
-from adapt.histogram import logit_histogram
-from adapt.known_classes import CAMVID11
-from adapt.labels import IGNORE, ClassList, paint
-from adapt.logit_statistics import ShiftStatistics
-from adapt.mixtures import Mixture
-from adapt.report import Example, class_counts, class_densities, present_classes
+from adapt.balance.histogram import logit_histogram
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.balance.mixtures import Mixture
+from adapt.data.classes import IGNORE, ClassList, paint
+from adapt.data.known_classes import CAMVID11
+from adapt.reporting import figures
+from adapt.reporting import pictures as report
+from adapt.reporting.pictures import Example, class_counts, class_densities, present_classes
 
 CLASSES = ClassList(
     names=("sky", "road", "bus"), ids=(0, 1, 2), palette=((0, 90, 255), (128, 64, 128), (200, 0, 0))

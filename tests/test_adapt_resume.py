@@ -8,11 +8,11 @@ import pytest
 import tiny
 from click.testing import CliRunner
 
+from adapt.augmentation.pairs import Pair
 from adapt.cli import main
-from adapt.pairs import Pair
-from adapt.run import load_run
-from adapt.start import resumed_trainer
-from adapt.trainer import Trainer
+from adapt.commands.start import resumed_trainer
+from adapt.run.run import load_run
+from adapt.training.trainer import Trainer
 
 
 class Killed(BaseException):

@@ -8,13 +8,13 @@ import av
 import numpy as np
 import pytest
 
-from adapt import sample as sample_module
-from adapt.datasets import LabelledFolder, UnlabelledFolder, check_labels, open_target
+from adapt.data.classes import IGNORE, load_classes
+from adapt.data.datasets import LabelledFolder, UnlabelledFolder, check_labels, open_target
 from adapt.errors import InputError
-from adapt.labels import IGNORE, load_classes
-from adapt.rendering import render
-from adapt.sample import OLD_TOWN, SUBURB, make_sample
-from adapt.street import (
+from adapt.synthetic import sample as sample_module
+from adapt.synthetic.rendering import render
+from adapt.synthetic.sample import OLD_TOWN, SUBURB, make_sample
+from adapt.synthetic.street import (
     BICYCLE,
     BUILDING,
     CAR,
@@ -28,7 +28,7 @@ from adapt.street import (
     Street,
     Thing,
 )
-from adapt.street_things import build_street
+from adapt.synthetic.things import build_street
 from adapt.temporary import HOST, SUFFIX
 
 SMALL = {"source": 3, "target": 2, "target_eval": 2, "seconds": 0.5, "size": (64, 128)}

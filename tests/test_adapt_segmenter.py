@@ -6,10 +6,10 @@ from typing import Any
 import pytest
 import torch
 
-from adapt.build import build, rebuild
-from adapt.config import Encoder, Model
+from adapt.config.settings import Encoder, Model
 from adapt.errors import InputError
-from adapt.segmenter import StudentNetwork
+from adapt.model.build import build, rebuild
+from adapt.model.segmenter import StudentNetwork
 
 MIT: dict[str, Any] = {
     "model_type": "segformer",

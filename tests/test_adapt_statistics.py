@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from adapt.correction import (
+from adapt.balance.correction import (
     cumulative_density,
     exact_shift,
     posthoc_scores,
@@ -16,16 +16,16 @@ from adapt.correction import (
     stack_tables,
     support,
 )
-from adapt.histogram import LOGIT_RANGE, Histogram, bin_centres, labels_at_stride, logit_histogram
-from adapt.logit_statistics import (
+from adapt.balance.histogram import LOGIT_RANGE, Histogram, bin_centres, labels_at_stride, logit_histogram
+from adapt.balance.logit_statistics import (
     LogitStatistics,
     MixtureBank,
     ShiftStatistics,
     UpdateRule,
     fit_shift_statistics,
 )
-from adapt.mixtures import Mixture, cdf, em, quantile, spread
-from adapt.selftrain import Balance
+from adapt.balance.mixtures import Mixture, cdf, em, quantile, spread
+from adapt.training.step import Balance
 
 TABLE_TOLERANCE = 0.02  # what tables of 256 points promise, in logits; these reach 0.0154 at their kinks
 

@@ -13,13 +13,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import spearmanr
 
-from adapt.bias import bias_without_labels_corrected
+from adapt.balance.bias import bias_without_labels_corrected
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.balance.mixtures import Mixture
 from adapt.cli import main
-from adapt.logit_statistics import ShiftStatistics
-from adapt.mixtures import Mixture
-from adapt.report import draw_sweep
-from adapt.scores import Scores
-from adapt.sweep import SWEEP, Sweep, rank_correlation, sweep_strengths
+from adapt.evaluation.scores import Scores
+from adapt.evaluation.sweep import SWEEP, Sweep, rank_correlation, sweep_strengths
+from adapt.reporting.pictures import draw_sweep
 
 
 def adapt(*arguments: str) -> Result:

@@ -13,7 +13,7 @@ from kill_moments import killed
 from test_adapt_datasets import make_video
 
 from adapt import temporary
-from adapt.datasets import open_target
+from adapt.data.datasets import open_target
 from adapt.errors import InputError
 from adapt.temporary import HOST, PATIENCE, SUFFIX, caching, creating, replacing, scratch, sweep
 
@@ -211,7 +211,7 @@ def test_scratch_is_gone_afterwards_and_sweeps(tmp_path: Path, monkeypatch: pyte
 SAMPLER = """
 import sys, time
 from pathlib import Path
-from adapt.datasets import open_target
+from adapt.data.datasets import open_target
 video, cache = Path(sys.argv[1]), Path(sys.argv[2])
 print("ready", flush=True)
 for number in range(int(sys.argv[3])):
@@ -244,7 +244,7 @@ def test_two_processes_that_sample_one_video_share_its_frames(tmp_path: Path) ->
 
 SAMPLE = """
 from pathlib import Path
-from adapt.datasets import open_target
+from adapt.data.datasets import open_target
 def work(folder):
     open_target([Path({video!r})], folder / "cache", frames=4)
 """

@@ -14,7 +14,7 @@ from click.testing import CliRunner, Result
 
 from adapt.cli import main
 from adapt.errors import InputError
-from adapt.run import load_run, part
+from adapt.run.run import load_run, part
 
 
 @pytest.fixture(scope="module")
@@ -178,7 +178,7 @@ def test_the_same_seed_gives_the_same_run(domains: Path, finished: Path, tmp_pat
 
 STOP = """
 import os, signal, sys
-from adapt import trainer
+from adapt.training import trainer
 step = trainer.Trainer._step
 def counted(self, pair):
     values = step(self, pair)

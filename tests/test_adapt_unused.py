@@ -19,21 +19,21 @@ from test_adapt_cli import expect_refusal
 from test_adapt_losses import pair, small_segmenter
 from torch import Tensor
 
-from adapt.build import Built
+from adapt.augmentation.pairs import Domains, Pair, TrainingPairs
+from adapt.balance.logit_statistics import fit_shift_statistics
+from adapt.balance.posthoc import gather_statistics
 from adapt.cli import main
-from adapt.config import Config, Method, Settings, load_config, with_assignments
-from adapt.datasets import LabelledFolder, UnlabelledFolder
-from adapt.domains import find_classes
+from adapt.config.presets import PRESETS
+from adapt.config.settings import Config, Method, Settings, load_config, with_assignments
+from adapt.config.unused import NEEDS, check_used, differences
+from adapt.data.datasets import LabelledFolder, UnlabelledFolder
+from adapt.data.domains import find_classes
 from adapt.errors import InputError
-from adapt.journal import Journal
-from adapt.logit_statistics import fit_shift_statistics
-from adapt.pairs import Domains, Pair, TrainingPairs
-from adapt.posthoc import gather_statistics
-from adapt.presets import PRESETS
-from adapt.run import PRETRAINED, write_tensors
-from adapt.segmenter import Segmenter
-from adapt.trainer import Trainer
-from adapt.unused import NEEDS, check_used, differences
+from adapt.model.build import Built
+from adapt.model.segmenter import Segmenter
+from adapt.run.run import PRETRAINED, write_tensors
+from adapt.training.journal import Journal
+from adapt.training.trainer import Trainer
 
 HOSTS = ("source", "dacs", "daformer", "mic")
 BALANCES = ("off", "posthoc", "online")
@@ -146,7 +146,7 @@ def probe(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[P
     threads = torch.get_num_threads()
     torch.set_num_threads(1)  # the tensors are tiny
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("adapt.posthoc.fit_shift_statistics", partial(fit_shift_statistics, steps=2))
+        patch.setattr("adapt.balance.posthoc.fit_shift_statistics", partial(fit_shift_statistics, steps=2))
         yield Probe(domains, tmp_path_factory.mktemp("probe"))
     torch.set_num_threads(threads)
 
@@ -212,7 +212,7 @@ def test_every_other_setting_is_read_in_a_training(
     make_clip(clip, 3)
     arguments = tiny.train_arguments(domains, tmp_path / "run", "training.iterations=2")
     arguments += ["--target", str(clip), "--evaluate", str(domains / "target_eval")]
-    monkeypatch.setattr("adapt.unused.changes", lambda *_: [])  # compares all of them: that is no use
+    monkeypatch.setattr("adapt.config.unused.changes", lambda *_: [])  # compares all of them: that is no use
     monkeypatch.setattr(Settings, "__getattribute__", recorded)
     result = CliRunner().invoke(main, arguments)
     monkeypatch.undo()

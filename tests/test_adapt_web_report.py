@@ -12,10 +12,10 @@ import tiny
 from click.testing import CliRunner, Result
 
 from adapt.cli import main
-from adapt.evaluate import predict
-from adapt.picks import ends
-from adapt.run import load_run
-from adapt.scores import confusion_matrix
+from adapt.evaluation.prediction import predict
+from adapt.evaluation.scores import confusion_matrix
+from adapt.reporting.picks import ends
+from adapt.run.run import load_run
 
 VOID = {"meta", "img", "br", "path", "circle", "text", "title", "svg"}
 
@@ -138,7 +138,7 @@ def test_numbers_are_those_of_adapt_eval(domains: Path, run: Path, page: Path) -
 
 
 def test_the_confusion_is_shown_in_per_cent_of_the_true_class(domains: Path, run: Path, page: Path) -> None:
-    from adapt.domains import open_labelled
+    from adapt.data.domains import open_labelled
 
     opened = load_run(run)
     segmenter = opened.segmenter()

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from adapt.errors import InputError
-from adapt.segmenter import Segmenter
-from adapt.window import Window, average_windows, sliding_logits
+from adapt.model.segmenter import Segmenter
+from adapt.model.window import Window, average_windows, sliding_logits
 
 FLOAT32 = 1e-5  # a mean of equal float32 numbers
 

@@ -14,15 +14,15 @@ from click.testing import CliRunner, Result
 from foreign_segmenters import MEAN, STD, write_pictures, write_segmenter
 from onnx import TensorProto, helper
 
-from adapt.datasets import LabelledFolder
-from adapt.histogram import logit_histogram
-from adapt.labels import load_classes
-from adapt.logit_statistics import fit_shift_statistics
-from adapt.scores import Scores, confusion_matrix
-from export.calibrate import EM_STEPS, MIN_PIXELS, balanced_labels
-from export.cli import main
-from export.folded import graph_info
-from export.statistics_file import read_statistics
+from adapt.balance.histogram import logit_histogram
+from adapt.balance.logit_statistics import fit_shift_statistics
+from adapt.data.classes import load_classes
+from adapt.data.datasets import LabelledFolder
+from adapt.evaluation.scores import Scores, confusion_matrix
+from export.cli.commands import main
+from export.fold.folded import graph_info
+from export.sources.statistics_file import read_statistics
+from export.statistics.gather import EM_STEPS, MIN_PIXELS, balanced_labels
 from serve import Segmenter
 
 NORMALISED = ("--mean", ",".join(map(str, MEAN)), "--std", ",".join(map(str, STD)))

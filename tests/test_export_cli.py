@@ -9,10 +9,10 @@ import tiny
 from click.testing import CliRunner, Result
 from onnx_segmenters import pictures, run
 
-import export.build
+import export.pipeline
 from adapt.cli import main as adapt_main
-from export.cli import main
-from export.folded import graph_info
+from export.cli.commands import main
+from export.fold.folded import graph_info
 
 
 def call(*arguments: object) -> Result:
@@ -120,7 +120,7 @@ def test_verify_fails_with_exit_code_1(exported, tmp_path):
 
 
 def test_a_failed_check_writes_nothing(exported, tmp_path, monkeypatch):
-    monkeypatch.setattr(export.build, "fold", lambda *_: onnx.load(tmp_path / "broken.onnx"))
+    monkeypatch.setattr(export.pipeline, "fold", lambda *_: onnx.load(tmp_path / "broken.onnx"))
     break_a_weight(exported, tmp_path / "broken.onnx")
     result = call("onnx", exported, "-o", tmp_path / "model.onnx")
     assert result.exit_code == 2 and "nothing was written" in result.output

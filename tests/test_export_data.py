@@ -10,16 +10,16 @@ from click.testing import CliRunner, Result
 from onnx_segmenters import card
 from small_network import small_network, smooth_pictures, write_pictures
 
-from adapt.datasets import LabelledFolder
+from adapt.data.classes import save_classes
+from adapt.data.datasets import LabelledFolder
+from adapt.data.known_classes import CAMVID11, CITYSCAPES19
 from adapt.errors import InputError
-from adapt.known_classes import CAMVID11, CITYSCAPES19
-from adapt.labels import save_classes
-from export.cli import main
-from export.fold import fold
-from export.folded import graph_info
-from export.pictures import calibration_pictures, pictures_for
-from export.source import Source
-from export.statistics_file import read_statistics
+from export.cli.commands import main
+from export.fold.fold import fold
+from export.fold.folded import graph_info
+from export.sources.pictures import calibration_pictures, pictures_for
+from export.sources.source import Source
+from export.sources.statistics_file import read_statistics
 from serve.card import Card
 
 NORMALISED = ("--mean", "0.4,0.5,0.6", "--std", "0.2,0.25,0.3")

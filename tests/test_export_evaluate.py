@@ -11,13 +11,13 @@ import torch
 from click.testing import CliRunner, Result
 
 from adapt.cli import main as adapt_main
-from adapt.domains import open_labelled
-from adapt.evaluate import labels_of_logits, picture_logits
-from adapt.images import resize_image, resize_labels
-from adapt.run import load_run
-from adapt.scores import confusion_matrix
-from export.cli import main
-from serve.segmenter import Segmenter
+from adapt.data.domains import open_labelled
+from adapt.data.images import resize_image, resize_labels
+from adapt.evaluation.prediction import labels_of_logits, picture_logits
+from adapt.evaluation.scores import confusion_matrix
+from adapt.run.run import load_run
+from export.cli.commands import main
+from serve.inference.segmenter import Segmenter
 
 SIZE = (96, 128)
 """Of the pictures: the served graph pads those below 64 pixels in another way than training does."""
@@ -175,7 +175,7 @@ def export_bare(run: Path, path: Path) -> None:
     """The network alone, as others would export it: normalised pixels in, logits out, no metadata of ours."""
     import onnx
 
-    from export.graph import logits_graph
+    from export.sources.network import logits_graph
 
     model = logits_graph(load_run(run).segmenter())
     del model.metadata_props[:]

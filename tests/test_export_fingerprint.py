@@ -13,12 +13,12 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from small_network import small_network, smooth_pictures, write_pictures
 
-from export.cli import main
-from export.fingerprint import fingerprint
-from export.fold import Strength, fold
-from export.folded import NETWORK, lineage, unfold
-from export.precision import to_half
-from export.statistics_file import read_statistics
+from export.cli.commands import main
+from export.fold.fingerprint import fingerprint
+from export.fold.fold import Strength, fold
+from export.fold.folded import NETWORK, lineage, unfold
+from export.precision.conversion import to_half
+from export.sources.statistics_file import read_statistics
 
 
 def copy(model: onnx.ModelProto) -> onnx.ModelProto:

@@ -24,14 +24,14 @@ from onnx_segmenters import (
     statistics,
 )
 
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.balance.mixtures import Mixture
 from adapt.errors import InputError
-from adapt.logit_statistics import ShiftStatistics
-from adapt.mixtures import Mixture
-from adapt.segmenter import labels_from_scores
-from export.fold import Extras, Strength, fold
-from export.folded import error_bound_at, folded_statistics, graph_info, unfold
-from export.graph import check_operators
-from export.tables import DEFAULT_BOUND
+from adapt.model.segmenter import labels_from_scores
+from export.fold.fold import Extras, Strength, fold
+from export.fold.folded import error_bound_at, folded_statistics, graph_info, unfold
+from export.fold.tables import DEFAULT_BOUND
+from export.sources.network import check_operators
 
 ALLOWED = {
     *("Cast", "Transpose", "Mul", "Add", "Sub", "Div", "Pad", "Shape", "Slice", "Concat", "ReduceMax", "Exp"),

@@ -8,11 +8,11 @@ import torch
 from onnx import TensorProto, helper
 from transformers import ResNetBackbone, ResNetConfig, SegformerConfig, SegformerModel
 
-from adapt.decoders import DaformerDecoder, SegformerDecoder
-from adapt.encoders import BackboneEncoder, SegformerEncoder
 from adapt.errors import InputError
-from adapt.segmenter import Segmenter
-from export.graph import check_operators, logits_graph
+from adapt.model.decoders import DaformerDecoder, SegformerDecoder
+from adapt.model.encoders import BackboneEncoder, SegformerEncoder
+from adapt.model.segmenter import Segmenter
+from export.sources.network import check_operators, logits_graph
 
 
 def mit_segformer() -> Segmenter:

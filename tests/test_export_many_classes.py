@@ -6,7 +6,7 @@ import pytest
 from onnx_segmenters import as_rows, card, correction_alone, logits_as_pixels, statistics
 from scipy.special import logsumexp
 
-from export.fold import Extras, Strength, fold
+from export.fold.fold import Extras, Strength, fold
 
 
 @pytest.mark.slow

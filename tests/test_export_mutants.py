@@ -15,15 +15,15 @@ from onnx import TensorProto, helper, numpy_helper
 from onnx_segmenters import card, plain_segmenter, statistics
 from small_network import smooth_pictures, write_pictures
 
-import export.exact
+import export.verification.exact
+from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.errors import InputError
-from adapt.logit_statistics import ShiftStatistics
-from export.build import write_verified
-from export.checked import check_file
-from export.curves import Curves, shift_curves
-from export.fold import Extras, Strength, fold
-from export.folded import STATISTICS, metadata_of
-from export.source import Source
+from export.fold.curves import Curves, shift_curves
+from export.fold.fold import Extras, Strength, fold
+from export.fold.folded import STATISTICS, metadata_of
+from export.pipeline import write_verified
+from export.sources.source import Source
+from export.verification.check import check_file
 
 Model = onnx.ModelProto
 
@@ -45,7 +45,7 @@ def one_computation_of_curves():
         return known[key]
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(export.exact, "shift_curves", remembered)
+        patch.setattr(export.verification.exact, "shift_curves", remembered)
         yield
 
 

@@ -8,10 +8,13 @@ from click.testing import CliRunner
 from onnx_segmenters import card, plain_segmenter, statistics
 from serve_graphs import halves
 
-from export import build, calibrate_model, show, triton
-from export.cli import main
-from export.fold import Extras, Strength, fold
-from serve.images import write_image
+from export import pipeline as build
+from export import show
+from export.cli.commands import main
+from export.deploy import triton
+from export.fold.fold import Extras, Strength, fold
+from export.statistics import calibrate as calibrate_model
+from serve.media.images import write_image
 
 
 @pytest.fixture

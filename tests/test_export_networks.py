@@ -8,9 +8,9 @@ import pytest
 import torch
 from test_adapt_segmenter import DINOV2, DINOV3, MIT, RESNET
 
-from adapt.build import build
-from adapt.config import Model
-from export.graph import logits_graph
+from adapt.config.settings import Model
+from adapt.model.build import build
+from export.sources.network import logits_graph
 
 NETWORKS: dict[str, dict[str, Any]] = {
     "deeplabv2": {"encoder": {"config": RESNET}, "decoder": "deeplabv2", "dilated": True},

@@ -12,13 +12,13 @@ from small_network import small_network
 
 import export.show
 from adapt.errors import InputError
-from export.cli import main
-from export.curves import shift_curves
-from export.fold import Extras, Strength, fold
-from export.precision import to_half
+from export.cli.commands import main
+from export.fold.curves import shift_curves
+from export.fold.fold import Extras, Strength, fold
+from export.fold.tables import lookup_table
+from export.precision.conversion import to_half
 from export.show import _centres, draw, folded_shift, measure
-from export.tables import lookup_table
-from serve.opening import open_runtime
+from serve.inference.opening import open_runtime
 
 BOUND = 0.05
 """On the score error, in logits."""

@@ -7,11 +7,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx_segmenters import statistics
 
-import export.tables
-from adapt.logit_statistics import ShiftStatistics
-from adapt.mixtures import Mixture
-from export.curves import shift_curves
-from export.tables import LookupTable, lookup_table
+import export.fold.tables
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.balance.mixtures import Mixture
+from export.fold.curves import shift_curves
+from export.fold.tables import LookupTable, lookup_table
 
 
 def looked_up(table: LookupTable, l: int, z: np.ndarray) -> np.ndarray:
@@ -86,7 +86,7 @@ def test_very_narrow_logits_take_more_bins():
 
 
 def test_what_memory_does_not_hold_gets_the_finest_table_and_says_so(monkeypatch):
-    monkeypatch.setattr(export.tables, "MAX_BYTES", 4 * 2 * 2 * 5000)
+    monkeypatch.setattr(export.fold.tables, "MAX_BYTES", 4 * 2 * 2 * 5000)
     stats = narrow(0.001)
     table = lookup_table(stats, 0.2, 0.02)
     assert table.bins == 5000 and table.error_at(0.2) > 0.02

@@ -22,23 +22,23 @@ from onnx_segmenters import OUTPUT_STRIDE, STRIDE, card, pictures, plain_segment
 from small_network import small_network, smooth_pictures, write_pictures
 from transformers import SegformerConfig, SegformerModel
 
-import export.checked
-import serve.engine
-from adapt.decoders import DaformerDecoder, SegformerDecoder
-from adapt.encoders import SegformerEncoder
+import export.verification.check
+import serve.inference.engine
 from adapt.errors import InputError
-from adapt.segmenter import Segmenter
-from export.cli import main
-from export.fold import Extras, Strength, fold
-from export.folded import graph_info
-from export.graph import logits_graph
-from export.precision import ends, quantise, to_half
-from export.tensorrt import Options, Profile, build_engine, profile_for
+from adapt.model.decoders import DaformerDecoder, SegformerDecoder
+from adapt.model.encoders import SegformerEncoder
+from adapt.model.segmenter import Segmenter
+from export.cli.commands import main
+from export.deploy.tensorrt import Options, Profile, build_engine, profile_for
+from export.fold.fold import Extras, Strength, fold
+from export.fold.folded import graph_info
+from export.precision.conversion import ends, quantise, to_half
+from export.sources.network import logits_graph
 from serve.card import Card, to_metadata
-from serve.engine import EngineRuntime, EngineSession, read_sidecar
 from serve.errors import InputError as ServeError
-from serve.opening import open_runtime
-from serve.runtime import Tensor
+from serve.inference.engine import EngineRuntime, EngineSession, read_sidecar
+from serve.inference.opening import open_runtime
+from serve.inference.runtime import Tensor
 
 WITH_TENSORRT = importlib.util.find_spec("tensorrt_rtx") is not None
 PROFILE = Profile((1, 64, 64), (1, 96, 128), (2, 128, 192))
@@ -317,7 +317,7 @@ class GraphAsEngine:
 @pytest.fixture
 def engine(monkeypatch) -> EngineRuntime:
     memory = HostMemory()
-    monkeypatch.setattr(serve.engine, "_cuda", lambda: memory)
+    monkeypatch.setattr(serve.inference.engine, "_cuda", lambda: memory)
     strength = Strength(statistics(3), "random", 0.5, True)
     model = fold(small_network(), card(3), strength, Extras(scores=True))
     trt = SimpleNamespace(
@@ -370,7 +370,9 @@ def test_verify_checks_an_engine_against_its_graph(engine, metadata, least, tmp_
     side = tmp_path / "model.engine.json"
     side.write_text(json.dumps(sidecar))
     monkeypatch.setattr(
-        export.checked, "open_engine", lambda path: dataclasses.replace(engine, path=path, info=info)
+        export.verification.check,
+        "open_engine",
+        lambda path: dataclasses.replace(engine, path=path, info=info),
     )
     code, said = call("verify", file)
     assert code == 2 and "--against" in said

@@ -11,11 +11,11 @@ import torch
 from test_export_networks import NETWORKS
 from test_export_tensorrt import PROFILE, RTX, card, converted, needs_tensorrt, statistics
 
-from adapt.build import build
-from adapt.config import Model
-from export.fold import Extras, Strength, fold
-from export.graph import logits_graph
-from export.tensorrt import build_engine
+from adapt.config.settings import Model
+from adapt.model.build import build
+from export.deploy.tensorrt import build_engine
+from export.fold.fold import Extras, Strength, fold
+from export.sources.network import logits_graph
 
 pytestmark = needs_tensorrt
 

@@ -11,10 +11,10 @@ from google.protobuf import text_format
 from onnx_segmenters import card, plain_segmenter, statistics
 
 from adapt.errors import InputError
-from export.cli import main
-from export.fold import Extras, Strength, fold
-from export.folded import graph_info
-from export.triton import open_model, write_repository
+from export.cli.commands import main
+from export.deploy.triton import open_model, write_repository
+from export.fold.fold import Extras, Strength, fold
+from export.fold.folded import graph_info
 from serve.card import to_metadata
 
 model_config_pb2 = pytest.importorskip("tritonclient.grpc.model_config_pb2")

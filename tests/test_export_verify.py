@@ -7,15 +7,15 @@ import torch
 from onnx import numpy_helper
 from onnx_segmenters import card, oracle_scores, pictures, plain_segmenter, statistics
 
-from adapt.histogram import logit_histogram
-from adapt.logit_statistics import fit_shift_statistics
-from export.exact import exact_scores
-from export.fold import Extras, Strength, fold
-from export.folded import graph_info
-from export.pictures import synthetic_frames
-from export.reference import bare_reference
-from export.verification import MOST_NEAR_TIES, Verification
-from export.verify import Candidate, Said, compare, graph_candidate, verify
+from adapt.balance.histogram import logit_histogram
+from adapt.balance.logit_statistics import fit_shift_statistics
+from export.fold.fold import Extras, Strength, fold
+from export.fold.folded import graph_info
+from export.sources.pictures import synthetic_frames
+from export.sources.reference import bare_reference
+from export.verification.exact import exact_scores
+from export.verification.parity import Candidate, Said, compare, graph_candidate, verify
+from export.verification.result import MOST_NEAR_TIES, Verification
 
 
 def folded(tau: float = 0.5, runtime: bool = False, size=None) -> onnx.ModelProto:

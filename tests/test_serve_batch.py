@@ -16,14 +16,15 @@ from click.testing import CliRunner, Result
 from serve_graphs import halves, write_clip, write_graph
 from tqdm import tqdm
 
-from serve import Segmenter, batch
-from serve.batch import local_work, plan, run_batch
-from serve.batch_inputs import find_videos, stem
-from serve.cli import main
-from serve.cli_options import Seconds
+from serve import Segmenter
+from serve.batch.inputs import find_videos, stem
+from serve.batch.run import local_work, plan, run_batch
+from serve.batch.run import run as batch
+from serve.cli.commands import main
+from serve.cli.options import Seconds
 from serve.errors import InputError
-from serve.video_settings import Settings
-from serve.video_source import Selection, listed_frames
+from serve.media.video.source import Selection, listed_frames
+from serve.video.settings import Settings
 
 
 @pytest.fixture(scope="module")

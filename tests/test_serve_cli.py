@@ -18,7 +18,7 @@ from click.testing import CliRunner, Result
 from PIL import Image
 from serve_graphs import PALETTE, TAU, halves, write_clip, write_graph
 
-from serve.cli import main
+from serve.cli.commands import main
 
 HEAVY = ("torch", "cv2", "onnxruntime", "gradio", "av", "numpy", "onnx", "adapt", "export")
 
@@ -256,7 +256,7 @@ def _python(program: str, **options) -> subprocess.CompletedProcess[str]:
 )
 def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
     program = (
-        "import sys; from serve.cli import main\n"
+        "import sys; from serve.cli.commands import main\n"
         f"main({arguments!r}, standalone_mode=False)\n"
         f"print('LOADED', [m for m in {HEAVY!r} if m in sys.modules])"
     )
@@ -274,7 +274,7 @@ def test_serving_never_loads_the_other_rooms(graph: Path, tmp_path: Path) -> Non
     ]
     foreign = ("torch", "onnx", "transformers", "adapt", "export", "matplotlib")
     program = (
-        "import sys; from serve.cli import main\n"
+        "import sys; from serve.cli.commands import main\n"
         f"for run in {runs!r}: main(run, standalone_mode=False)\n"
         f"print('LOADED', [m for m in {foreign!r} if m in sys.modules])"
     )

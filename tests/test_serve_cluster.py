@@ -14,13 +14,13 @@ from click.testing import CliRunner
 from serve_graphs import write_graph
 
 from serve import Segmenter
-from serve.batch import Job, local_work, plan, run_batch
-from serve.batch_sidecar import fingerprint
-from serve.cli import main
-from serve.cluster import Opening, Recorded, finish, label_segment, run_on_cluster, segments
+from serve.batch.cluster import Opening, Recorded, finish, label_segment, run_on_cluster, segments
+from serve.batch.run import Job, local_work, plan, run_batch
+from serve.batch.sidecar import fingerprint
+from serve.cli.commands import main
 from serve.errors import InputError
-from serve.video_settings import Settings
-from serve.video_source import Selection
+from serve.media.video.source import Selection
+from serve.video.settings import Settings
 
 SECOND = Fraction(1)
 

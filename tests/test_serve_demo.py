@@ -27,11 +27,11 @@ from PIL import Image
 from safetensors.numpy import save
 from serve_graphs import PALETTE, halves, write_clip, write_graph
 
-from serve.cli import main
-from serve.demo_files import Results, Upload
-from serve.demo_limits import read_picture
-from serve.demo_options import Limits
-from serve.demo_statistics import estimated_bias, own_shifts, read_statistics
+from serve.cli.commands import main
+from serve.demo.options import Limits
+from serve.demo.request.files import Results, Upload
+from serve.demo.request.limits import read_picture
+from serve.demo.tabs.folded_statistics import estimated_bias, own_shifts, read_statistics
 from serve.errors import InputError
 
 
@@ -339,7 +339,7 @@ def test_a_port_in_use(server, graphs):
 def test_without_gradio_one_sentence_says_what_to_install(graphs):
     program = (
         "import sys; sys.modules['gradio'] = None\n"
-        f"from serve.cli import main; main(['demo', {str(graphs[0])!r}])"
+        f"from serve.cli.commands import main; main(['demo', {str(graphs[0])!r}])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 2 and "pip install 'blda[demo]'" in done.stderr

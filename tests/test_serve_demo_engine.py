@@ -14,7 +14,7 @@ from engine_stand_in import write_engine
 from PIL import Image
 from serve_graphs import halves, write_clip, write_graph
 
-from serve.cli import main
+from serve.cli.commands import main
 
 LARGEST = (2, 96, 128)
 TESTS = str(Path(__file__).parent)

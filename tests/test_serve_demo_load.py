@@ -19,17 +19,18 @@ from PIL import Image
 from selenium.webdriver.common.by import By
 from serve_graphs import halves, write_clip, write_graph, write_slow_graph
 
-from serve import demo_work, large
-from serve.demo_files import Upload
-from serve.demo_limits import check_video, read_picture
-from serve.demo_options import Limits
-from serve.demo_work import Stoppable, Visitors, Work
+from serve.demo.options import Limits
+from serve.demo.request import work as demo_work
+from serve.demo.request.files import Upload
+from serve.demo.request.limits import check_video, read_picture
+from serve.demo.request.work import Stoppable, Visitors, Work
 from serve.errors import InputError
-from serve.memory import Need
-from serve.opening import open_runtime
-from serve.runtime import Runtime
-from serve.segmenter import Segmenter
-from serve.video_reader import VideoReader
+from serve.inference import large
+from serve.inference.memory import Need
+from serve.inference.opening import open_runtime
+from serve.inference.runtime import Runtime
+from serve.inference.segmenter import Segmenter
+from serve.media.video.reader import VideoReader
 
 AT_ONCE = 60.0
 """Seconds until a slot has to be free, on any machine; alone it is half a second, and the work minutes."""
@@ -409,7 +410,7 @@ def test_a_second_signal_does_not_leave_anything_behind(tmp_path, first):
     folder.mkdir()
     (folder / "upload.png").touch()
     program = (
-        "import sys, time; from serve.demo_start import _ending\n"
+        "import sys, time; from serve.demo.start import _ending\n"
         "with _ending(sys.argv[1]): print('ready', flush=True); time.sleep(120)"
     )
     command = [sys.executable, "-c", program, str(folder)]

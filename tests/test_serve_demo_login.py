@@ -10,8 +10,8 @@ import pytest
 from demo_server import Demo, demo, log
 from serve_graphs import write_graph
 
-from serve import demo_login
-from serve.demo_login import ATTEMPT, Accounts, Attempt
+from serve.demo.door import login as demo_login
+from serve.demo.door.login import ATTEMPT, Accounts, Attempt
 
 ACCOUNTS = {"ada": "let me in", "bob": "x"}
 

@@ -24,10 +24,10 @@ from demo_server import Demo, demo, file_data, result, side_by_side, submit, upl
 from PIL import Image
 from serve_graphs import halves, write_clip, write_graph
 
-from serve.cli import main
-from serve.demo import model_names
-from serve.demo_files import Uploads
-from serve.demo_gate import host_name
+from serve.cli.commands import main
+from serve.demo.door.gate import host_name
+from serve.demo.page import model_names
+from serve.demo.request.files import Uploads
 from serve.errors import InputError
 
 REFUSED = "The request names a file that this page does not have (any more); upload it first."

@@ -2,7 +2,7 @@
 
 import pytest
 
-from serve.demo_words import verification_sentences
+from serve.demo.tabs.words import verification_sentences
 
 RECORD = {
     "against": "run",

@@ -10,12 +10,12 @@ import pytest
 from PIL import Image, ImageOps
 from serve_graphs import card, halves
 
-from serve.demo_options import find_examples
+from serve.demo.options import find_examples
 from serve.errors import InputError
-from serve.files import check_outputs, replacing
-from serve.heif import upright
-from serve.images import count_pictures, find_images, read_image, write_image
-from serve.render import Entry, Painter, below, every_class, legend, present, shares
+from serve.images.render import Entry, Painter, below, every_class, legend, present, shares
+from serve.media.files import check_outputs, replacing
+from serve.media.heif import upright
+from serve.media.images import count_pictures, find_images, read_image, write_image
 
 GRADIENT = np.add.outer(np.arange(40) * 2, np.arange(60) * 2).astype(np.uint8)
 

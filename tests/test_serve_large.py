@@ -14,15 +14,16 @@ from onnx import TensorProto, helper
 from serve_graphs import card, write_clip, write_graph
 from test_serve_tiling import scene, write_network
 
-from serve import Segmenter, large, memory
+from serve import Segmenter
 from serve.card import GraphInfo, to_metadata
-from serve.cli import main
+from serve.cli.commands import main
 from serve.errors import InputError
-from serve.large import _even
-from serve.memory import Need, need_of, open_frugal
-from serve.opening import open_runtime
-from serve.runtime import failed, ran_out
-from serve.tiling import spans
+from serve.inference import large, memory
+from serve.inference.large import _even
+from serve.inference.memory import Need, need_of, open_frugal
+from serve.inference.opening import open_runtime
+from serve.inference.runtime import failed, ran_out
+from serve.inference.tiling import spans
 
 SIZE = (700, 900)
 REACH = 3  # cells of 4 pixels
@@ -103,8 +104,8 @@ PEAK = """
 import sys
 from pathlib import Path
 import numpy as np
-from serve.memory import open_frugal
-from serve.runtime import open_runtime
+from serve.inference.memory import open_frugal
+from serve.inference.runtime import open_runtime
 
 def resident(name):
     lines = Path("/proc/self/status").read_text().splitlines()
@@ -308,7 +309,9 @@ def test_tiles_are_few_and_even() -> None:
 LIMITED = """
 import resource, sys
 import numpy as np
-from serve import Segmenter, large, memory
+from serve import Segmenter
+from serve.inference import large
+from serve.inference import memory
 
 mode, graph, given, out = sys.argv[1:]
 if mode == "mistaken":
@@ -413,7 +416,7 @@ def test_faults_of_our_own_are_not_called_the_user_s(network: Path, error: Excep
 def test_faults_of_our_own_in_opening_are_not_called_the_user_s(
     network: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export import foreign_network  # which imports torch
+    from export.foreign import network as foreign_network
 
     def wrong(*_: object, **__: object) -> None:
         raise TypeError("unexpected argument")
@@ -427,7 +430,7 @@ def test_faults_of_our_own_in_opening_are_not_called_the_user_s(
 
 def test_faults_of_our_own_are_not_called_a_foreign_model_s() -> None:
     from adapt.errors import InputError as AdaptError
-    from export import foreign_network  # which imports torch
+    from export.foreign import network as foreign_network
 
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])
     pixels = np.zeros((1, 3, 8, 8), np.float32)

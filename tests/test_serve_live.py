@@ -22,18 +22,20 @@ from click.testing import CliRunner
 from live_sources import RATE, Take, camera, write_stream
 from serve_graphs import card, write_graph
 
-from serve import Segmenter, video_live, video_sink
-from serve.cli import main
+from serve import Segmenter
+from serve.cli.commands import main
 from serve.errors import InputError
-from serve.files import NameTakenError
 from serve.interruption import Interruption, interrupt, like_ctrl_c
-from serve.video import VideoReport, note, segment_video
-from serve.video_labels import LabelVideo
-from serve.video_live import LiveItems
-from serve.video_reader import Frame, VideoReader
-from serve.video_settings import ENCODERS, Settings
-from serve.video_source import Selection
-from serve.video_writer import VideoWriter
+from serve.media.files import NameTakenError
+from serve.media.video import live as video_live
+from serve.media.video.live import LiveItems
+from serve.media.video.reader import Frame, VideoReader
+from serve.media.video.source import Selection
+from serve.video.labels import LabelVideo
+from serve.video.segment import VideoReport, note, segment_video
+from serve.video.segment import sink as video_sink
+from serve.video.settings import ENCODERS, Settings
+from serve.video.writer import VideoWriter
 
 
 @pytest.fixture(scope="module")

@@ -11,17 +11,18 @@ import pytest
 from click.testing import CliRunner
 from serve_graphs import halves, write_clip, write_graph
 
-from serve import partial, video_sink
-from serve.cli import main
+from serve.cli.commands import main
 from serve.errors import InputError
-from serve.files import NameTakenError, check_outputs, replacing, unfinished
-from serve.images import write_image
-from serve.partial import give_name, sweep, temporary_for
+from serve.media import partial
+from serve.media.files import NameTakenError, check_outputs, replacing, unfinished
+from serve.media.images import write_image
+from serve.media.partial import give_name, sweep, temporary_for
+from serve.video.segment import sink as video_sink
 
 WRITER = """
 import sys, time
 from pathlib import Path
-from serve.files import replacing
+from serve.media.files import replacing
 with replacing(Path(sys.argv[1]), folder=len(sys.argv) > 2) as path:
     if path.is_dir():
         (path / "inside").write_text("half")
@@ -244,7 +245,7 @@ def test_videos_do_not_take_the_name_of_another(tmp_path, monkeypatch, force) ->
 
 
 def test_pictures_do_not_take_the_name_of_another(tmp_path, monkeypatch) -> None:
-    from serve import pictures
+    from serve.media.images import batch as pictures
 
     graph, out = write_graph(tmp_path / "m.onnx"), tmp_path / "out"
     write_image(tmp_path / "a.png", halves())

@@ -12,7 +12,7 @@ from serve_graphs import CLASSES, TAU, card, halves, write_graph
 from serve import Segmenter
 from serve.card import GraphInfo, to_metadata
 from serve.errors import InputError
-from serve.opening import open_runtime
+from serve.inference.opening import open_runtime
 
 RED, GREEN, BLUE = range(3)
 
@@ -205,7 +205,7 @@ def test_no_provider_at_all(graph: Path, monkeypatch) -> None:
 def test_without_onnxruntime_one_sentence_names_the_extra(graph: Path) -> None:
     program = (
         "import sys; sys.modules['onnxruntime'] = None\n"  # what Python does for a module that is not there
-        f"from serve.cli import main; main(['info', {str(graph)!r}])"
+        f"from serve.cli.commands import main; main(['info', {str(graph)!r}])"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert done.returncode == 2

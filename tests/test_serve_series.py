@@ -13,13 +13,13 @@ from click.testing import CliRunner, Result
 from serve_graphs import halves, write_clip, write_graph
 
 from serve import Segmenter
-from serve.batch_inputs import find_videos, stem
-from serve.cli import main
+from serve.batch.inputs import find_videos, stem
+from serve.cli.commands import main
 from serve.errors import InputError
-from serve.series import FrameSeries, in_order
-from serve.series_reader import SeriesReader
-from serve.video import segment_video
-from serve.video_source import Selection, listed_frames, open_container, to_address
+from serve.media.series import FrameSeries, in_order
+from serve.media.video.series_reader import SeriesReader
+from serve.media.video.source import Selection, listed_frames, open_container, to_address
+from serve.video.segment import segment_video
 
 SIZE = (48, 64)
 
@@ -191,7 +191,7 @@ def test_an_unreadable_picture_is_counted_and_named(tmp_path: Path, graph: Path)
 def test_another_size_is_refused_before_any_work(tmp_path: Path, suffix: str, monkeypatch) -> None:
     files = write_pictures(tmp_path / "x", [f"{n}{suffix}" for n in range(5)])
     write_pictures(tmp_path / "x", [f"3{suffix}"], (24, 64))
-    monkeypatch.setattr("serve.series_reader.read_image", None)
+    monkeypatch.setattr("serve.media.video.series_reader.read_image", None)
     with pytest.raises(InputError, match=rf"3\{suffix} is 64x24, but the frames before it are 64x48"):
         read(in_order(files))
 
@@ -287,7 +287,7 @@ def test_a_webcam_is_opened_as_one(monkeypatch) -> None:
         asked.update(path=path, **how)
         raise av.error.OSError(19, "No such device")
 
-    monkeypatch.setattr("serve.video_source.Path.exists", lambda _: True)
+    monkeypatch.setattr("serve.media.video.source.Path.exists", lambda _: True)
     monkeypatch.setattr(av, "open", opened)
     with pytest.raises(InputError, match=r"/dev/video0 gives no video \(No such device\)"):
         open_container("/dev/video0")

@@ -9,7 +9,7 @@ import pytest
 from serve_graphs import halves, write_graph
 
 from serve import Segmenter
-from serve.video import note, segment_video
+from serve.video.segment import note, segment_video
 
 SECONDS = 2
 
@@ -187,7 +187,7 @@ def test_damaged_sound_is_left_out_and_counted(tmp_path, segmenter) -> None:
 
 
 def test_sound_that_goes_back_is_left_out_and_counted(tmp_path, segmenter, monkeypatch) -> None:
-    from serve.video_reader import VideoReader
+    from serve.media.video.reader import VideoReader
 
     source = write(tmp_path / "in.mkv", {"codec": "aac"})
     original = VideoReader._take_audio
@@ -245,8 +245,8 @@ CODECS = {
 @pytest.mark.parametrize(("count", "start"), [(2, 0), (40, 0), (40, 1)])
 def test_frames_of_an_avi_have_even_times_from_zero(tmp_path, kind, count, start) -> None:
     """Whatever the order in which they are decoded; and so they stay with the sound."""
-    from serve.video_reader import Frame, VideoReader
-    from serve.video_source import Selection
+    from serve.media.video.reader import Frame, VideoReader
+    from serve.media.video.source import Selection
 
     codec, options = CODECS[kind]
     with av.open(str(tmp_path / "in.avi"), "w") as container:

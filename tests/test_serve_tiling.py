@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from serve_graphs import card, write_graph
 
-from serve import Segmenter, sizes
+from serve import Segmenter
 from serve.card import GraphInfo, to_metadata
-from serve.cli import main
+from serve.cli.commands import main
 from serve.errors import InputError
-from serve.opening import open_runtime
-from serve.tiling import OVERLAP, spans, tiles
+from serve.inference import sizes
+from serve.inference.opening import open_runtime
+from serve.inference.tiling import OVERLAP, spans, tiles
 
 
 def write_network(

@@ -13,16 +13,16 @@ from click.testing import CliRunner
 from moving_clips import RATE, join, number_of, ruin, write_moving
 from serve_graphs import write_graph
 
-from serve import Segmenter, cluster
-from serve.batch import Job
-from serve.cli import main
+from serve import Segmenter
+from serve.batch.run import Job, cluster
+from serve.cli.commands import main
 from serve.errors import InputError
-from serve.video import note, segment_video
-from serve.video_damage import Damage, DamageCount
-from serve.video_packets import readable_packets
-from serve.video_reader import Frame, VideoReader
-from serve.video_settings import Settings
-from serve.video_source import Selection
+from serve.media.video.damage import Damage, DamageCount
+from serve.media.video.packets import readable_packets
+from serve.media.video.reader import Frame, VideoReader
+from serve.media.video.source import Selection
+from serve.video.segment import note, segment_video
+from serve.video.settings import Settings
 
 SUFFIXES = (".ts", ".mkv", ".mp4", ".flv", ".mpg", ".avi")
 FRAMES = 120

@@ -10,10 +10,10 @@ import pytest
 from serve_graphs import PALETTE, write_graph
 
 from serve import Segmenter
-from serve.video import segment_video
-from serve.video_hdr import WHITE, to_sdr
-from serve.video_reader import Frame, VideoReader
-from serve.video_source import Selection
+from serve.media.video.hdr import WHITE, to_sdr
+from serve.media.video.reader import Frame, VideoReader
+from serve.media.video.source import Selection
+from serve.video.segment import segment_video
 
 PQ, HLG, BT709, BT2020 = 16, 18, 1, 9
 
@@ -30,7 +30,7 @@ def slow_light(code: float, transfer: int) -> float:
 
 
 def slow_sdr(codes: np.ndarray, transfer: int) -> np.ndarray:
-    """One pixel, codes [3] in [0, 1] -> [3] in [0, 255], in float64 from serve/video_hdr.py's docstring."""
+    """One pixel, codes [3] in [0, 1] -> [3] in [0, 255], in float64 from the docstring of hdr.py."""
     light = np.array([slow_light(code, transfer) for code in codes])
     if transfer == HLG:
         light = 1000 / 203 * (light @ [0.2627, 0.6780, 0.0593]) ** 0.2 * light

@@ -16,16 +16,17 @@ import numpy as np
 import pytest
 from serve_graphs import CLASSES, halves, write_clip, write_graph
 
-from serve import Segmenter, video_shares
+from serve import Segmenter
 from serve.background import background
 from serve.errors import InputError
-from serve.video import segment_video
-from serve.video_model import BatchSize, callers
-from serve.video_reader import Frame, VideoReader
-from serve.video_settings import Settings
-from serve.video_shares import shares_file
-from serve.video_smooth import Flicker, Smoother
-from serve.video_source import Selection
+from serve.media.video.reader import Frame, VideoReader
+from serve.media.video.source import Selection
+from serve.video.model import BatchSize, callers
+from serve.video.segment import segment_video
+from serve.video.segment import shares as video_shares
+from serve.video.settings import Settings
+from serve.video.shares import shares_file
+from serve.video.smooth import Flicker, Smoother
 
 VARIABLE = (0, 1, 2, 7, 8, 30, 31, 33, 50, 51)  # in units of 1/90 s
 

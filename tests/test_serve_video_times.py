@@ -14,12 +14,12 @@ from moving_clips import RATE, join, number_of, write_moving
 from serve_graphs import write_graph
 
 from serve import Segmenter
-from serve.cluster import segments
-from serve.video import segment_video
-from serve.video_packets import from_key_frame
-from serve.video_reader import Frame, VideoReader
-from serve.video_source import Selection
-from serve.video_times import RunningTime
+from serve.batch.cluster import segments
+from serve.media.video.packets import from_key_frame
+from serve.media.video.reader import Frame, VideoReader
+from serve.media.video.source import Selection
+from serve.media.video.times import RunningTime
+from serve.video.segment import segment_video
 
 STEP = Fraction(1, RATE)
 WRAP = Fraction(2**33, 90000)

@@ -10,15 +10,15 @@ import argparse
 import camvid
 import torch
 
-from adapt.correction import shift_table
-from adapt.datasets import open_target
-from adapt.domains import open_labelled, open_source
-from adapt.evaluate import evaluate
-from adapt.histogram import Pooling
-from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics
-from adapt.posthoc import source_histogram, target_histogram
-from adapt.run import Run, load_run
-from adapt.scores import Scores
+from adapt.balance.correction import shift_table
+from adapt.balance.histogram import Pooling
+from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
+from adapt.balance.posthoc import source_histogram, target_histogram
+from adapt.data.datasets import open_target
+from adapt.data.domains import open_labelled, open_source
+from adapt.evaluation.prediction import evaluate
+from adapt.evaluation.scores import Scores
+from adapt.run.run import Run, load_run
 
 ONLINE = (*camvid.DACS, *camvid.ONLINE)
 TRAINED = {

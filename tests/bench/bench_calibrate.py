@@ -23,17 +23,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from adapt.correction import posthoc_scores, shift_table
-from adapt.datasets import LabelledFolder, UnlabelledFolder
-from adapt.domains import open_labelled
-from adapt.histogram import Histogram, logit_histogram
-from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics
-from adapt.run import Run, load_run
-from adapt.scores import Scores, confusion_matrix
-from adapt.segmenter import Segmenter
-from export.calibrate import EM_STEPS, MIN_PIXELS, balanced_labels, calibrate, kept_logits, logits_inside
-from export.convention import Told
-from export.foreign_network import Network, open_network
+from adapt.balance.correction import posthoc_scores, shift_table
+from adapt.balance.histogram import Histogram, logit_histogram
+from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
+from adapt.data.datasets import LabelledFolder, UnlabelledFolder
+from adapt.data.domains import open_labelled
+from adapt.evaluation.scores import Scores, confusion_matrix
+from adapt.model.segmenter import Segmenter
+from adapt.run.run import Run, load_run
+from export.foreign.convention import Told
+from export.foreign.network import Network, open_network
+from export.statistics.gather import (
+    EM_STEPS,
+    MIN_PIXELS,
+    balanced_labels,
+    calibrate,
+    kept_logits,
+    logits_inside,
+)
 from serve import Segmenter as Deployed
 
 TAUS = (0.2, 0.5, 1.0)

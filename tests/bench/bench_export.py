@@ -30,20 +30,20 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 import onnx_segmenters
 from transformers import SegformerConfig, SegformerModel
 
-from adapt.build import build
-from adapt.config import load_config
-from adapt.correction import exact_shift
-from adapt.decoders import SegformerDecoder
-from adapt.encoders import SegformerEncoder
-from adapt.histogram import logit_histogram
-from adapt.logit_statistics import ShiftStatistics, fit_shift_statistics
-from adapt.segmenter import Segmenter
-from adapt.street import CLASSES
-from export.exact import exact_scores
-from export.fold import Extras, Strength, fold
-from export.folded import graph_info
-from export.graph import logits_graph
-from export.nodes import PREFIX
+from adapt.balance.correction import exact_shift
+from adapt.balance.histogram import logit_histogram
+from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
+from adapt.config.settings import load_config
+from adapt.model.build import build
+from adapt.model.decoders import SegformerDecoder
+from adapt.model.encoders import SegformerEncoder
+from adapt.model.segmenter import Segmenter
+from adapt.synthetic.street import CLASSES
+from export.fold.fold import Extras, Strength, fold
+from export.fold.folded import graph_info
+from export.fold.nodes import PREFIX
+from export.sources.network import logits_graph
+from export.verification.exact import exact_scores
 from serve.card import Card
 
 SIZE, DEMO_SIZE = (512, 1024), (128, 256)

@@ -24,14 +24,15 @@ sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench_export import mit_b0
 
-from adapt.build import build
-from adapt.config import Model
-from export.fold import Extras, fold
-from export.graph import logits_graph
-from serve import Segmenter, large
+from adapt.config.settings import Model
+from adapt.model.build import build
+from export.fold.fold import Extras, fold
+from export.sources.network import logits_graph
+from serve import Segmenter
 from serve.card import Card
-from serve.memory import open_frugal
-from serve.opening import open_runtime
+from serve.inference import large
+from serve.inference.memory import open_frugal
+from serve.inference.opening import open_runtime
 
 CLASSES = 19
 SIZE = (1024, 1536)
@@ -64,8 +65,8 @@ PEAK = """
 import sys
 from pathlib import Path
 import numpy as np
-from serve.memory import open_frugal
-from serve.runtime import open_runtime
+from serve.inference.memory import open_frugal
+from serve.inference.runtime import open_runtime
 runtime, need = open_frugal(open_runtime(sys.argv[1]), None, 1)
 height, width = map(int, sys.argv[2:])
 image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)

@@ -4,7 +4,8 @@
 
 Without a run, a tiny network is trained here (seconds); with one, on its real pictures.
 
-Fails if a gate of export/reduced.py fails. ONNX Runtime on a CPU computes fp16 graphs in float32 between
+Fails if a gate of export/precision/gates.py fails. ONNX Runtime on a CPU computes fp16 graphs in float32
+between
 conversions: their latency says nothing about a GPU, and their labels show the rounding of weights only.
 """
 
@@ -19,15 +20,15 @@ import onnx
 sys.path.insert(0, str(Path(__file__).parent.parent))
 import tiny
 
-from adapt.images import read_image
-from export.build import build
-from export.fold import Extras
-from export.pictures import calibration_pictures
-from export.precision import precision_of
-from export.reduced import GATES, reduce
+from adapt.data.images import read_image
+from export.fold.fold import Extras
+from export.pipeline import build
+from export.precision.conversion import precision_of
+from export.precision.gates import GATES, reduce
 from export.show import measure
-from export.source import open_source
-from serve.opening import open_runtime
+from export.sources.pictures import calibration_pictures
+from export.sources.source import open_source
+from serve.inference.opening import open_runtime
 
 PICTURES = 16
 

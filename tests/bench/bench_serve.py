@@ -36,18 +36,18 @@ import onnx_segmenters
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
-from adapt.build import build
-from adapt.config import load_config
-from adapt.known_classes import CITYSCAPES19
-from adapt.segmenter import IMAGENET_MEAN, IMAGENET_STD
-from export.fold import Strength, fold
-from export.graph import logits_graph
-from export.tables import DEFAULT_BOUND, DEFAULT_TAU
+from adapt.config.settings import load_config
+from adapt.data.known_classes import CITYSCAPES19
+from adapt.model.build import build
+from adapt.model.segmenter import IMAGENET_MEAN, IMAGENET_STD
+from export.fold.fold import Strength, fold
+from export.fold.tables import DEFAULT_BOUND, DEFAULT_TAU
+from export.sources.network import logits_graph
 from serve import Segmenter
 from serve.card import Card
-from serve.video import segment_video
-from serve.video_model import callers
-from serve.video_reader import Frame, VideoReader
+from serve.media.video.reader import Frame, VideoReader
+from serve.video.model import callers
+from serve.video.segment import segment_video
 
 ROOT = Path(__file__).parents[2]
 HEIGHT, WIDTH = 720, 1280

@@ -31,12 +31,12 @@ from torch.nn import functional as F
 sys.path.insert(0, str(Path(__file__).parents[1]))
 import oracle
 
-from adapt.correction import ShiftTable, shift_of_labels, shift_table
-from adapt.histogram import logit_histogram
-from adapt.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule, fit_shift_statistics
-from adapt.losses import corrected_cross_entropy
-from adapt.mixtures import Mixture
-from adapt.selftrain import TABLE_POINTS
+from adapt.balance.correction import ShiftTable, shift_of_labels, shift_table
+from adapt.balance.histogram import logit_histogram
+from adapt.balance.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule, fit_shift_statistics
+from adapt.balance.losses import corrected_cross_entropy
+from adapt.balance.mixtures import Mixture
+from adapt.training.step import TABLE_POINTS
 
 C, K, SIZE, EM_STEPS, EPS, TAU = 19, 5, 512, 3, 0.01, 0.1
 CHUNK = SIZE * SIZE // 4

@@ -14,14 +14,14 @@ from contextlib import nullcontext
 
 import torch
 
-from adapt.build import build
-from adapt.config import Config, Encoder, Method, Model
-from adapt.device import best_device, peak_memory
-from adapt.pairs import Pair
-from adapt.run import new_statistics
-from adapt.segmenter import StudentNetwork
-from adapt.selftrain import Balance, Step, terms_of
-from adapt.teacher import new_teacher
+from adapt.augmentation.pairs import Pair
+from adapt.config.settings import Config, Encoder, Method, Model
+from adapt.model.build import build
+from adapt.model.device import best_device, peak_memory
+from adapt.model.segmenter import StudentNetwork
+from adapt.run.run import new_statistics
+from adapt.training.step import Balance, Step, terms_of
+from adapt.training.teacher import new_teacher
 
 CLASSES, SIDE = 19, 512
 TIME = MEMORY = 1.05

@@ -37,13 +37,13 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 from serve_graphs import write_clip, write_graph
 from tiny import make_domains, train_arguments
 
-from adapt.run import load_run
+from adapt.run.run import load_run
 
 OUT = Path("out")
 PATIENCE = 300.0
 """Seconds that an undisturbed run may take before something is taken to hang."""
 UNFINISHED = re.compile(r"\..+\.\d+(-\d+)?\.partial(\..+)?|\..+\.blda-tmp")
-"""Names of what is being written: `serve.partial`, `adapt.temporary`."""
+"""Names of what is being written: `serve.media.partial`, `adapt.temporary`."""
 EVENTS = re.compile(r"events\.out\.tfevents\.[^/]+")
 """TensorBoard's logs, which grow record by record; its reader takes them up to the last whole one."""
 LAST_SECOND = 1.0

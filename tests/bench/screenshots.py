@@ -24,8 +24,8 @@ from browser import AVAILABLE, MISSING, chromium, resize, until
 from demo_server import demo
 
 from serve import Segmenter
-from serve.demo_image import paint
-from serve.video_reader import Frame, VideoReader
+from serve.demo.tabs.image import paint
+from serve.media.video.reader import Frame, VideoReader
 
 CSS = By.CSS_SELECTOR
 FONT = cv2.FONT_HERSHEY_SIMPLEX

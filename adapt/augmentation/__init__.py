@@ -1,0 +1,1 @@
+"""Samples to training pairs: drawn, cropped, changed, mixed, hidden in part."""

@@ -1,0 +1,135 @@
+"""Training pairs: a labelled source crop with an unlabelled target crop.
+
+Pair i depends on the seed and on i alone, never on what was drawn before: a resumed run, another number of
+workers or of ranks sees the same pairs.
+"""
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from adapt.augmentation.augment import (
+    crop_with_class,
+    images_with_class,
+    random_crop,
+    random_flip,
+    rare_class_probabilities,
+    without_labels,
+)
+from adapt.config.settings import Config
+from adapt.data.classes import IGNORE
+from adapt.data.datasets import LabelledFolder, Sample, UnlabelledImages
+from adapt.interruption import outlive_interrupts
+
+RARE_CLASS_PIXELS = 3000
+"""At 512x512, how many pixels of the drawn class an image should hold (DAFormer); scaled with the crop."""
+CROP_SHARE = 0.5
+"""Share of these that the crop itself should hold."""
+DOMINANT_CLASS = 0.75
+"""Crops in which one class has more of the pixels are drawn again."""
+
+
+class Pair(NamedTuple):
+    """One source crop and one target crop; batches put N in front."""
+
+    source_image: Tensor
+    """uint8 [H, W, 3] RGB"""
+    source_labels: Tensor
+    """uint8 [H, W] train ids, IGNORE where pixels do not count"""
+    target_image: Tensor
+    """uint8 [H, W, 3] RGB; a copy of the source image in source-only training"""
+    target_padding: Tensor
+    """bool [H, W], pixels that pad a target picture smaller than the crop"""
+
+
+class TrainingPairs(Dataset[Pair]):
+    """Endlessly many pairs, numbered from 0.
+
+    Args:
+        source: labelled pictures.
+        target: unlabelled pictures; None in source-only training.
+        class_pixels: [images, C] pixels of each class in each source image.
+        crop: (height, width).
+        rare_class_temperature: T of rare-class sampling; None draws source images evenly.
+        seed: of all draws.
+    """
+
+    def __init__(
+        self,
+        source: LabelledFolder,
+        target: UnlabelledImages | None,
+        class_pixels: np.ndarray,
+        *,
+        crop: tuple[int, int],
+        rare_class_temperature: float | None,
+        seed: int,
+    ) -> None:
+        self.source = source
+        self.target = target
+        self.crop = crop
+        self.seed = seed
+        self.class_probability: np.ndarray | None = None
+        if rare_class_temperature is not None:
+            totals = class_pixels.sum(0)
+            self.class_probability = rare_class_probabilities(totals, rare_class_temperature)
+            self.min_pixels = RARE_CLASS_PIXELS * crop[0] * crop[1] / 512**2
+            self.holders = images_with_class(class_pixels, int(self.min_pixels))
+
+    def __getitem__(self, index: int) -> Pair:
+        generator = np.random.default_rng([self.seed, index])
+        source = random_flip(self._source_crop(generator), generator)
+        if self.target is None:
+            target = source
+        else:
+            image = self.target[int(generator.integers(len(self.target)))]
+            target = random_flip(random_crop(without_labels(image), self.crop, generator), generator)
+        arrays = (source.image, source.labels, target.image, target.labels == IGNORE)
+        return Pair(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
+
+    def _source_crop(self, generator: np.random.Generator) -> Sample:
+        if self.class_probability is None:
+            sample = self.source[int(generator.integers(len(self.source)))]
+            return random_crop(sample, self.crop, generator, DOMINANT_CLASS)
+        rare = int(generator.choice(len(self.class_probability), p=self.class_probability))
+        sample = self.source[int(generator.choice(self.holders[rare]))]
+        return crop_with_class(sample, rare, self.crop, int(self.min_pixels * CROP_SHARE), generator)
+
+
+def new_loader(
+    pairs: TrainingPairs, config: Config, first: int, rank: int, ranks: int, pin_memory: bool
+) -> DataLoader[Pair]:
+    """Batches from iteration `first` to the last, `training.accumulate` each.
+
+    Args:
+        pairs: all of them.
+        config: batch, accumulate, iterations, workers.
+        first: iterations done.
+        rank: of the `ranks` processes, which share out consecutive batches.
+        pin_memory: whether batches go to a GPU.
+    """
+    training = config.training
+    numbers = range(first * training.accumulate, training.iterations * training.accumulate)
+    starts = ((i * ranks + rank) * training.batch for i in numbers)
+    indices = [range(start, start + training.batch) for start in starts]
+    return DataLoader(
+        pairs,
+        batch_sampler=indices,  # type: ignore[arg-type]
+        num_workers=config.data.workers,
+        worker_init_fn=outlive_interrupts,
+        pin_memory=pin_memory,
+    )
+
+
+@dataclass(frozen=True)
+class Domains:
+    """The data of a run, opened and checked."""
+
+    source: LabelledFolder
+    target: UnlabelledImages | None
+    """None only in source-only training without statistics."""
+    evaluation: LabelledFolder | None
+    pairs: TrainingPairs

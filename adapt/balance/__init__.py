@@ -1,0 +1,1 @@
+"""The paper: logit mixtures and statistics, the shift and its correction, losses, bias."""

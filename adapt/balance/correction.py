@@ -1,0 +1,188 @@
+"""The shift Delta and what is made of it: corrected logits, post-hoc scores, densities.
+
+    Delta[c, l](z) = Q(F[c, l](z)) - z,    Q = F_p^-1 if l == c else F_n^-1      (Li et al. 2025, section 3.2)
+
+moves logit l of a pixel of class c to the same quantile of the anchor distribution. Departure: the authors
+clip F to [eps, 1 - eps], which collapses all logits beyond these quantiles to one value; here the *argument*
+is clipped, so z + Delta keeps rising with slope one in the tails.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.balance.mixtures import Mixture, cdf, pdf, quantile
+
+
+def support(statistics: ShiftStatistics) -> tuple[Tensor, Tensor]:
+    """The quantiles F^-1(eps) and F^-1(1 - eps) of every F[c, l], each [C, C], in logits."""
+    means = statistics.rows.means
+    tails = torch.tensor([statistics.eps, 1 - statistics.eps], dtype=means.dtype, device=means.device)
+    both = quantile(statistics.rows, tails.expand(*means.shape[:-1], 2))
+    return both[..., 0], both[..., 1]
+
+
+def exact_shift(statistics: ShiftStatistics, z: Tensor) -> Tensor:
+    """Delta[c, l] at the points z [C, C, G]: [C, C, G], in logits. Unseen classes have Delta = 0.
+
+    Exact to the rounding of z's dtype; float64 is what `export` folds.
+    """
+    statistics = statistics.to(z.dtype)
+    lower, upper = support(statistics)
+    z = torch.maximum(torch.minimum(z, upper.unsqueeze(-1)), lower.unsqueeze(-1))
+    return _shift_inside(statistics, z, refine=16)
+
+
+class ShiftTable(NamedTuple):
+    """Delta on an even grid of its own for every row and channel; constant beyond the grid."""
+
+    lower: Tensor
+    """[R, C] first grid point, in logits."""
+    step: Tensor
+    """[R, C] distance of grid points, in logits."""
+    shift: Tensor
+    """[R, C, G] Delta at the grid points, in logits."""
+
+
+@torch.no_grad()
+def shift_table(statistics: ShiftStatistics, points: int = 256) -> ShiftTable:
+    """Tabulate Delta [C, C] for look-up with linear interpolation; `points` = G."""
+    lower, upper = support(statistics)
+    step = (upper - lower) / (points - 1)
+    grid = lower.unsqueeze(-1) + step.unsqueeze(-1) * torch.arange(points, device=lower.device)
+    return ShiftTable(lower, step, _shift_inside(statistics, grid, refine=0))
+
+
+def stack_tables(*tables: ShiftTable) -> ShiftTable:
+    """Put tables of several domains under one another: row d * C + c is class c of the d-th table."""
+    return ShiftTable(*(torch.cat(parts) for parts in zip(*tables, strict=True)))
+
+
+@torch.no_grad()
+def shift_of_labels(table: ShiftTable, logits: Tensor, rows: Tensor) -> Tensor:
+    """Delta[y, l](f[l]) for pixels whose class is given.
+
+    Args:
+        table: rows R, channels C.
+        logits: [N, C, H, W].
+        rows: [N, H, W] row of the table for every pixel; values outside 0..R-1 get no shift.
+
+    Returns:
+        [N, C, H, W] shifts in logits.
+    """
+    height, channels, points = table.shift.shape
+    valid = (rows >= 0) & (rows < height)
+    row = torch.where(valid, rows, 0)
+    per_step = table.step.reciprocal()
+    channel = torch.arange(channels, device=logits.device)
+    out = torch.empty(logits.shape, device=logits.device)  # contiguous, whatever the logits are
+    for image in range(len(logits)):  # one image at a time bounds the temporaries
+        index = row[image].flatten()
+        # [C, P]: the channel is the slow axis, as in the logits, so every pass below is contiguous.
+        pair = index + (channel * height).unsqueeze(1)
+        scale = per_step.t().reshape(-1)[pair]
+        position = logits[image].float().flatten(1) * scale
+        position -= (table.lower * per_step).t().reshape(-1)[pair]
+        position.clamp_(0, points - 1)
+        # Both ends: a NaN logit has no integer, and must reach the loss instead of breaking the look-up.
+        cell = position.to(torch.int64).clamp_(0, points - 2)
+        position -= cell
+        cell += pair.mul_(points)
+        values = table.shift.transpose(0, 1).reshape(-1)
+        left = values[cell]
+        right = values[cell.add_(1)]
+        torch.lerp(left, right, position, out=out[image].flatten(1))
+        out[image] *= valid[image]
+    return out
+
+
+@torch.no_grad()
+def posthoc_scores(logits: Tensor, table: ShiftTable, tau: float) -> Tensor:
+    """Scores of the post-hoc corrected prediction, whose argmax is the class (section 3.2).
+
+        a_c[l] = f[l] + tau * Delta[c, l](f[l]),    score[c] = a_c[c] - logsumexp_l a_c[l]
+
+    Every class is judged under its own hypothesis. The reference of what `export` folds.
+
+    Args:
+        logits: [N, C, h, w] at the decoder's stride.
+        table: Delta of the domain the picture comes from.
+        tau: strength; 0 gives the log-softmax.
+
+    Returns:
+        [N, C, h, w] scores, at most 0.
+    """
+    scores = torch.empty(logits.shape, device=logits.device)
+    for image, said in zip(
+        logits.float().flatten(2), scores.flatten(2), strict=True
+    ):  # [C, P], one at a time
+        for c in range(len(image)):
+            corrected = torch.lerp(*_cells(table, image, c)).mul_(tau).add_(image)
+            torch.sub(corrected[c], corrected.logsumexp(0), out=said[c])
+    return scores
+
+
+def _cells(table: ShiftTable, logits: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Delta at the grid points below and above every logit, for one row, and where between them; [C, P] each.
+
+    What `shift_of_labels` looks up where all pixels have the same label, without an index per pixel.
+    """
+    points = table.shift.shape[2]
+    per_step = table.step[row].reciprocal()
+    position = logits * per_step.unsqueeze(1)
+    position -= (table.lower[row] * per_step).unsqueeze(1)
+    position.clamp_(0, points - 1)
+    cell = position.to(torch.int64).clamp_(0, points - 2)
+    position -= cell
+    left = table.shift[row].gather(1, cell)
+    return left, table.shift[row].gather(1, cell.add_(1)), position
+
+
+@torch.no_grad()
+def cumulative_density(rows: Mixture, logits: Tensor, labels: Tensor) -> Tensor:
+    """d = F[y, y](f[y]) in [0, 1]: how easy a pixel is for its class (section 3.4).
+
+    Args:
+        rows: [R, K] mixtures of the positive logits; `labels` index R, so rows of several domains may be
+            put under one another.
+        logits: [N, C, h, w]; the channel is the label modulo C.
+        labels: [N, h, w] in 0..R-1.
+    """
+    own = logits.float().gather(1, (labels % logits.shape[1]).unsqueeze(1)).squeeze(1)
+    return cdf(rows.select(labels), own.unsqueeze(-1)).squeeze(-1)
+
+
+def _shift_inside(statistics: ShiftStatistics, z: Tensor, refine: int) -> Tensor:
+    """Delta at points z [C, C, G] that lie inside the support."""
+    probability = cdf(statistics.rows, z).clamp(statistics.eps, 1 - statistics.eps)
+    moved = _anchor_quantile(statistics.anchors.select(1), probability, statistics.eps, refine)
+    diagonal = torch.arange(len(z), device=z.device)
+    own = probability[diagonal, diagonal]
+    moved[diagonal, diagonal] = _anchor_quantile(statistics.anchors.select(0), own, statistics.eps, refine)
+    return (moved - z) * statistics.seen.view(-1, 1, 1)
+
+
+def _anchor_quantile(anchor: Mixture, probability: Tensor, eps: float, refine: int) -> Tensor:
+    """Inverse CDF of one anchor [K] at many probabilities in [eps, 1 - eps].
+
+    A fine table brackets each answer; interpolation inside the cell is good to about a thousandth of a
+    logit, and `refine` Newton steps that never leave the shrinking bracket make it exact.
+    """
+    ends = torch.tensor([0.5 * eps, 1 - 0.5 * eps], dtype=probability.dtype, device=probability.device)
+    low, high = quantile(anchor, ends)
+    grid = torch.lerp(low, high, torch.linspace(0, 1, 2049, dtype=ends.dtype, device=ends.device))
+    levels = cdf(anchor, grid)
+    right = torch.searchsorted(levels, probability.contiguous()).clamp_(1, len(grid) - 1)
+    left = right - 1
+    below, above = grid[left], grid[right]
+    rise = (levels[right] - levels[left]).clamp_min(torch.finfo(ends.dtype).tiny)
+    z = below + (above - below) * ((probability - levels[left]) / rise).clamp(0, 1)
+    for _ in range(refine):
+        excess = cdf(anchor, z.flatten()).view_as(z) - probability
+        above = torch.where(excess > 0, z, above)
+        below = torch.where(excess > 0, below, z)
+        newton = z - excess / pdf(anchor, z.flatten()).view_as(z).clamp_min(torch.finfo(ends.dtype).tiny)
+        z = torch.where((newton > below) & (newton < above), newton, 0.5 * (below + above))
+    return z

@@ -1,0 +1,233 @@
+"""The distributions of a segmenter's logits, per true class and channel (Li et al. 2025, sections 3.1, 3.3).
+
+Row c is a pixel's true (or pseudo-) class, column l the logit channel: M[c, l] is the set of logits f[l] at
+pixels of class c, F[c, l] its distribution. Everything that must survive a restart is a buffer, so the
+state dict is the contract.
+
+Departure from the paper: EM runs on histograms instead of pixels (see `adapt.balance.mixtures`), which costs
+one bincount an iteration and makes statistics of several ranks a plain sum.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from adapt.balance.histogram import Histogram, Pooling, bin_centres
+from adapt.balance.mixtures import Mixture, em, spread
+
+
+@dataclass(frozen=True)
+class ShiftStatistics:
+    """What the shift Delta is made of: the rows of one domain and the anchors (section 3.2)."""
+
+    rows: Mixture
+    """[C, C, K]: F[c, l], row c = the class a pixel is taken to have, column l = logit channel."""
+    anchors: Mixture
+    """[2, K]: F_p of the pooled positive logits, then F_n of the pooled negative ones."""
+    seen: Tensor
+    """[C] bool: classes that have statistics; the others stay uncorrected."""
+    eps: float = 0.01
+    """The shift is held constant outside the quantiles [eps, 1 - eps] of F[c, l]."""
+
+    @property
+    def num_classes(self) -> int:
+        return len(self.seen)
+
+    def state(self) -> dict[str, Tensor]:
+        """Plain tensors for a safetensors file."""
+        named = {f"rows.{k}": v for k, v in self.rows._asdict().items()}
+        named |= {f"anchors.{k}": v for k, v in self.anchors._asdict().items()}
+        named |= {"seen": self.seen, "eps": torch.tensor(self.eps, dtype=torch.float64)}
+        return {k: v.contiguous() for k, v in named.items()}
+
+    @staticmethod
+    def from_state(state: dict[str, Tensor]) -> "ShiftStatistics":
+        """Inverse of `state`.
+
+        Raises:
+            KeyError: a tensor is missing.
+        """
+        rows = Mixture(*(state[f"rows.{k}"] for k in Mixture._fields))
+        anchors = Mixture(*(state[f"anchors.{k}"] for k in Mixture._fields))
+        return ShiftStatistics(rows, anchors, state["seen"].bool(), float(state["eps"]))
+
+    def to(self, target: torch.device | torch.dtype) -> "ShiftStatistics":
+        """Move to a device, or change the precision of the mixtures."""
+        seen = self.seen.to(target) if isinstance(target, torch.device) else self.seen
+        return ShiftStatistics(self.rows.to(target), self.anchors.to(target), seen, self.eps)
+
+
+def fit_shift_statistics(
+    rows: Histogram,
+    anchors: Tensor,
+    *,
+    components: int = 5,
+    min_pixels: int = 100,
+    eps: float = 0.01,
+    steps: int = 100,
+) -> ShiftStatistics:
+    """Fit the mixtures of a finished network in one go, for the post-hoc correction (section 3.2).
+
+    Args:
+        rows: histogram of the domain where the network will run.
+        anchors: [2, B] pooled counts, from `Histogram.anchors` of the source (or of the same domain when
+            no source is at hand).
+        components: K.
+        min_pixels: a class with fewer pixels has no statistics and stays uncorrected.
+        eps: tail quantile.
+        steps: EM iterations; 100 from quantiles reach the plateau on histograms of 256 bins.
+    """
+    centres = bin_centres(rows.counts.device, torch.float64)
+    counts, pooled = rows.counts.double(), anchors.double()
+    fitted = em(counts, centres, spread(counts, centres, components), steps)
+    pooled_fit = em(pooled, centres, spread(pooled, centres, components), steps)
+    seen = rows.row_pixels >= min_pixels
+    return ShiftStatistics(fitted, pooled_fit, seen, eps).to(torch.float32)
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """How running mixtures follow the network (METHOD: Li et al. 2025, section 3.3)."""
+
+    em_steps: int = 3
+    """T, EM iterations per batch."""
+    momentum: float = 0.99
+    """mom, the largest weight of the stored parameters."""
+    warmup: int = 1500
+    """Iterations over which the momentum rises from 0."""
+    min_pixels: int = 100
+    """N_min, fewest pixels of a class in a batch that update its row."""
+
+
+class MixtureBank(nn.Module):
+    """Mixtures [R, L, K] that follow the network during training, row by row (section 3.3).
+
+    Every iteration EM starts from the stored parameters; the result is blended in with a momentum that
+    falls with the number of iterations since the row was last updated: the longer unseen, the more weight
+    the fresh estimate has.
+    """
+
+    weights: Tensor
+    means: Tensor
+    variances: Tensor
+    updated: Tensor
+
+    def __init__(self, rows: int, columns: int, components: int) -> None:
+        super().__init__()
+        shape = (rows, columns, components)
+        self.register_buffer("weights", torch.full(shape, 1 / components))
+        self.register_buffer("means", torch.linspace(-1, 1, components).expand(shape).clone())
+        self.register_buffer("variances", torch.ones(shape))
+        self.register_buffer("updated", torch.full((rows,), -1))
+        """Iteration of each row's last update; -1: never."""
+
+    @property
+    def mixture(self) -> Mixture:
+        return Mixture(self.weights, self.means, self.variances)
+
+    @property
+    def seen(self) -> Tensor:
+        return self.updated >= 0
+
+    @torch.no_grad()
+    def update(
+        self,
+        counts: Tensor,
+        iteration: Tensor,
+        rule: UpdateRule,
+    ) -> None:
+        """Take in one batch.
+
+        Args:
+            counts: [R, L, B] histogram of the batch, in integers.
+            iteration: scalar i, counted from 0 and growing by one a call.
+            rule: its constants; a row with fewer than min_pixels in the batch is left as it is.
+        """
+        enough = counts[:, 0].sum(-1) >= rule.min_pixels
+        counts = counts.to(self.weights.dtype)
+        centres = bin_centres(counts.device, counts.dtype)
+        first = spread(counts, centres, self.weights.shape[-1])
+        pairs = zip(self.mixture, first, strict=True)
+        start = Mixture(*(_where(self.seen, stored, initial) for stored, initial in pairs))
+        fresh = em(counts, centres, start, rule.em_steps)
+        unseen_for = (iteration - self.updated).clamp_min(1)
+        keep = (rule.momentum * (iteration / rule.warmup).clamp_max(1)) ** unseen_for
+        keep = torch.where(self.seen, keep, 0.0).view(-1, 1, 1)
+        for name, value in fresh._asdict().items():
+            stored = getattr(self, name)
+            stored.copy_(_where(enough, keep * stored + (1 - keep) * value, stored))
+        self.updated.copy_(torch.where(enough, iteration, self.updated))
+
+
+class LogitStatistics(nn.Module):
+    """The running statistics of a training run: source rows, target rows and the source's anchors.
+
+    An iteration calls `update_source`, then `update_target` if it has a target; the first counts it.
+
+    Args:
+        num_classes: C.
+        components: K, Gaussians per mixture.
+        rule: constants of the update.
+        eps: tail quantile of the shift.
+        pooling: of the anchors, as `Histogram.anchors` takes it.
+    """
+
+    iteration: Tensor
+    outside: Tensor
+    counted: Tensor
+
+    def __init__(
+        self,
+        num_classes: int,
+        *,
+        components: int = 5,
+        rule: UpdateRule | None = None,
+        eps: float = 0.01,
+        pooling: Pooling = "pixels",
+    ) -> None:
+        super().__init__()
+        self.eps = eps
+        self.pooling: Pooling = pooling
+        self.rule = rule or UpdateRule()
+        self.source = MixtureBank(num_classes, num_classes, components)
+        self.target = MixtureBank(num_classes, num_classes, components)
+        self.anchors = MixtureBank(2, 1, components)
+        self.register_buffer("iteration", torch.tensor(0))
+        self.register_buffer("outside", torch.tensor(0))
+        self.register_buffer("counted", torch.tensor(0))
+
+    @torch.no_grad()
+    def update_source(self, histogram: Histogram) -> None:
+        """Take in this iteration's source histogram (summed over ranks); also moves the anchors."""
+        self.iteration += 1
+        self.source.update(histogram.counts, self.iteration - 1, self.rule)
+        self.anchors.update(histogram.anchors(self.pooling).unsqueeze(1), self.iteration - 1, self.rule)
+        self._count(histogram)
+
+    @torch.no_grad()
+    def update_target(self, histogram: Histogram) -> None:
+        """Take in this iteration's target histogram (summed over ranks), after the source's."""
+        self.target.update(histogram.counts, self.iteration - 1, self.rule)
+        self._count(histogram)
+
+    def _count(self, histogram: Histogram) -> None:
+        self.outside += histogram.outside
+        self.counted += histogram.counts.sum()
+
+    @property
+    def outside_share(self) -> float:
+        """Share of all counted logits that lay beyond LOGIT_RANGE."""
+        return float(self.outside / self.counted.clamp_min(1))
+
+    def shift_statistics(self, domain: str) -> ShiftStatistics:
+        """Statistics of the shift in one domain, "source" or "target"."""
+        bank = {"source": self.source, "target": self.target}[domain]
+        anchors = self.anchors.mixture
+        # Before the anchors exist there is nothing to move towards.
+        seen = bank.seen & self.anchors.seen.all()
+        return ShiftStatistics(bank.mixture, anchors.select((slice(None), 0)), seen, self.eps)
+
+
+def _where(rows: Tensor, yes: Tensor, no: Tensor) -> Tensor:
+    return torch.where(rows.view(-1, 1, 1), yes, no)

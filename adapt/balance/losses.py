@@ -1,0 +1,58 @@
+"""Training losses (Li et al. 2025, sections 3.3 and 3.4)."""
+
+from torch import Tensor
+from torch.nn import functional as F
+
+from adapt.balance.correction import ShiftTable, shift_of_labels
+from adapt.data.classes import IGNORE
+
+
+def corrected_cross_entropy(
+    logits: Tensor,
+    labels: Tensor,
+    *,
+    table: ShiftTable | None = None,
+    tau: float = 0.0,
+    rows: Tensor | None = None,
+    weights: Tensor | None = None,
+) -> Tensor:
+    """Mean of weights * cross-entropy on f[l] - tau * Delta[y, l](f[l]) over the pixels that count.
+
+    Training with the bias added on purpose makes f itself balanced, hence minus here and plus in the
+    post-hoc scores. Delta carries no gradient.
+
+    Args:
+        logits: [N, C, h, w] at the decoder's stride; brought to the labels' size bilinearly. The shift is
+            evaluated there, because a decoder pixel's shift would need one label for its whole area.
+        labels: [N, H, W]; IGNORE does not count.
+        table: Delta of one domain or several; None leaves the logits uncorrected.
+        tau: strength.
+        rows: [N, H, W] row of the table for every pixel; the labels themselves by default.
+        weights: [N, H, W] in [0, 1]; 1 by default.
+
+    Returns:
+        Scalar; 0 when no pixel counts.
+    """
+    full = F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
+    labels = labels.long()
+    if table is not None and tau > 0:
+        full = full - tau * shift_of_labels(table, full.detach(), labels if rows is None else rows)
+    loss = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="none")
+    if weights is not None:
+        loss = loss * weights
+    return loss.sum() / (labels != IGNORE).sum().clamp_min(1)
+
+
+def density_regression(predicted: Tensor, density: Tensor, weights: Tensor) -> Tensor:
+    """L1 distance to the cumulative density d = F[y, y](f[y]), weighted.
+
+    The paper's text, as summarised elsewhere, squares the difference; its released code does not.
+
+    Args:
+        predicted, density: [N, h, w]; density in [0, 1].
+        weights: [N, h, w]; 0 for pixels without label or without statistics.
+
+    Returns:
+        Scalar: mean over all pixels with a weight above 0; 0 when there is none.
+    """
+    return (weights * (predicted - density).abs()).sum() / (weights > 0).sum().clamp_min(1)

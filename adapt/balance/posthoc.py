@@ -1,0 +1,110 @@
+"""Statistics of a finished network for the post-hoc correction (Li et al. 2025, section 3.2).
+
+One pass over the unlabelled target, pseudo-labelled by the network itself, gives the rows; one over the
+labelled source gives the anchors. Without a source the anchors are pooled from the target as well.
+"""
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
+from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
+from adapt.config.settings import Method
+from adapt.data.classes import IGNORE
+from adapt.data.datasets import LabelledFolder, UnlabelledImages
+from adapt.errors import InputError
+from adapt.model.segmenter import Segmenter
+
+
+def gather_statistics(
+    segmenter: Segmenter,
+    source: LabelledFolder | None,
+    target: UnlabelledImages,
+    method: Method,
+    device: torch.device | str = "cpu",
+) -> ShiftStatistics:
+    """Gather and fit.
+
+    Args:
+        segmenter: in evaluation mode, on `device`.
+        source: labelled pictures for the anchors; None pools the anchors from the target.
+        target: unlabelled pictures.
+        method: components, min_pixels, eps, anchor_pooling.
+
+    Raises:
+        InputError: a domain without a single usable pixel.
+    """
+    rows = target_histogram(segmenter, target, device)
+    pooled = rows if source is None else source_histogram(segmenter, source, device)
+    return fit_shift_statistics(
+        rows,
+        pooled.anchors(method.anchor_pooling),
+        components=method.components,
+        min_pixels=method.min_pixels,
+        eps=method.eps,
+    )
+
+
+def target_histogram(segmenter: Segmenter, target: UnlabelledImages, device: torch.device | str) -> Histogram:
+    """Logits of the unlabelled pictures by the class that the network takes each pixel for.
+
+    Raises:
+        InputError: there is not a single pixel.
+    """
+    return _total(_target_histograms(segmenter, target, device), "target")
+
+
+def source_histogram(segmenter: Segmenter, source: LabelledFolder, device: torch.device | str) -> Histogram:
+    """Logits of the labelled pictures by true class.
+
+    Raises:
+        InputError: there is not a single labelled pixel.
+    """
+    return _total(_source_histograms(segmenter, source, device), "source")
+
+
+@torch.inference_mode()
+def _target_histograms(
+    segmenter: Segmenter, target: UnlabelledImages, device: torch.device | str
+) -> Iterable[Histogram]:
+    for index in tqdm(range(len(target)), desc="target statistics", unit="image"):
+        image = torch.from_numpy(target[index]).unsqueeze(0).to(device)
+        logits, inside = _logits_inside(segmenter, image)
+        yield logit_histogram(logits, torch.where(inside, logits.argmax(1), IGNORE))
+
+
+@torch.inference_mode()
+def _source_histograms(
+    segmenter: Segmenter, source: LabelledFolder, device: torch.device | str
+) -> Iterable[Histogram]:
+    for index in tqdm(range(len(source)), desc="source statistics", unit="image"):
+        sample = source[index]
+        image = torch.from_numpy(sample.image).unsqueeze(0).to(device)
+        logits, _ = _logits_inside(segmenter, image)
+        labels = torch.from_numpy(sample.labels).unsqueeze(0).to(device)
+        height, width = labels.shape[1:]
+        labels = F.pad(labels, (0, -width % segmenter.stride, 0, -height % segmenter.stride), value=IGNORE)
+        yield logit_histogram(logits, labels_at_stride(labels, segmenter.output_stride))
+
+
+def _logits_inside(segmenter: Segmenter, image: Tensor) -> tuple[Tensor, Tensor]:
+    """Logits [1, C, h, w], and which decoder pixels [1, h, w] lie on the picture, not on its padding."""
+    height, width = image.shape[1:3]
+    logits = segmenter.logits(image)
+    stride = segmenter.output_stride
+    rows = torch.arange(logits.shape[2], device=logits.device) * stride + stride // 2 < height
+    columns = torch.arange(logits.shape[3], device=logits.device) * stride + stride // 2 < width
+    return logits, (rows.unsqueeze(1) & columns).unsqueeze(0)
+
+
+def _total(histograms: Iterable[Histogram], domain: str) -> Histogram:
+    total: Histogram | None = None
+    for histogram in histograms:
+        total = histogram if total is None else total + histogram
+    if total is None or not bool(total.row_pixels.sum() > 0):
+        raise InputError(f"the {domain} has no pixel to gather statistics from.")
+    return total

@@ -1,0 +1,295 @@
+"""Settings: validated, frozen, and written into every run.
+
+They come from a preset, then a YAML file, then `--set section.key=value`, later ones winning.
+"""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from adapt.config.presets import PRESETS
+from adapt.errors import InputError
+
+Size = tuple[int, int]
+
+
+class Settings(BaseModel):
+    """Base: unknown keys are errors, values cannot change."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Data(Settings):
+    """Where the pictures are and how they are cut."""
+
+    source: Path | None = None
+    """Labelled data set, or a part of it: a layout of `adapt.data.layouts`, or images/ and labels/."""
+    target: tuple[Path, ...] = ()
+    """Unlabelled: data sets, folders of images and video files."""
+    classes: Path | None = None
+    """YAML class file; by default the list that comes with the source: its classes.yaml, or its layout's."""
+    label_map: Path | None = None
+    """YAML file that maps the values in the source's label files to classes."""
+    evaluate: Path | None = None
+    """Labelled folder of the target domain, for evaluation during training only."""
+    size: Size | None = None
+    """(height, width) to which every picture is resized first; None keeps the sizes found."""
+    source_size: Size | None = None
+    """The same for source pictures, where it differs."""
+    crop: Size = (512, 512)
+    """(height, width) of training crops."""
+    frames: int = Field(200, ge=1)
+    """Frames sampled evenly from each target video."""
+    workers: int = Field(2, ge=0)
+    """Processes that read and crop pictures; 0 reads in the training process."""
+
+
+class Encoder(Settings):
+    """Exactly one of the three says where the encoder comes from."""
+
+    pretrained: str | None = None
+    """Hub name or local folder of a `transformers` model, with weights."""
+    config: dict[str, Any] | None = None
+    """A `transformers` configuration (`model_type` and its fields); weights are random."""
+    factory: str | None = None
+    """`file.py:function` returning a module: normalised pixels -> pyramid, with `channels` and `strides`."""
+
+    @model_validator(mode="after")
+    def _one(self) -> "Encoder":
+        if sum(v is not None for v in (self.pretrained, self.config, self.factory)) != 1:
+            raise ValueError("give exactly one of pretrained, config, factory")
+        return self
+
+
+class Model(Settings):
+    """Network."""
+
+    encoder: Encoder = Encoder(config={"model_type": "segformer"})
+    decoder: Literal["segformer", "daformer", "deeplabv2", "plain-pyramid"] = "daformer"
+    """plain-pyramid is for plain ViTs (DINOv2, DINOv3), deeplabv2 for a dilated ResNet."""
+    dilated: bool = False
+    """A ResNet keeps stride 8 by dilating its last two stages."""
+    multi_resolution: bool = False
+    """HRDA: context at half resolution and detail at full, fused by a learned attention."""
+    width: int = Field(256, ge=1)
+    """Channels of the decoder."""
+    dropout: float = Field(0.1, ge=0, lt=1)
+    """Probability before the classifier."""
+
+
+THINGS = (
+    *("traffic light", "traffic sign", "person", "rider", "car", "truck", "bus", "train"),
+    *("motorcycle", "bicycle", "sign", "signsymbol", "pedestrian", "bicyclist", "cyclist", "bike", "van"),
+)
+"""Names of classes of countable things: those of Cityscapes, and what other data sets call them."""
+
+HOSTS: dict[str, dict[str, Any]] = {
+    "source": {},
+    "dacs": {"rare_class_temperature": None},
+    "daformer": {"feature_distance": 0.005, "ignored_rows": (15 / 512, 120 / 512)},
+    "mic": {"feature_distance": 0.005, "ignored_rows": (15 / 512, 120 / 512), "masked_consistency": 1.0},
+}
+"""What each host sets unless the settings say otherwise; every one works with every `balance`."""
+
+
+class Method(Settings):
+    """Self-training and balancing (Li et al. 2025). Defaults of some settings depend on the host."""
+
+    host: Literal["source", "dacs", "daformer", "mic"] = "dacs"
+    """source: the labelled source only (of a labelled target, this is the upper bound). dacs: self-train on
+    the target as well (Tranheden et al. 2021). daformer: with rare-class sampling, feature distance and
+    ignored rows (Hoyer et al. 2022). mic: masked consistency on top (Hoyer et al. 2023)."""
+    balance: Literal["off", "posthoc", "online"] = "online"
+    """off: no statistics. posthoc: statistics after training. online: corrected losses as well."""
+    tau: float = Field(0.1, ge=0, le=2)
+    """Strength of the online correction."""
+    correct_mixed: bool = True
+    """Whether the online correction is for mixed and masked pictures too, not for the source alone."""
+    density_weight: float = Field(0.2, ge=0)
+    """lambda, weight of the density regression."""
+    components: int = Field(5, ge=1)
+    """K, Gaussians per mixture."""
+    em_steps: int = Field(3, ge=1)
+    """T, EM iterations per batch."""
+    momentum: float = Field(0.99, ge=0, lt=1)
+    """Of the running mixtures."""
+    statistics_warmup: int = Field(1500, ge=1)
+    """Iterations over which that momentum rises from 0."""
+    min_pixels: int = Field(100, ge=1)
+    """N_min: fewest pixels of a class, at the decoder's stride, that update its mixtures."""
+    eps: float = Field(0.01, gt=0, lt=0.5)
+    """The shift is constant outside the quantiles [eps, 1 - eps]."""
+    anchor_pooling: Literal["pixels", "classes"] = "pixels"
+    """Whether the anchors are made of all pixels alike (the paper) or of all classes alike."""
+    teacher_momentum: float = Field(0.999, ge=0, lt=1)
+    """Largest EMA weight of the teacher."""
+    confidence: float = Field(0.968, gt=0, lt=1)
+    """A pseudo-label counts as confident above this softmax probability."""
+    rare_class_temperature: float | None = Field(0.01, gt=0)
+    """Rare-class sampling of source images; None samples them evenly."""
+    jitter: float = Field(0.2, ge=0, le=0.5)
+    """Strength of colour jitter on mixed images."""
+    feature_distance: float = Field(0.0, ge=0)
+    """Weight of the distance to the frozen pretrained encoder on things in source images (DAFormer)."""
+    thing_classes: tuple[str, ...] = THINGS
+    """Names of classes that count as things; those that the data lacks are passed over."""
+    ignored_rows: tuple[float, float] = (0.0, 0.0)
+    """Shares of a target crop's height at its top and bottom that get no weight (DAFormer)."""
+    masked_consistency: float = Field(0.0, ge=0)
+    """Weight of the loss on target images of which parts are masked (MIC)."""
+    mask_patch: int = Field(64, ge=1)
+    """Side of the masked squares in pixels."""
+    mask_ratio: float = Field(0.7, gt=0, lt=1)
+    """Share of them that is masked."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _host(cls, values: Any) -> Any:
+        """Fill in what the host sets."""
+        if not isinstance(values, dict):
+            return values
+        return HOSTS.get(str(values.get("host", "dacs")), {}) | values
+
+    @field_validator("balance", mode="before")
+    @classmethod
+    def _off(cls, value: object) -> object:
+        """YAML reads a bare `off` as false."""
+        return "off" if value is False else value
+
+
+class Training(Settings):
+    """Optimisation."""
+
+    iterations: int = Field(40_000, ge=1)
+    batch: int = Field(2, ge=1)
+    """Source crops and target crops in memory at a time, each."""
+    accumulate: int = Field(1, ge=1)
+    """Batches whose gradients make one iteration."""
+    encoder_lr: float = Field(6e-5, gt=0)
+    decoder_lr: float = Field(6e-4, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    warmup: int = Field(1500, ge=0)
+    """Iterations of linear warm-up of the learning rates, which then fall linearly to 0."""
+    clip_gradient: float | None = Field(None, gt=0)
+    """Largest norm of the gradient; None leaves it."""
+    precision: Literal["fp32", "bf16", "fp16"] = "fp32"
+    """bf16 and fp16 are mixed precision: weights stay in fp32."""
+    recompute_activations: bool = False
+    """Recompute the encoder's activations in the backward pass: less memory, about a third more time."""
+    compile: bool = False
+    """Compile the network with torch.compile: faster on GPUs, after minutes at the start."""
+    seed: int = 0
+    save_every: int = Field(1000, ge=1)
+    """Iterations between checkpoints."""
+    evaluate_every: int = Field(4000, ge=1)
+    """Iterations between evaluations, where `data.evaluate` is given."""
+    log_every: int = Field(10, ge=1)
+    """Iterations between lines of metrics.jsonl."""
+
+
+class Config(Settings):
+    """All settings of a run."""
+
+    data: Data = Data()
+    model: Model = Model()
+    method: Method = Method()
+    training: Training = Training()
+
+    def to_yaml(self) -> str:
+        return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
+
+
+def load_config(
+    preset: str | None = None,
+    path: Path | None = None,
+    assignments: tuple[str, ...] = (),
+    overrides: dict[str, Any] | None = None,
+) -> Config:
+    """Resolve settings.
+
+    Args:
+        preset: a key of PRESETS.
+        path: YAML file with any of the sections data, model, method, training.
+        assignments: "section.key=value" texts, values in YAML.
+        overrides: nested settings from dedicated command-line options.
+
+    Raises:
+        InputError: unknown keys, values out of range, or text that is not YAML.
+    """
+    merged: dict[str, Any] = {}
+    if preset is not None:
+        if preset not in PRESETS:
+            raise InputError(f"there is no preset {preset!r}; `adapt presets` lists them.")
+        merged = _merge(merged, PRESETS[preset].settings)
+    if path is not None:
+        merged = _merge(merged, _read_yaml(path))
+    merged = _merge(merged, overrides or {})
+    for assignment in assignments:
+        merged = _merge(merged, _assigned(assignment))
+    return validate(merged, "the settings")
+
+
+def with_assignments(config: Config, assignments: tuple[str, ...]) -> Config:
+    """The same settings with some of them changed by "section.key=value" texts.
+
+    Raises:
+        InputError: as `load_config`.
+    """
+    merged = config.model_dump(exclude_unset=False)
+    for assignment in assignments:
+        merged = _merge(merged, _assigned(assignment))
+    return validate(merged, "the settings")
+
+
+def validate(settings: dict[str, Any], what: str) -> Config:
+    """Check nested settings.
+
+    Raises:
+        InputError: names the first offending key, what it is and what is wrong with it.
+    """
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(str(part) for part in first["loc"])
+        given = f", got {first['input']!r}" if first["type"] not in ("missing", "extra_forbidden") else ""
+        raise InputError(f"{what}: {key}: {first['msg']}{given}.") from error
+
+
+def _assigned(assignment: str) -> dict[str, Any]:
+    """ "section.key=value" as nested settings."""
+    key, separator, text = assignment.partition("=")
+    if not separator:
+        raise InputError(f"--set takes section.key=value, got {assignment!r}.")
+    value: Any = _parse(text, f"--set {assignment}")
+    for part in reversed(key.strip().split(".")):
+        value = {part: value}
+    assert isinstance(value, dict)
+    return value
+
+
+def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
+    result = dict(base)
+    for key, value in over.items():
+        # An encoder is replaced, not merged: it has exactly one of three forms.
+        nested = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "encoder"
+        result[key] = _merge(result[key], value) if nested else value
+    return result
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise InputError(f"the settings file {path} does not exist.")
+    settings = _parse(path.read_text(), str(path))
+    if not isinstance(settings, dict):
+        raise InputError(f"{path} must hold sections (data, model, method, training), got {settings!r:.60}.")
+    return settings
+
+
+def _parse(text: str, what: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{what} is not valid YAML: {' '.join(str(error).split())}.") from error

@@ -1,0 +1,78 @@
+"""Which settings are of use when: one that would do nothing is refused.
+
+A value counts as asked for where it differs from the starting point, which is the preset, or else the
+defaults, with the host's own. So a preset or a settings file may carry what it does not need.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from adapt.config.changes import Change, changes
+from adapt.config.settings import Config, load_config
+from adapt.errors import InputError
+
+
+class Need(NamedTuple):
+    """Something that a setting works on."""
+
+    met: Callable[[Config], bool]
+    otherwise: str
+    """What is said where it is not there."""
+
+
+SELF_TRAINING = Need(lambda c: c.method.host != "source", "method.host is source")
+ONLINE = Need(lambda c: c.method.balance == "online", "method.balance is not online")
+MASKS = Need(lambda c: c.method.masked_consistency > 0, "method.masked_consistency is 0")
+DISTANCE = Need(lambda c: c.method.feature_distance > 0, "method.feature_distance is 0")
+VIDEOS = Need(lambda c: any(not path.is_dir() for path in c.data.target), "no target is a video")
+EVALUATION = Need(lambda c: c.data.evaluate is not None, "data.evaluate is not given")
+OF_TRANSFORMERS = Need(lambda c: c.model.encoder.factory is None, "model.encoder.factory builds the encoder")
+
+NEEDS: dict[str, tuple[Need, ...]] = {
+    "data.frames": (VIDEOS,),
+    "model.dilated": (OF_TRANSFORMERS,),
+    "method.tau": (ONLINE,),
+    "method.correct_mixed": (SELF_TRAINING, ONLINE),
+    "method.density_weight": (ONLINE,),
+    "method.em_steps": (ONLINE,),
+    "method.momentum": (ONLINE,),
+    "method.statistics_warmup": (ONLINE,),
+    "method.teacher_momentum": (SELF_TRAINING,),
+    "method.confidence": (SELF_TRAINING,),
+    "method.jitter": (SELF_TRAINING,),
+    "method.thing_classes": (DISTANCE,),
+    "method.ignored_rows": (SELF_TRAINING,),
+    "method.masked_consistency": (SELF_TRAINING,),
+    "method.mask_patch": (SELF_TRAINING, MASKS),
+    "method.mask_ratio": (SELF_TRAINING, MASKS),
+    "training.evaluate_every": (EVALUATION,),
+}
+"""The settings that are not always of use. Those of the post-hoc statistics (components, min_pixels, eps,
+anchor_pooling) always are: with method.balance=off, `adapt statistics` takes them later."""
+
+
+def starting_point(config: Config, preset: str | None) -> Config:
+    """What the settings would be if nothing had been asked for but the preset and the host."""
+    return load_config(preset, overrides={"method": {"host": config.method.host}})
+
+
+def check_used(config: Config, preset: str | None) -> None:
+    """Refuse settings that were asked for and would do nothing.
+
+    Raises:
+        InputError: lists them, each with what it lacks.
+    """
+    idle: dict[str, list[str]] = {}
+    for change in changes(starting_point(config, preset), config):
+        lacking = [need.otherwise for need in NEEDS.get(change.key, ()) if not need.met(config)]
+        if lacking:
+            idle.setdefault(lacking[0], []).append(f"{change.key}={change.after}")
+    if idle:
+        listed = "; ".join(f"{', '.join(keys)}, since {reason}" for reason, keys in idle.items())
+        raise InputError(f"settings that would do nothing: {listed}; leave them out, or set what they need.")
+
+
+def differences(config: Config, preset: str | None) -> list[Change]:
+    """Settings that differ from the preset, or from the defaults where there is none; not where data is."""
+    found = ("data.source", "data.target", "data.evaluate")  # said with what was found there
+    return [change for change in changes(load_config(preset), config) if change.key not in found]

@@ -1,0 +1,1 @@
+"""Pictures, label files and class lists: found, read, checked, turned into samples."""

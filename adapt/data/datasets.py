@@ -1,0 +1,224 @@
+"""Source and target readers: labelled and unlabelled pictures, in folders and in videos.
+
+Which files belong to a data set is told by its layout (adapt/data/finding.py); label files hold ids or
+colours, whose meaning is a LabelCode (adapt/data/label_codes.py). Sizes may differ between images; an image
+and its labels must agree.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from adapt.data.classes import ClassList
+from adapt.data.finding import Split, find_images, find_labelled, find_target
+from adapt.data.frames import extract_frames
+from adapt.data.images import read_image, resize_image, resize_labels
+from adapt.data.label_codes import LabelCode, UnknownLabels, describe_counts
+from adapt.data.label_systems import guess_system
+from adapt.errors import InputError
+
+_SHOWN = 3  # files an error message names before it says how many more there are
+
+
+class Sample(NamedTuple):
+    """image: uint8 [H, W, 3] RGB.  labels: uint8 [H, W] train ids, IGNORE where pixels do not count."""
+
+    image: np.ndarray
+    labels: np.ndarray
+
+
+class LabelReport(NamedTuple):
+    """class_pixels: int64 [images, C], how many pixels of each class each image has."""
+
+    class_pixels: np.ndarray
+
+
+class UnlabelledImages:
+    """Images read on demand.
+
+    paths: the files.  size: (height, width) to resize to, or None to keep each image's own.
+    """
+
+    def __init__(self, paths: Sequence[Path], size: tuple[int, int] | None = None) -> None:
+        self.paths = list(paths)
+        self.size = size
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    @property
+    def names(self) -> list[str]:
+        """File stems, in the order of the items."""
+        return [path.stem for path in self.paths]
+
+    def __getitem__(self, index: int) -> np.ndarray:
+        """uint8 [H, W, 3] RGB. Raises InputError, naming the file, if it cannot be read."""
+        image = read_image(self.paths[index])
+        return image if self.size is None else resize_image(image, self.size)
+
+
+class UnlabelledFolder(UnlabelledImages):
+    """The images of the data set in a folder, or else those that lie in the folder itself.
+
+    Of a data set with splits the train split is meant, unless the folder is inside of it.
+    Raises InputError if the folder is missing or holds no images.
+    """
+
+    def __init__(self, root: str | Path, size: tuple[int, int] | None = None) -> None:
+        super().__init__(find_images(Path(root), "train"), size)
+
+
+class LabelledFolder:
+    """The images and labels of the data set in a folder.
+
+    root: the folder.
+    classes: the classes to count in.
+    size: (height, width) to resize to (images by averaging or bilinear, labels to the nearest), or None.
+    code: what the label files' values mean in these classes; by default what the class list says.
+    split: what is meant of a data set with splits, unless the folder is inside of it.
+    keep_labels: leave the labels as large as their files are, whatever `size` makes of the images.
+    Raises InputError if a folder is missing or empty, or if images and labels do not pair up.
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        classes: ClassList,
+        size: tuple[int, int] | None = None,
+        *,
+        code: LabelCode | None = None,
+        split: Split = "train",
+        keep_labels: bool = False,
+    ) -> None:
+        found = find_labelled(Path(root), split)
+        self.classes = classes
+        self.size = size
+        self.keep_labels = keep_labels
+        self.code = classes.code if code is None else code
+        self.layout = found.layout.name
+        self.names = [path.stem for path in found.images]
+        self.image_paths = found.images
+        self.label_paths = found.labels
+        self._read_labels = found.kind.read
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Raises InputError if a file cannot be read or sizes differ, UnknownLabels if a value is unknown."""
+        image = read_image(self.image_paths[index])
+        path = self.label_paths[index]
+        values = self._read_labels(path)
+        if image.shape[:2] != values.shape[:2]:
+            raise InputError(
+                f"{self.image_paths[index]} is {image.shape[1]}x{image.shape[0]} pixels but its labels "
+                f"{path} are {values.shape[1]}x{values.shape[0]}; both must have the same size."
+            )
+        try:
+            labels = self.code.encode(values)
+        except UnknownLabels as unknown:
+            raise UnknownLabels(unknown.counts, str(path), unknown.book) from None
+        if self.size is None:
+            return Sample(image, labels)
+        if not self.keep_labels:
+            labels = resize_labels(labels, self.size)
+        return Sample(resize_image(image, self.size), labels)
+
+
+def open_target(
+    paths: Sequence[Path], cache: Path, frames: int, size: tuple[int, int] | None = None
+) -> UnlabelledImages:
+    """The unlabelled target: folders of images and video files, as many as there are, one after the other.
+
+    paths: the folders and videos.
+    cache: folder for decoded frames (kept, and used again while a video and the settings are unchanged).
+    frames: how many to take from each video, spread evenly over its time.
+    size: (height, width) to resize to, or None.
+    Raises InputError if there is nothing to read, or something cannot be read.
+    """
+    if not paths or frames < 1:
+        raise InputError(
+            "The target has no frames; give a folder of images or videos, and at least 1 frame per video."
+        )
+    images: list[Path] = []
+    for part in find_target(paths):
+        images += extract_frames(part.path, cache, frames, size) if part.is_video else part.pictures
+    return UnlabelledImages(images, size)
+
+
+def check_labels(dataset: LabelledFolder, workers: int = 4) -> LabelReport:
+    """Read every image and its labels once, with progress, and count each class's pixels (after resizing).
+
+    Raises InputError if label files hold unknown values (says which files hold which, and what these look
+    like), if files cannot be read or sizes differ, or if no pixel at all belongs to a class.
+    """
+
+    def count(index: int) -> np.ndarray:
+        return np.bincount(dataset[index].labels.ravel(), minlength=256)[: len(dataset.classes)]
+
+    outcomes = _read_all(count, len(dataset), "checking labels", workers)
+    unknown = [(i, outcome) for i, outcome in enumerate(outcomes) if isinstance(outcome, UnknownLabels)]
+    if unknown:
+        paths = [dataset.label_paths[index] for index, _ in unknown[:_SHOWN]]
+        system = guess_system(paths, dataset.code)
+        raise InputError(_describe_unknown([problem for _, problem in unknown], system, len(dataset)))
+    _raise_first(outcomes, dataset.label_paths)
+    class_pixels = np.stack([outcome for outcome in outcomes if isinstance(outcome, np.ndarray)]).astype(
+        np.int64
+    )
+    if not class_pixels.any():
+        raise InputError(
+            f"No pixel in {dataset.label_paths[0].parent} belongs to a class: all of them are ignored."
+        )
+    return LabelReport(class_pixels)
+
+
+def _describe_unknown(problems: Sequence[UnknownLabels], system: str | None, files: int) -> str:
+    listed = "; ".join(
+        f"{problem.where} holds {describe_counts(problem.counts)}" for problem in problems[:_SHOWN]
+    )
+    guess = f"; these files look like {system}" if system else ""
+    advice = "take the class list that goes with them, " if system else ""
+    return (
+        f"{len(problems)} of {files} label files hold values that are not in {problems[0].book}: "
+        f"{listed}{_and_more(problems)}{guess}; {advice}add the values there (as classes or under ignore), "
+        "or map them to classes with a label map."
+    )
+
+
+def check_images(dataset: UnlabelledImages, workers: int = 4) -> None:
+    """Read every image once, with progress. Raises InputError, naming them, if some cannot be read."""
+    outcomes = _read_all(lambda index: dataset[index].shape, len(dataset), "checking images", workers)
+    _raise_first(outcomes, dataset.paths)
+
+
+def _read_all(read: Callable[[int], object], count: int, what: str, workers: int) -> list[object]:
+    """What `read` returns for each index, or the InputError that it raises."""
+
+    def outcome(index: int) -> object:
+        try:
+            return read(index)
+        except InputError as error:
+            return error
+
+    with ThreadPoolExecutor(workers) as pool:
+        return list(tqdm(pool.map(outcome, range(count)), what, count, unit="image"))
+
+
+def _raise_first(outcomes: Iterable[object], paths: Sequence[Path]) -> None:
+    """Complain about the first error, and name the other files that have one."""
+    errors = [(path, o) for path, o in zip(paths, outcomes, strict=True) if isinstance(o, InputError)]
+    if not errors:
+        return
+    others = [path.name for path, _ in errors[1:]]
+    also = f" ({len(others)} more files have problems: {', '.join(others[:_SHOWN])}{_and_more(others)}.)"
+    raise InputError(errors[0][1].message + (also if others else ""))
+
+
+def _and_more(items: Sequence[object]) -> str:
+    more = len(items) - _SHOWN
+    return f", and {more} more" if more > 0 else ""

@@ -1,0 +1,92 @@
+"""Open a run's labelled data: which classes there are, and what label files' values mean in them."""
+
+from pathlib import Path
+
+from adapt.config.settings import Data
+from adapt.data.classes import ClassList, load_classes
+from adapt.data.datasets import LabelledFolder
+from adapt.data.finding import Labelled, Split, find_labelled
+from adapt.data.label_codes import LabelCode
+from adapt.data.label_maps import load_label_map, recode
+from adapt.data.label_systems import classes_of_palette
+from adapt.errors import InputError
+
+CLASS_FILE = "classes.yaml"
+LABEL_MAP = "label_map.yaml"
+
+
+def find_classes(folder: Path, given: Path | None) -> ClassList:
+    """The class file that is given, or the class list that comes with a labelled folder.
+
+    That is classes.yaml in the folder or beside it, or the list of the data set whose layout or palette it
+    has.
+
+    Raises:
+        InputError: there is none.
+    """
+    if given is not None:
+        return load_classes(given)
+    found = find_labelled(folder, "train")
+    classes = _class_file(folder, found) or found.kind.classes or classes_of_palette(found.labels[0])
+    if classes is None:
+        raise InputError(
+            f"{folder} has no class file: put {CLASS_FILE} into it or beside it, or name one with --classes."
+        )
+    return classes
+
+
+def open_source(data: Data, classes: ClassList) -> LabelledFolder:
+    """The labelled source, read by its label map if there is one (data.label_map, or label_map.yaml in it).
+
+    Raises:
+        InputError: the folder or the map cannot be used.
+    """
+    assert data.source is not None
+    map_file = data.label_map or _label_map(data.source)
+    code = None if map_file is None else load_label_map(map_file, classes)
+    return LabelledFolder(data.source, classes, data.source_size or data.size, code=code)
+
+
+def open_labelled(
+    folder: Path,
+    run_classes: ClassList,
+    size: tuple[int, int] | None,
+    split: Split = "val",
+    keep_labels: bool = False,
+) -> LabelledFolder:
+    """A labelled folder for evaluation, counted in the run's classes.
+
+    Its label map, its class file, or the class list of the data set whose layout or palette it has says what
+    its label files mean; without any of them, the run's class list does. `keep_labels` leaves its labels as
+    large as the files, as official evaluations have it.
+
+    Raises:
+        InputError: the class lists do not fit each other, or the folder cannot be read.
+    """
+    code = _evaluation_code(folder, run_classes, find_labelled(folder, split))
+    return LabelledFolder(folder, run_classes, size, code=code, split=split, keep_labels=keep_labels)
+
+
+def _evaluation_code(folder: Path, run_classes: ClassList, found: Labelled) -> LabelCode | None:
+    if (map_file := _label_map(folder)) is not None:
+        return load_label_map(map_file, run_classes)
+    if (own := _class_file(folder, found) or found.kind.classes) is not None:
+        return recode(own, run_classes, str(folder), "the run")
+    # A palette is only a hint: class files may use the same colours under names of their own.
+    painted = classes_of_palette(found.labels[0])
+    if painted is None or not set(run_classes.names) <= set(painted.names):
+        return None
+    return recode(painted, run_classes, str(folder), "the run")
+
+
+def _class_file(folder: Path, found: Labelled) -> ClassList | None:
+    """Of the folder. One beside it counts where the layout is one's own; downloads bring their classes."""
+    beside = [folder.parent, found.root.parent] if found.layout.exact else []
+    for place in (folder, found.root, *beside):
+        if (place / CLASS_FILE).is_file():
+            return load_classes(place / CLASS_FILE)
+    return None
+
+
+def _label_map(folder: Path) -> Path | None:
+    return folder / LABEL_MAP if (folder / LABEL_MAP).is_file() else None

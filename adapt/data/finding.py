@@ -1,0 +1,232 @@
+"""Find a data set's pictures, and their label files, from the folder that is given.
+
+The layouts in adapt/data/layouts.py are tried in turn. A path inside a data set's root chooses a part of it:
+cityscapes/leftImg8bit/val, acdc/rgb_anon/night, camvid/val. Where the path leaves the split open, a source or
+target takes the train split and an evaluation the val split. Hidden files (.name) are skipped.
+"""
+
+from collections.abc import Iterator, Sequence
+from os.path import normpath
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from adapt.data.images import IMAGE_SUFFIXES
+from adapt.data.layouts import LAYOUTS, LabelFiles, Layout, Picture, fill, level_of, pictures_below
+from adapt.errors import InputError
+
+Split = Literal["train", "val"]
+VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
+
+_DEPTH = 4  # folders between a root and the deepest part that can be named
+_SHOWN = 3  # files an error message names before it says how many more there are
+
+
+class NotLabelledError(InputError):
+    """The folder has no labels at all, so that it may be meant as pictures alone."""
+
+
+class Labelled(NamedTuple):
+    """Pictures and their label files, in the same order, and how to read these."""
+
+    root: Path
+    layout: Layout
+    images: list[Path]
+    labels: list[Path]
+    kind: LabelFiles
+
+
+def find_images(path: Path, split: Split) -> list[Path]:
+    """The pictures in `path`, in order: those of a layout, or else those that lie in the folder itself.
+
+    Raises InputError if the folder is missing or holds none.
+    """
+    path = _existing(path)
+    refusal: InputError | None = None
+    for root, layout in _candidates(path):
+        try:
+            if pictures := _chosen(root, layout, path, split):
+                return [picture.path for picture in pictures]
+        except InputError as error:
+            refusal = refusal or error
+    own = [file for file in sorted(path.iterdir()) if _is_image(file)]
+    if not own:
+        raise refusal or InputError(_no_images(path))
+    _check_different(own)
+    return own
+
+
+def find_labelled(path: Path, split: Split) -> Labelled:
+    """The pictures in `path` that a layout finds there, with their label files.
+
+    Raises NotLabelledError if it is in no known layout, or in one but without a folder of labels; InputError
+    if the folder is missing, or if pictures and labels do not pair up.
+    """
+    path = _existing(path)
+    refusal: InputError | None = None
+    for root, layout in _candidates(path):
+        try:
+            if pictures := _chosen(root, layout, path, split):
+                return _with_labels(root, layout, pictures)
+        except InputError as error:
+            refusal = refusal or error
+    raise refusal or NotLabelledError(_not_labelled(path))
+
+
+class TargetPart(NamedTuple):
+    """A folder or a video of the unlabelled target."""
+
+    path: Path
+    pictures: list[Path]
+    """Of a folder, in order; empty for a video."""
+    left_out: list[Path]
+    """What lies among the pictures and is not taken, in order."""
+
+    @property
+    def is_video(self) -> bool:
+        return not self.pictures
+
+
+def find_target(paths: Sequence[Path]) -> list[TargetPart]:
+    """What each folder of pictures holds, and the videos; nothing is read.
+
+    Raises InputError if one is missing, or a folder holds no picture.
+    """
+    if missing := [path for path in paths if not path.exists()]:
+        raise InputError(f"There is no folder or video {missing[0]}; give folders of images, or video files.")
+    return [_folder_part(path) if path.is_dir() else TargetPart(path, [], []) for path in paths]
+
+
+def _folder_part(path: Path) -> TargetPart:
+    pictures = find_images(path, "train")
+    taken = set(pictures)
+    places = sorted({picture.parent for picture in pictures})
+    beside = [each for place in places for each in sorted(place.iterdir()) if not each.name.startswith(".")]
+    return TargetPart(path, pictures, [each for each in beside if each not in taken])
+
+
+def describe_target(parts: Sequence[TargetPart], frames: int) -> str:
+    """One line: how many pictures and videos there are, how many frames were sampled, what was left out."""
+    pictures = sum(len(part.pictures) for part in parts)
+    videos = sum(part.is_video for part in parts)
+    counted = [f"{pictures} pictures"] if pictures or not videos else []
+    counted += [f"{videos} video{'s' * (videos != 1)} ({frames} frames sampled)"] if videos else []
+    left_out = [path for part in parts for path in part.left_out]
+    rest = f"; left out {len(left_out)} (no pictures): {names(left_out)}" if left_out else ""
+    return ", ".join(counted) + rest
+
+
+def _candidates(path: Path) -> Iterator[tuple[Path, Layout]]:
+    """Roots that `path` may be or lie in, with the layouts to try there."""
+    for root in (path, *path.parents[:_DEPTH]):
+        for layout in LAYOUTS:
+            yield root, layout
+            if layout.folder and (root / layout.folder).is_dir():
+                yield root / layout.folder, layout
+
+
+def _chosen(root: Path, layout: Layout, path: Path, split: Split) -> list[Picture]:
+    """The layout's pictures in `path`, or in the part of it that is meant. Empty if there are none.
+
+    Raises InputError if there are pictures, but none in that part.
+    """
+    pictures = [picture for picture in pictures_below(root, layout.images) if _within(picture.path, path)]
+    named = len(path.relative_to(root).parts) if _within(path, root) else 0
+    levels = {field: level_of(field, layout.images) for field in ("split", *dict(layout.usual))}
+    # what the path leaves open
+    wanted = {field: value for field, value in (("split", split), *layout.usual) if levels[field] >= named}
+    meant = [picture for picture in pictures if wanted.items() <= picture.fields.items()]
+    if pictures and not meant:
+        there = root.joinpath(*pictures[0].path.relative_to(root).parts[: max(levels.values()) + 1])
+        raise InputError(
+            f"{path} holds pictures in the layout of {layout.name}, but none of its part "
+            f"{'/'.join(wanted.values())}; get that part, or name another one, such as {there}."
+        )
+    return meant
+
+
+def _with_labels(root: Path, layout: Layout, pictures: list[Picture]) -> Labelled:
+    expected = [
+        (kind, [root / fill(kind.path, picture.fields) for picture in pictures]) for kind in layout.labels
+    ]
+    kind, labels = max(expected, key=lambda kind_and_paths: sum(path.is_file() for path in kind_and_paths[1]))
+    images = [picture.path for picture in pictures]
+    alone = [image for image, label in zip(images, labels, strict=True) if not label.is_file()]
+    if len(alone) == len(images):
+        example = fill(layout.labels[0].path, pictures[0].fields)
+        places = {path.parent for _, paths in expected for path in paths}
+        refuse = InputError if any(place.is_dir() for place in places) else NotLabelledError
+        raise refuse(
+            f"{root} holds pictures in the layout of {layout.name}, but no label files for them (such as "
+            f"{example}); {layout.advice}."
+        )
+    if alone:
+        place = labels[images.index(alone[0])].parent
+        raise InputError(
+            f"{len(alone)} of {len(images)} pictures have no label file of the same name in {place}: "
+            f"{names(alone)}; add them or remove the pictures."
+        )
+    _check_different(images)
+    if layout.exact:
+        _check_no_others(labels, images[0].parent)
+    return Labelled(root, layout, images, labels, kind)
+
+
+def _check_no_others(labels: list[Path], place: Path) -> None:
+    expected = set(labels)
+    found = [
+        file for folder in sorted({label.parent for label in labels}) for file in folder.glob("[!.]*.png")
+    ]
+    # Tools of the field leave a converted copy beside each of GTA5's label files.
+    surplus = sorted(f for f in found if f not in expected and not f.stem.endswith("_labelTrainIds"))
+    if surplus:
+        raise InputError(
+            f"{len(surplus)} label files have no picture of the same name in {place}: {names(surplus)}; "
+            "add them or remove the label files."
+        )
+
+
+def _within(path: Path, folder: Path) -> bool:
+    return path == folder or folder in path.parents
+
+
+def _is_image(path: Path) -> bool:
+    return not path.name.startswith(".") and path.suffix.lower() in IMAGE_SUFFIXES
+
+
+def _existing(folder: Path) -> Path:
+    """As an absolute path without `..`, so that its parents are those that people see."""
+    if not folder.is_dir():
+        raise InputError(f"There is no folder {folder}; give an existing folder of images.")
+    return Path(normpath(folder.absolute()))
+
+
+def _check_different(images: Sequence[Path]) -> None:
+    """Of pictures with the same name one would take the other's labels."""
+    seen: dict[Path, Path] = {}
+    for image in images:
+        if (stem := image.with_suffix("")) in seen:
+            raise InputError(f"{seen[stem]} and {image.name} have the same name; keep one of the two.")
+        seen[stem] = image
+
+
+def _no_images(folder: Path) -> str:
+    videos = any(path.suffix.lower() in VIDEO_SUFFIXES for path in folder.iterdir())
+    advice = "; give its videos themselves." if videos else "."
+    return f"The folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}){advice}"
+
+
+def _not_labelled(path: Path) -> str:
+    images = path / "images"
+    if images.is_dir():
+        return _no_images(images)
+    known = dict.fromkeys(layout.name for layout in LAYOUTS if not layout.exact)
+    return (
+        f"{path} has no folder images/, nor the layout of {', '.join(known)} or CamVid; labelled data needs "
+        "images/ and labels/ with files of equal names."
+    )
+
+
+def names(paths: Sequence[Path]) -> str:
+    """The first few names, and how many more there are."""
+    more = len(paths) - _SHOWN
+    return ", ".join(path.name for path in paths[:_SHOWN]) + (f", and {more} more" if more > 0 else "")

@@ -1,0 +1,1 @@
+"""Labels of pictures and scores of labels; a range of strengths."""

@@ -1,0 +1,1 @@
+"""The network: encoder, decoder, windows, build and rebuild, where to compute."""

@@ -1,0 +1,1 @@
+"""Pictures and pages for people, from what run and scores hold."""

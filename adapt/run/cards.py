@@ -1,0 +1,144 @@
+"""`card.json`: everything about a run that is not a tensor. Written here, and read here only."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
+
+from adapt.data.classes import ClassList
+from adapt.errors import InputError
+
+FORMAT = 1
+CARD = "card.json"
+
+_Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
+_Score = float | None | list[float | None]
+
+
+class Record(BaseModel):
+    """Base of what programs write: types are exact, unknown keys are errors, values cannot change."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class Recipe(Record):
+    """What `adapt.model.build.rebuild` takes."""
+
+    encoder: dict[str, Any]
+    """A `transformers` configuration, or function and file of an encoder of one's own."""
+    decoder: str
+    width: PositiveInt
+    dropout: float
+    num_classes: PositiveInt
+    mean: _Channels
+    std: Annotated[list[PositiveFloat], Field(min_length=3, max_length=3)]
+    multi_resolution: bool = False
+    dilated: bool = False
+
+    @field_validator("encoder")
+    @classmethod
+    def _has_a_kind(cls, encoder: dict[str, Any]) -> dict[str, Any]:
+        for key in ("factory", "file") if {"factory", "file"} & set(encoder) else ("model_type",):
+            if not isinstance(encoder.get(key), str):
+                raise ValueError(f"it needs a text {key}")
+        return encoder
+
+
+class Card(Record):
+    """The card."""
+
+    format: int
+    classes: dict[str, Any]
+    """As ClassList.to_dict."""
+    model: Recipe
+    license_note: str
+    iterations: Annotated[int, Field(ge=0)]
+    """Iterations trained so far."""
+    finished: bool
+    seed: int
+    versions: dict[str, str]
+    """Versions of the libraries that trained it."""
+    evaluation: dict[str, dict[str, _Score]] = {}
+    """Scores on the labelled target set, if there was one, by strength of the post-hoc correction."""
+    evaluated_at: Annotated[int, Field(ge=0)] | None = None
+    """Iterations that were done when these were measured; the run may have gone on since."""
+
+    @field_validator("classes")
+    @classmethod
+    def _is_a_class_list(cls, classes: dict[str, Any]) -> dict[str, Any]:
+        if not isinstance(classes.get("ignore"), list):  # in class files it may be left out
+            raise ValueError("it needs a list ignore")
+        try:
+            ClassList.from_dict(classes)
+        except InputError as error:
+            raise ValueError(error.message.removesuffix(".")) from error
+        return classes
+
+    @model_validator(mode="after")
+    def _counts_agree(self) -> "Card":
+        classes = len(self.class_list)
+        if self.model.num_classes != classes:
+            raise ValueError(f"model.num_classes is {self.model.num_classes}, but classes lists {classes}")
+        return self
+
+    @property
+    def class_list(self) -> ClassList:
+        return ClassList.from_dict(self.classes)
+
+    @property
+    def recipe(self) -> dict[str, Any]:
+        """The recipe as `adapt.model.build` takes and gives it."""
+        return self.model.model_dump(exclude_unset=True)
+
+
+class _Format(BaseModel):
+    """All that a card of another version surely has."""
+
+    model_config = ConfigDict(strict=True)
+    format: int
+
+
+def read_card(run: Path) -> Card:
+    """Read a run's card.
+
+    Raises:
+        InputError: it is cut off, altered, or of a newer version; names the key.
+    """
+    path = run / CARD
+    text = path.read_bytes()
+    try:
+        number = _Format.model_validate_json(text).format
+        card = Card.model_validate_json(text) if number <= FORMAT else None
+    except ValidationError as error:
+        raise altered(path, problem(error)) from error
+    if card is None:
+        raise InputError(f"{run} has run format {number}, this version reads up to {FORMAT}; upgrade blda.")
+    return card
+
+
+def altered(path: Path, what: str) -> InputError:
+    """The error for a file of a run that does not hold what was written."""
+    return InputError(
+        f"{path} was altered or cut off ({what}); bring back a whole copy of it, or train the run again."
+    )
+
+
+def problem(error: ValidationError) -> str:
+    """The first thing that is wrong, in words: its key, and what about it."""
+    first = error.errors()[0]
+    key = ".".join(str(part) for part in first["loc"])
+    if first["type"] == "missing":
+        return f"{key} is missing"
+    if first["type"] == "extra_forbidden":
+        return f"{key} is no key of it"
+    words = first["msg"].removeprefix("Value error, ").replace("Input should", "it should")
+    return f"{key}: {words}, got {first['input']!r:.60}" if key else words

@@ -1,0 +1,1 @@
+"""The sample data that the project draws itself."""

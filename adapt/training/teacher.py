@@ -1,0 +1,76 @@
+"""The EMA teacher and its pseudo-labels (DACS, Tranheden et al. 2021)."""
+
+import copy
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from adapt.data.classes import IGNORE
+from adapt.model.hrda import HrdaSegmenter
+from adapt.model.segmenter import Segmenter
+
+
+class PseudoLabels(NamedTuple):
+    """What the teacher says of target pictures."""
+
+    labels: Tensor
+    """[N, H, W] int64, IGNORE on padding"""
+    weights: Tensor
+    """[N, H, W] q, the share of the picture's pixels above the confidence threshold."""
+    confidence: Tensor
+    """[N, H, W] softmax probability of the label"""
+
+
+def new_teacher(student: Segmenter, crop: tuple[int, int]) -> Segmenter:
+    """A copy that no gradient reaches, without dropout and drop path.
+
+    Of a network with two scales, the teacher's detail slides over the crop (height, width) in windows of the
+    size that the student's detail is trained on.
+
+    Batch normalisation keeps the statistics of the batch at hand: target crops are normalised as what they
+    are, not as the mean of both domains, which is what the running statistics describe.
+    """
+    teacher = copy.deepcopy(student).eval().requires_grad_(False)
+    for module in teacher.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.train()
+    if isinstance(teacher, HrdaSegmenter):
+        teacher.window = (crop[0] // 2, crop[1] // 2)
+    return teacher
+
+
+def teacher_momentum(iteration: int, largest: float) -> float:
+    """alpha = min(1 - 1 / (t + 1), largest): a plain average at first, an exponential one later."""
+    return min(1 - 1 / (iteration + 1), largest)
+
+
+@torch.no_grad()
+def follow(teacher: Segmenter, student: Segmenter, momentum: float) -> None:
+    """teacher <- momentum * teacher + (1 - momentum) * student; batch-norm running statistics are copied."""
+    for slow, fast in zip(teacher.parameters(), student.parameters(), strict=True):
+        slow.lerp_(fast, 1 - momentum)
+    for kept, current in zip(teacher.buffers(), student.buffers(), strict=True):
+        kept.copy_(current)
+
+
+@torch.no_grad()
+def pseudo_label(teacher: Segmenter, pixels: Tensor, padding: Tensor, confidence: float) -> PseudoLabels:
+    """Label weakly augmented target crops.
+
+    Args:
+        teacher: as `new_teacher` made it.
+        pixels: normalised, [N, 3, H, W].
+        padding: bool [N, H, W], pixels that are no picture.
+        confidence: softmax probability above which a pixel counts as confident.
+
+    The weight is taken per picture, so that it does not depend on what else is in the batch.
+    """
+    logits = teacher(pixels).float()
+    full = F.interpolate(logits, size=pixels.shape[2:], mode="bilinear", align_corners=False)
+    probability, labels = full.softmax(1).max(1)
+    inside = ~padding
+    share = ((probability > confidence) & inside).sum((1, 2), keepdim=True) / inside.sum((1, 2), keepdim=True)
+    weights = share.expand_as(probability).contiguous()
+    return PseudoLabels(torch.where(inside, labels, IGNORE), weights, probability)

@@ -1,0 +1,50 @@
+"""The command of `export` that scores a graph file."""
+
+from pathlib import Path
+
+import click
+
+from adapt.errors import InputError
+from export.cli.options import PATH, SIDES
+
+
+@click.command("eval")
+@click.argument("file", type=PATH)
+@click.option("--data", type=PATH, required=True, help="Labelled folder.")
+@click.option(
+    "--tau",
+    "taus",
+    type=click.FloatRange(0, 2),
+    multiple=True,
+    help="Strength of the correction (repeat) [default: 0 and the folded one, as far as FILE has them].",
+)
+@click.option("--stats", type=PATH, help="From `calibrate`: then FILE may be any segmenter.")
+@click.option("--other-model", is_flag=True, help="--stats is of the same weights, exported another time.")
+@click.option("--size", type=SIDES, help="Size that pictures are brought to first; labels keep theirs.")
+@click.option("--json", "json_path", type=PATH, help="Also write the scores to this file.")
+@click.option("--confusion", type=PATH, help="Also draw the confusion matrices into this PNG.")
+@click.option("--force", is_flag=True, help="Overwrite the files to write.")
+def evaluate(
+    file: Path,
+    data: Path,
+    taus: tuple[float, ...],
+    stats: Path | None,
+    other_model: bool,
+    size: tuple[int, int] | None,
+    json_path: Path | None,
+    confusion: Path | None,
+    force: bool,
+) -> None:
+    """Score FILE on labelled data, as it is shipped: IoU, accuracy and bias.
+
+    For a run trained with data.size, give the same --size to compare.
+    """
+    if other_model and stats is None:
+        raise InputError("--other-model is of --stats; give both, or leave it out.")
+    from serve.media.files import check_outputs
+
+    check_outputs([path for path in (json_path, confusion) if path is not None], force)
+
+    from export.evaluate import score_file
+
+    score_file(file, data, taus, stats, size, other_model).publish(json_path, confusion)

@@ -1,0 +1,1 @@
+"""What other runtimes take: TensorRT engines, Triton repositories."""

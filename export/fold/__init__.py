@@ -1,0 +1,1 @@
+"""The correction as tables in an ONNX graph, and out again."""

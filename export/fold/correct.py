@@ -1,0 +1,114 @@
+"""Logits -> scores inside a graph: the correction as one look-up per logit channel.
+
+The correction (Li et al. 2025, section 3.2) judges each class c under its own hypothesis:
+
+    a_c[l] = f[l] + tau * Delta[c,l](f[l]),     score[c] = a_c[c] - log sum_l exp a_c[l].
+
+Both exp(a_c[l]) and Delta are functions of one logit, so they are tabled on an even grid of bins
+(export/fold/tables.py): row k of channel l's table T_l is exp(z[k] + tau * D[c,l,k]) for all c at once. With
+k[l] the bin that f[l] falls into,
+
+    score = f + tau * D[l,l,k[l]] - log sum_l T_l[k[l]]
+
+is C gathers of C numbers, summed up one after the other. There is no product over hypotheses, no exponential
+of a pixel, and no C*C tensor of pixels; all terms are positive, so nothing cancels; and the cost does not
+depend on how exact the table is.
+
+The tables are made inside the graph, of the few knots that the file stores: D is linear between knots
+K[l,0] < K[l,1] < ..., which bounded ramps over the bins write as
+
+    D[c,l,k] = D[c,l,0] + sum_m (D[c,l,m] - D[c,l,m-1]) * clip((k - K[l,m-1]) / (K[l,m] - K[l,m-1]), 0, 1).
+
+Runtimes fold that into constants when a file is opened; of a run-time tau, all but the last exponential. At
+tau == 0 the logits themselves are taken, so that labels equal the uncorrected ones exactly.
+
+Logits off the grid, which reaches beyond the last quantiles of all rows, weigh in the sum as its ends do.
+Adding a constant to all logits of a hypothesis changes nothing, so every row of Delta is centred on 0 and the
+grid on its middle: exponents then stay within float32 as long as tau * (half the range of a row) <=
+export.fold.fold.MAX_EXPONENT.
+"""
+
+import numpy as np
+from onnx import TensorProto
+
+from export.fold.nodes import Builder
+from export.fold.tables import LookupTable
+
+
+def corrected_scores(b: Builder, logits: str, table: LookupTable, tau: float, runtime: bool) -> str:
+    """Write the nodes from logits [N, C, h, w] to scores [N, C, h, w]; returns the scores' name.
+
+    Args:
+        b: collects the nodes.
+        logits: name of f.
+        table: with every row of Delta centred on 0.
+        tau: strength; when `runtime` the graph's input `tau` takes its place.
+        runtime: whether that input exists.
+    """
+    strength = "tau" if runtime else b.floats(tau, "strength")
+    position = _positions(b, logits, table)
+    exponentials, own = _tables(b, table, strength)
+    total = _sums(b, position, exponentials, len(table.knots))  # [N, h, w, C]
+    flat = b.op("Reshape", [position, b.integers([-1], "all_pixels")], "flat_position")
+    shift = b.op("GatherElements", [own, flat], "own_shift_flat", axis=0)
+    shift = b.op("Reshape", [shift, b.op("Shape", [logits], "shape")], "own_shift")
+    corrected = b.op("Transpose", [b.op("Add", [logits, shift], "own_corrected")], "last", perm=[0, 2, 3, 1])
+    scores = b.op("Sub", [corrected, b.op("Log", [total], "log_sums")], "corrected_last")
+    scores = b.op("Transpose", [scores], "corrected", perm=[0, 3, 1, 2])
+    if not runtime:
+        return scores
+    off = b.op("Equal", ["tau", b.floats(0.0, "no_tau")], "off")
+    return b.op("Where", [off, logits, scores], "scores_or_logits")
+
+
+def _positions(b: Builder, logits: str, table: LookupTable) -> str:
+    """Rows of the stacked tables, int32 [N, C, h, w]: bin numbers plus l * bins."""
+    C = len(table.knots)
+    bins = b.op("Mul", [logits, b.floats(1 / table.width, "bins_per_logit")], "scaled_logits")
+    bins = b.op("Add", [bins, b.floats(0.5 - table.start / table.width, "bin_of_0")], "bin_positions")
+    # Cut off as integers: a logit that is no number then is some bin, not a row that does not exist.
+    whole = b.op("Cast", [bins], "whole_bins", to=TensorProto.INT32)
+    ends = [b.constant(np.array(k, np.int32), name) for k, name in ((0, "bin_0"), (table.bins - 1, "bin_n"))]
+    inside = b.op("Clip", [whole, *ends], "bin")
+    first_rows = (np.arange(C, dtype=np.int32) * table.bins).reshape(C, 1, 1)
+    return b.op("Add", [inside, b.constant(first_rows, "first_rows")], "position")
+
+
+def _tables(b: Builder, table: LookupTable, strength: str) -> tuple[str, str]:
+    """exp(z - middle + tau * D) as [C * bins, C], and tau * D - middle of the own logit as [C * bins]."""
+    C, bins = len(table.knots), table.bins
+    ends = [b.constant(np.array(k, np.float32), f"bins_{name}") for k, name in ((0, "from"), (bins, "to"))]
+    k = b.op("Range", [*ends, b.floats(1.0, "bin_step")], "bin_numbers")
+    k = b.op("Reshape", [k, b.integers([1, bins, 1], "bins_second")], "bin_column")
+    after = b.op("Sub", [k, b.floats(table.knots[:, None, :-1], "knots")], "after_knots")  # [C, bins, M - 1]
+    slopes = b.op("Mul", [after, b.floats(1 / np.diff(table.knots)[:, None], "knot_slopes")], "ramp_lines")
+    ramps = b.op("Clip", [slopes, b.floats(0.0, "ramp_least"), b.floats(1.0, "ramp_most")], "ramps")
+    shift = table.shift.transpose(1, 2, 0)  # [l, M, c]
+    own = table.shift.diagonal().T[:, :, None]  # [l, M, 1]
+    tables = []
+    for name, values in (("shift", shift), ("own", own)):
+        steps, start = b.floats(np.diff(values, axis=1), f"{name}_steps"), values[:, :1]
+        rises = b.op("MatMul", [ramps, steps], f"{name}_rises")
+        between = b.op("Add", [rises, b.floats(start, f"{name}_start")], f"{name}_table")
+        tables.append(b.op("Mul", [between, strength], f"strong_{name}"))
+    z = b.op("Mul", [k, b.floats(table.width, "bin_width")], "bin_offsets")
+    z = b.op("Add", [z, b.floats(-(bins - 1) / 2 * table.width, "bin_0_centre")], "bin_centres")
+    middle = table.start + (bins - 1) / 2 * table.width
+    own_less_middle = b.op("Sub", [tables[1], b.floats(middle, "middle")], "own_less_middle")
+    exponentials = b.op("Exp", [b.op("Add", [tables[0], z], "exponents")], "exponentials")
+    return (
+        b.op("Reshape", [exponentials, b.integers([C * bins, C], "rows")], "rows_of_all"),
+        b.op("Reshape", [own_less_middle, b.integers([C * bins], "flat")], "own_of_all"),
+    )
+
+
+def _sums(b: Builder, position: str, exponentials: str, C: int) -> str:
+    """Sum over l of the rows at the positions [N, C, h, w]: [N, h, w, C]. One at a time stays in cache."""
+    axis = b.integers([1], "split_axis")
+    total = ""
+    for l in range(C):
+        ends = [b.integers([l], f"channel{l}"), b.integers([l + 1], f"after_channel{l}")]
+        own = b.op("Slice", [position, *ends, axis], f"position{l}")
+        rows = b.op("Gather", [exponentials, own], f"rows{l}", axis=0)  # [N, 1, h, w, C]
+        total = b.op("Add", [total, rows], f"sum{l}") if total else rows
+    return b.op("Squeeze", [total, axis], "sums")

@@ -1,0 +1,228 @@
+"""Logits graph -> deployable graph, on the ONNX graph alone; `export.fold.folded.unfold` goes back.
+
+    image uint8 [N,H,W,3] -> normalise, pad -> logits f [N,C,h,w]
+                                            -> scores [N,C,h,w] -> upsample, argmax, crop -> labels [N,H,W]
+
+What stands between logits and scores, and its algebra, is in export/fold/correct.py. The correction is not
+linear: it stands before the one upsampling, at the decoder's stride.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.errors import InputError
+from export.fold.correct import corrected_scores
+from export.fold.ends import add_labels, add_preprocessing, label_type
+from export.fold.fingerprint import fingerprint
+from export.fold.folded import INPUTS, MOVED, OUTPUTS, Lineage, unfold, write_metadata
+from export.fold.nodes import Builder, rename_values
+from export.fold.tables import DEFAULT_BOUND, DEFAULT_TAU, MAX_TAU, LookupTable, lookup_table
+from serve.card import Card, Correction, GraphInfo
+
+OPSET = 18
+MAX_EXPONENT = 36.0
+"""Largest tau * |Delta| of centred rows: with half the grid, about 40, it must stay below float32's 88."""
+
+
+@dataclass(frozen=True)
+class Strength:
+    """How strongly to correct, from which statistics, and how exactly."""
+
+    statistics: ShiftStatistics
+    source: str
+    """Where the statistics come from, in words."""
+    tau: float = DEFAULT_TAU
+    runtime: bool = False
+    """Give the graph the optional input `tau`, whose default is `tau`."""
+    error_bound: float = DEFAULT_BOUND
+    """Proven |score error| in logits that the table is made for, as far as its memory allows; of a run-time
+    tau, at tau = 0.2."""
+    of: str | None = None
+    """Fingerprint of the graph that the statistics were gathered with, if it is known."""
+
+
+@dataclass(frozen=True)
+class Extras:
+    """Outputs beside `labels`."""
+
+    scores: bool = False
+    uncorrected_labels: bool = False
+
+
+def fold(
+    logits_graph: onnx.ModelProto,
+    card: Card,
+    strength: Strength | None,
+    extras: Extras | None = None,
+    made_from: tuple[str, ...] = (),
+) -> onnx.ModelProto:
+    """Put preprocessing in front of a logits graph, and correction, upsampling and argmax behind it.
+
+    Args:
+        logits_graph: one float input [N, 3, H, W] of normalised pixels, one float output [N, C, H/os, W/os];
+            opset 18 or newer. A graph that was folded before is unfolded first.
+        card: what the graph takes and means; its size fixes the input's size.
+        strength: None leaves the logits uncorrected.
+        made_from: fingerprints of the graphs that the logits graph was made from, if it was.
+
+    Raises:
+        InputError: not such a graph, statistics of another number of classes, or a shift too wide to be
+            folded at this strength.
+    """
+    model = unfold(logits_graph)
+    pixels, logits = _ends(model)
+    _check(model, logits, card, strength)
+    network = Lineage(fingerprint(model), made_from, None if strength is None else strength.of)
+    model, pixels, logits = _make_way(model, pixels, logits)
+    info = GraphInfo(card)
+
+    b = Builder()
+    add_preprocessing(b, card, pixels)
+    front = len(b.nodes)
+    scores, grid = logits, None
+    if strength is not None:
+        info = replace(info, correction=_describe(card, strength, None))
+        if strength.tau != 0 or strength.runtime:
+            table = _table(strength)
+            scores = corrected_scores(b, logits, table, strength.tau, strength.runtime)
+            info, grid = replace(info, correction=_describe(card, strength, table)), table.grid
+    extras = extras or Extras()
+    add_labels(b, card, scores, "labels")
+    if extras.uncorrected_labels:
+        add_labels(b, card, logits, "uncorrected_labels")
+    if extras.scores:
+        b.op("Identity", [scores], "scores", output="scores")
+
+    graph = model.graph
+    sizes = _size_names(graph)
+    nodes = [*b.nodes[:front], *graph.node, *b.nodes[front:]]
+    del graph.node[:]
+    graph.node.extend(nodes)
+    graph.initializer.extend(b.initializers)
+    if strength is not None and strength.runtime:
+        graph.initializer.append(helper.make_tensor("tau", TensorProto.FLOAT, [], [strength.tau]))
+    graph.value_info.extend([*graph.input, *graph.output])
+    del graph.input[:], graph.output[:]
+    graph.input.extend(_inputs(card, sizes, strength is not None and strength.runtime))
+    graph.output.extend(_outputs(card, sizes, extras))
+    statistics = None if strength is None else strength.statistics
+    write_metadata(model, info, (pixels, logits), statistics, grid, network)
+    return model
+
+
+# ---- the correction -------------------------------------------------------------------------------------
+
+
+def _table(strength: Strength) -> LookupTable:
+    """The table for the strength, with every row of Delta centred on 0."""
+    most = MAX_TAU if strength.runtime else strength.tau
+    table = lookup_table(
+        strength.statistics, DEFAULT_TAU if strength.runtime else strength.tau, strength.error_bound
+    )
+    top, bottom = table.shift.max((1, 2)), table.shift.min((1, 2))
+    reach = float((top - bottom).max() / 2)
+    if most * reach > MAX_EXPONENT:
+        raise InputError(
+            f"the statistics move logits by {2 * reach:.0f} within one class, which float32 cannot hold at "
+            f"tau {most:g}; fold a fixed --tau of at most {np.floor(100 * MAX_EXPONENT / reach) / 100:g}."
+        )
+    return replace(table, shift=table.shift - ((top + bottom) / 2)[:, None, None])
+
+
+# ---- the model around it --------------------------------------------------------------------------------
+
+
+def _ends(model: onnx.ModelProto) -> tuple[str, str]:
+    """Names of the one input and the one output of a logits graph."""
+    constants = {t.name for t in model.graph.initializer}
+    inputs = [v for v in model.graph.input if v.name not in constants]
+    outputs = list(model.graph.output)
+    for kind, values, rank in (("input", inputs, "[N,3,H,W]"), ("output", outputs, "[N,C,h,w]")):
+        found = ", ".join(f"{v.name} of rank {len(v.type.tensor_type.shape.dim)}" for v in values) or "none"
+        if len(values) != 1 or len(values[0].type.tensor_type.shape.dim) != 4:
+            raise InputError(f"a logits graph has one {kind} {rank}, this one has: {found}.")
+    return inputs[0].name, outputs[0].name
+
+
+def _check(model: onnx.ModelProto, logits: str, card: Card, strength: Strength | None) -> None:
+    opset = next((o.version for o in model.opset_import if o.domain == ""), 0)
+    if opset < OPSET:
+        raise InputError(f"the graph has opset {opset}, the least that can be folded is {OPSET}; convert it.")
+    channels = model.graph.output[0].type.tensor_type.shape.dim[1].dim_value
+    C = len(card.classes)
+    if channels not in (0, C):
+        raise InputError(f"the graph's output {logits} has {channels} channels, the class list {C} classes.")
+    if strength is not None:
+        if len(strength.statistics.seen) != C:
+            raise InputError(
+                f"the statistics are of {len(strength.statistics.seen)} classes, the model has {C}; gather "
+                "them again with this model."
+            )
+        if not 0 <= strength.tau <= MAX_TAU:
+            raise InputError(f"tau is {strength.tau:g}, but must lie in [0, {MAX_TAU:g}].")
+
+
+def _make_way(model: onnx.ModelProto, pixels: str, logits: str) -> tuple[onnx.ModelProto, str, str]:
+    """Free the names that the contract gives to inputs and outputs, whoever had them."""
+    graph = model.graph
+    used = {name for node in graph.node for name in (*node.input, *node.output)}
+    used |= {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
+    names = {name: f"{MOVED}{name}" for name in (*INPUTS, *OUTPUTS) if name in used}
+    rename_values(graph, names)
+    model.ir_version = max(model.ir_version, 8)
+    return model, names.get(pixels, pixels), names.get(logits, logits)
+
+
+def _inputs(card: Card, sizes: dict[str, str], runtime_tau: bool) -> list[onnx.ValueInfoProto]:
+    height, width = card.size or (sizes["H"], sizes["W"])
+    values = [helper.make_tensor_value_info("image", TensorProto.UINT8, [sizes["N"], height, width, 3])]
+    if runtime_tau:
+        values.append(helper.make_tensor_value_info("tau", TensorProto.FLOAT, []))
+    return values
+
+
+def _outputs(card: Card, sizes: dict[str, str], extras: Extras) -> list[onnx.ValueInfoProto]:
+    height, width = card.size or (sizes["H"], sizes["W"])
+    labels = ["labels"] + ["uncorrected_labels"] * extras.uncorrected_labels
+    shape = [sizes["N"], height, width]
+    values = [helper.make_tensor_value_info(name, label_type(card), shape) for name in labels]
+    if extras.scores:
+        inner: list[int | str] = [sizes["h"], sizes["w"]]
+        if card.size is not None:
+            inner = [-(-side // card.stride) * card.stride // card.output_stride for side in card.size]
+        shape = [sizes["N"], len(card.classes), *inner]
+        values.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, shape))
+    return values
+
+
+def _size_names(graph: onnx.GraphProto) -> dict[str, str]:
+    """Names for our dynamic sizes that the graph has not taken: equal names would mean equal sizes."""
+    values = (*graph.input, *graph.output, *graph.value_info)
+    used = {dim.dim_param for value in values for dim in value.type.tensor_type.shape.dim}
+    names = {}
+    for size in "NHWhw":
+        names[size] = size
+        while names[size] in used:
+            names[size] += "_"
+    return names
+
+
+def _describe(card: Card, strength: Strength, table: LookupTable | None) -> Correction:
+    seen = strength.statistics.seen.tolist()
+    bound = 0.0
+    if table is not None:
+        bound = table.error_at(DEFAULT_TAU if strength.runtime else strength.tau)
+    return Correction(
+        tau=strength.tau,
+        runtime_tau=strength.runtime,
+        knots=0 if table is None else table.knots.shape[1],
+        knots_total=0 if table is None else table.knots.size,
+        eps=strength.statistics.eps,
+        error_bound=bound,
+        statistics=strength.source,
+        uncorrected=tuple(n for n, known in zip(card.classes, seen, strict=True) if not known),
+    )

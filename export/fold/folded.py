@@ -1,0 +1,173 @@
+"""What a deployable graph says of itself in its metadata, and the logits graph inside it.
+
+Keys beside those of serve/card.py, which `export` alone reads:
+
+    blda.logits_graph   JSON {input, output}: the ends of the network inside
+    blda.statistics     the statistics that are folded in, safetensors in base64
+    blda.table          JSON, `export.fold.tables.Grid`: the bins that logits are looked up in
+    blda.network        JSON, `Lineage`: which network it is, and which one the statistics are of
+"""
+
+import base64
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import onnx
+from safetensors import SafetensorError
+from safetensors.torch import load, save
+
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.errors import InputError
+from adapt.run.stored import stored_statistics
+from export.fold.nodes import PREFIX, rename_values
+from export.fold.tables import DEFAULT_TAU, Grid
+from serve.card import PREFIX as KEY
+from serve.card import Correction, GraphInfo, from_metadata, to_metadata
+
+STATISTICS = KEY + "statistics"
+BARE = KEY + "logits_graph"
+TABLE = KEY + "table"
+NETWORK = KEY + "network"
+INPUTS = ("image", "tau")
+OUTPUTS = ("labels", "scores", "uncorrected_labels")
+MOVED = "blda_original/"
+"""Begins the new name of a value of the network that had one of these names."""
+
+
+@dataclass(frozen=True)
+class Lineage:
+    """Which network is inside, by `export.fold.fingerprint.fingerprint`."""
+
+    sha256: str
+    """Of the logits graph, as it was folded."""
+    made_from: tuple[str, ...] = ()
+    """Of the graphs that it was made from here: before its layout was adapted, or its precision reduced."""
+    statistics_of: str | None = None
+    """Of the graph that the statistics were gathered with; None if there are none, or it is not known."""
+
+    @property
+    def known(self) -> frozenset[str]:
+        """All that are this network, as far as statistics are concerned."""
+        return frozenset((self.sha256, *self.made_from))
+
+
+def unfold(model: onnx.ModelProto) -> onnx.ModelProto:
+    """The logits graph inside a folded graph, to the byte; a copy of any other graph."""
+    bare = onnx.ModelProto()
+    bare.CopyFrom(model)
+    ends = metadata_of(model).get(BARE)
+    if ends is None:
+        return bare
+    graph = bare.graph
+    try:
+        names = [json.loads(ends)[end] for end in ("input", "output")]
+        bare_input, bare_output = (next(v for v in graph.value_info if v.name == name) for name in names)
+    except (ValueError, KeyError, TypeError, StopIteration) as error:
+        raise InputError(
+            "the graph claims to hold a folded correction but was altered; export it again."
+        ) from error
+    for field, keep in (
+        (graph.node, [n for n in graph.node if not n.name.startswith(PREFIX)]),
+        (
+            graph.initializer,
+            [t for t in graph.initializer if not t.name.startswith(PREFIX) and t.name != "tau"],
+        ),
+        (graph.value_info, [v for v in graph.value_info if v.name not in names]),
+        (graph.input, [bare_input]),
+        (graph.output, [bare_output]),
+        (bare.metadata_props, [p for p in bare.metadata_props if not p.key.startswith(KEY)]),
+    ):
+        kept = [type(item).FromString(item.SerializeToString()) for item in keep]
+        del field[:]
+        field.extend(kept)
+    moved = {f"{MOVED}{name}": name for name in (*INPUTS, *OUTPUTS)}
+    rename_values(graph, moved)
+    return bare
+
+
+def graph_info(model: onnx.ModelProto, source: str) -> GraphInfo:
+    """The card of a folded graph read from the file named `source`. Raises InputError if it has none."""
+    return from_metadata(metadata_of(model), source)
+
+
+def folded_statistics(model: onnx.ModelProto) -> ShiftStatistics | None:
+    """The statistics that travel inside a folded graph; None if it is uncorrected.
+
+    Raises:
+        InputError: they were altered.
+    """
+    text = metadata_of(model).get(STATISTICS)
+    if text is None:
+        return None
+    try:
+        classes = len(graph_info(model, "the graph").card.classes)
+        return stored_statistics(load(base64.b64decode(text, validate=True)), classes)
+    except (ValueError, SafetensorError) as error:
+        raise InputError(
+            f"the statistics inside the graph were altered ({error}); export it again."
+        ) from error
+
+
+def table_grid(model: onnx.ModelProto) -> Grid | None:
+    """The bins of the table that is folded in; None without one, or of a file that does not say."""
+    grid: Grid | None = _record(model, TABLE, Grid)
+    return grid
+
+
+def lineage(model: onnx.ModelProto) -> Lineage | None:
+    """Which network is inside; None of a file that does not say, as those of older versions."""
+    network: Lineage | None = _record(model, NETWORK, Lineage)
+    return network
+
+
+def write_metadata(
+    model: onnx.ModelProto,
+    info: GraphInfo,
+    ends: tuple[str, str],
+    statistics: ShiftStatistics | None,
+    grid: Grid | None,
+    network: Lineage,
+) -> None:
+    """Write all of it into a graph that has none yet; `ends` are the network's input and output."""
+    entries = to_metadata(info) | {BARE: json.dumps({"input": ends[0], "output": ends[1]})}
+    entries[NETWORK] = json.dumps(asdict(network))
+    if statistics is not None:
+        entries[STATISTICS] = base64.b64encode(save(statistics.state())).decode()
+    if grid is not None:
+        entries[TABLE] = json.dumps(asdict(grid))
+    _put(model, entries)
+
+
+def error_bound_at(correction: Correction, tau: float) -> float:
+    """Proven bound on |score error| in logits at a strength: of a run-time tau, it grows in proportion."""
+    return correction.error_bound * (max(1.0, tau / DEFAULT_TAU) if correction.runtime_tau else 1.0)
+
+
+def record_verification(model: onnx.ModelProto, verification: dict[str, object], source: str) -> None:
+    """Store what `export verify` measured in the graph's metadata, in place."""
+    _put(model, to_metadata(replace(graph_info(model, source), verification=verification)))
+
+
+def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
+    """All keys and values."""
+    return {p.key: p.value for p in model.metadata_props}
+
+
+def _put(model: onnx.ModelProto, entries: Mapping[str, str]) -> None:
+    for entry in [p for p in model.metadata_props if p.key in entries]:
+        model.metadata_props.remove(entry)
+    for key, value in entries.items():
+        model.metadata_props.add(key=key, value=value)
+
+
+def _record(model: onnx.ModelProto, key: str, kind: Any) -> Any:
+    text = metadata_of(model).get(key)
+    if text is None:
+        return None
+    try:
+        fields = json.loads(text)
+        return kind(**{name: tuple(v) if isinstance(v, list) else v for name, v in fields.items()})
+    except (ValueError, TypeError, AttributeError) as error:
+        raise InputError(f"{key} inside the graph was altered ({error}); export it again.") from error

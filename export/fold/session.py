@@ -1,0 +1,49 @@
+"""Graphs run here, in ONNX Runtime on the CPU, and their labels held against what labels must be."""
+
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+from numpy.typing import NDArray
+
+from adapt.errors import InputError
+from serve.card import Card
+from serve.inference.runtime import failed, first_line
+
+Labels = NDArray[Any]
+ALTERED = "; it was altered, export it again"
+"""Advice for a graph that we have made."""
+
+
+def open_session(model: onnx.ModelProto, source: str, *, advice: str = "") -> Any:
+    """An onnxruntime.InferenceSession of a graph in memory.
+
+    Args:
+        source: the file that it is of, for the message.
+        advice: what to do if it can't be opened, to end the sentence with.
+
+    Raises:
+        InputError: ONNX Runtime refuses it.
+    """
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    try:
+        return onnxruntime.InferenceSession(
+            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+        )
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        if not failed(error):
+            raise
+        raise InputError(f"ONNX Runtime can't open {source} ({first_line(error)}){advice}.") from error
+
+
+def unlike(labels: Labels, shape: tuple[int, ...], card: Card) -> list[str]:
+    """What keeps label maps from being those of pictures, in words: their shape, type or values."""
+    kind = np.dtype(np.uint8 if len(card.classes) <= 256 else np.uint16)
+    found = []
+    if labels.shape != shape or labels.dtype != kind:
+        found.append(f"labels are {labels.dtype} {list(labels.shape)}, not {kind} {list(shape)}")
+    elif int(labels.max()) >= len(card.classes):
+        found.append(f"there are labels up to {labels.max()}, but {len(card.classes)} classes")
+    return found

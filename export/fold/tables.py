@@ -1,0 +1,171 @@
+"""Delta on an even grid of bins, stored by few knots, with a proven bound on what both cost.
+
+The graph (export/fold/correct.py) looks logits up in a table: f[l] falls into bin k of width h and centre
+z[k]. It takes exp(z[k] + tau * D[c, l, k]) for exp(f[l] + tau * Delta[c, l](f[l])), D[l, l, k] for Delta[l,
+l]. D is linear between knots at some of the bins, those that keep it within a tolerance; the file stores D at
+the knots only. Then
+
+    |score error| <= h / 2 + tau * (own error + max_l |D[c, l, k] - Delta[c, l]|).
+
+The proof needs only that A = z + Delta = Q(F(z)) never falls: on a bin [u, v], Delta = A - z lies between
+A(u) - v and A(v) - u. A at the edges comes from exact curves with their remainders (export/fold/curves.py).
+Left out are float rounding, and pixels whose largest logit lies above the grid or below all rows' last
+quantiles.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from adapt.balance.logit_statistics import ShiftStatistics
+from export.fold.curves import Array, Curves, shift_curves
+
+DEFAULT_BOUND = 0.02
+"""Proven |score error| in logits that the table is made for."""
+DEFAULT_TAU = 0.2
+CALIBRATED_TAU = 0.5
+"""Of networks that were never adapted: their bias is larger, and so is the strength that is best for mIoU."""
+MAX_TAU = 2.0
+BELOW, ABOVE = 16.0, 8.0
+"""Logits that the grid reaches beyond the last quantiles of all rows: exp(-16) is nothing beside them."""
+MAX_BYTES = 2**28
+"""Most memory of the table, 4 C^2 bytes a bin; of many classes, it limits the bins."""
+LEAST_BINS, MAX_BINS = 2**12, 2**17
+MAX_STORED = 2**23
+"""Most bytes of the knots in the file, 4 C^2 a knot; of many classes, it limits the knots."""
+_KNOT_SHARE = 0.12
+"""Part of the bound that goes into storing few knots, for the own logit and for the others alike."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Where the bins lie, and how exactly the table says what Delta is in them."""
+
+    start: float
+    """Centre of the first bin, in logits."""
+    width: float
+    """Of a bin, in logits."""
+    bins: int
+    knot_error: float
+    """Most that D differs from the middle of what Delta may be in any bin, in logits."""
+
+    @property
+    def edges(self) -> Array:
+        """[bins + 1] in logits."""
+        return np.asarray(self.start + self.width * (np.arange(self.bins + 1, dtype=np.float64) - 0.5))
+
+
+@dataclass(frozen=True)
+class LookupTable:
+    """What the graph needs of Delta."""
+
+    start: float
+    """Centre of the first bin, in logits."""
+    width: float
+    """Of a bin, in logits."""
+    bins: int
+    knots: Array
+    """[C, M] rising bin numbers on logit l's axis; those from `bins` on are spare."""
+    shift: Array
+    """[C, C, M] D[c, l] at the knots of channel l, in logits."""
+    error_per_tau: float
+    """Proven bound on the part of |score error| that is in proportion to tau."""
+    knot_error: float
+    """See `Grid`."""
+
+    @property
+    def grid(self) -> Grid:
+        """Where its bins lie."""
+        return Grid(self.start, self.width, self.bins, self.knot_error)
+
+    def error_at(self, tau: float) -> float:
+        """Proven bound on |score error| in logits."""
+        return self.width / 2 + tau * self.error_per_tau
+
+
+def lookup_table(statistics: ShiftStatistics, tau: float, error_bound: float) -> LookupTable:
+    """A table whose proven error at `tau` is within `error_bound`, or the best in MAX_BYTES and MAX_STORED.
+
+    Args:
+        tau: strength that the bound is meant for, above 0.
+    """
+    curves = shift_curves(statistics)
+    C = len(curves)
+    low = min(float(channel.z.min()) for channel in curves) - BELOW
+    high = max(float(channel.z.max()) for channel in curves) + ABOVE
+    unknown = tau * _worst(np.array([channel.remainder.max(1) for channel in curves]))
+    target = (1 - 2 * _KNOT_SHARE) * max(error_bound, 2 * unknown)  # no bins mend what is not known of curves
+    bins, most = LEAST_BINS, min(MAX_BINS, MAX_BYTES // (4 * C * C))
+    while True:
+        bins = min(bins, most)
+        width = (high - low) / bins
+        edges: Array = low + width * np.arange(bins + 1, dtype=np.float64)
+        ranges = [range_in_bins(channel, edges) for channel in curves]
+        spread = np.array([(top - bottom).max(1) / 2 for bottom, top in ranges])
+        error = width / 2 + tau * _worst(spread)
+        if error <= target or bins == most:
+            break
+        bins *= 2
+    tolerance = _KNOT_SHARE * error_bound / tau
+    return _stored(ranges, low + width / 2, width, tolerance, max(9, MAX_STORED // (4 * C * C)))
+
+
+def _stored(
+    ranges: list[tuple[Array, Array]], start: float, width: float, tolerance: float, most_knots: int
+) -> LookupTable:
+    """The table of what Delta may be in each bin, with as few knots as the tolerance lets it have."""
+    knots, values, errors, misses = [], [], [], []
+    for bottom, top in ranges:
+        middle = (bottom + top) / 2
+        chosen = _knots(middle, tolerance, most_knots)
+        folded = _between(middle, chosen)
+        errors.append(np.maximum(top - folded, folded - bottom).max(1))
+        misses.append(float(np.abs(folded - middle).max()))
+        knots.append(chosen)
+        values.append(middle[:, chosen])
+    M, bins = max(map(len, knots)), ranges[0][0].shape[1]
+    spare = [bins + np.arange(M - len(chosen)) for chosen in knots]
+    return LookupTable(
+        start=start,
+        width=width,
+        bins=bins,
+        knots=np.stack([np.concatenate(parts) for parts in zip(knots, spare, strict=True)]).astype(float),
+        shift=np.stack([np.pad(v, ((0, 0), (0, M - v.shape[1])), mode="edge") for v in values], axis=1),
+        error_per_tau=_worst(np.array(errors)),
+        knot_error=max(misses),
+    )
+
+
+def _worst(errors: Array) -> float:
+    """Largest error of a score, per tau, of errors of Delta [l, c]: that of the own logit and any other's."""
+    return float((errors.diagonal() + errors.max(0)).max())
+
+
+def range_in_bins(channel: Curves, edges: Array) -> tuple[Array, Array]:
+    """Least and most that Delta[:, l] can be in each bin: twice [C, bins]."""
+    points = np.broadcast_to(edges, (len(channel.z), len(edges)))
+    moved, unknown = channel.at(points) + edges, channel.unknown(points)
+    least = (moved - unknown)[:, :-1] - edges[1:]
+    most = (moved + unknown)[:, 1:] - edges[:-1]
+    return np.asarray(least), np.asarray(most)
+
+
+def _knots(values: Array, tolerance: float, most: int) -> Array:
+    """Positions [M], at most `most`, between which straight lines keep within `tolerance` of [C, bins]."""
+    knots = np.unique(np.linspace(0, values.shape[1] - 1, 9).astype(int))
+    while True:
+        miss = np.abs(_between(values, knots) - values).max(0)
+        worst = np.maximum.reduceat(miss, knots[:-1])
+        bad = np.argsort(-worst)[: min((worst > tolerance).sum(), most - len(knots))]
+        if not len(bad):
+            return knots
+        knots = np.union1d(knots, [knots[i] + int(miss[knots[i] : knots[i + 1]].argmax()) for i in bad])
+
+
+def _between(values: Array, knots: Array) -> Array:
+    """Straight lines through values [C, bins] at the knots [M]: [C, bins]."""
+    k = np.arange(values.shape[1])
+    left = np.clip(np.searchsorted(knots, k, side="right") - 1, 0, len(knots) - 2)
+    t = (k - knots[left]) / (knots[left + 1] - knots[left])
+    at_knots = values[:, knots]
+    return np.asarray((1 - t) * at_knots[:, left] + t * at_knots[:, left + 1])

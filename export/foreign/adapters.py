@@ -1,0 +1,121 @@
+"""A foreign graph -> the logits graph that the fold takes.
+
+    float [N,3,H,W] of normalised RGB  ->  the graph  ->  logits float [N,C,h,w]
+
+Layout, channel order and type are adapted by nodes around the graph; its own nodes are not touched, except
+that an older graph is converted to the opset of the fold.
+"""
+
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from adapt.errors import InputError
+from export.fold.fold import OPSET
+from export.foreign.graph import FLOATS, opset, picture_input, value_type
+from export.foreign.network import Network
+
+LEAST_OPSET = 11
+"""Older graphs resize by operators that have no exact counterpart later."""
+_PREFIX = "adapter/"
+_REVERSED = _PREFIX + "reversed_channels"
+
+
+class _Step(NamedTuple):
+    """One node between our convention and the graph's."""
+
+    kind: str
+    attributes: dict[str, Any]
+    constants: tuple[str, ...] = ()
+
+
+def logits_graph_of(network: Network) -> onnx.ModelProto:
+    """The network as a logits graph.
+
+    Raises:
+        InputError: its opset is too old, or can't be converted.
+    """
+    model = _modern(network.model, network.path)
+    graph = model.graph
+    picture, logits = picture_input(model, network.path), graph.output[0]
+    front = _chain(_into(network, value_type(picture)), _PREFIX + "pixels", picture.name)
+    back = _chain(_out_of(network, value_type(logits)), logits.name, _PREFIX + "logits")
+    nodes = [*front, *graph.node, *back]
+    pixels = front[0].input[0] if front else picture.name
+    scores = back[-1].output[0] if back else logits.name
+    constants = {t.name for t in graph.initializer}
+    others = [
+        v for v in graph.input if v.name in constants
+    ]  # initialisers listed as inputs, as old graphs do
+    del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
+    graph.node.extend(nodes)
+    graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), _REVERSED))
+    batch = network.intake.batch or "N"
+    height, width = network.fixed_size or ("adapter_H", "adapter_W")
+    inputs = [batch, 3, height, width]
+    outputs = [batch, network.outlet.classes, "adapter_h", "adapter_w"]
+    graph.input.extend([helper.make_tensor_value_info(pixels, TensorProto.FLOAT, inputs), *others])
+    graph.output.append(helper.make_tensor_value_info(scores, TensorProto.FLOAT, outputs))
+    return model
+
+
+def _modern(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
+    """A copy with at least the fold's opset."""
+    version = opset(model)
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    if version >= OPSET:
+        return copy
+    advice = f"export the model again with opset {OPSET}"
+    if version < LEAST_OPSET:
+        raise InputError(
+            f"{path} has opset {version}, the least that can be used is {LEAST_OPSET}; {advice}."
+        )
+    try:
+        converted: onnx.ModelProto = onnx.version_converter.convert_version(copy, OPSET)
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"{path} has opset {version}, and its conversion to {OPSET} failed; {advice}."
+        ) from error
+    return converted
+
+
+def _into(network: Network, kind: int) -> list[_Step]:
+    """From normalised RGB [N,3,H,W] to what the graph takes."""
+    steps = []
+    if network.intake.channel_order == "BGR":
+        steps.append(_Step("Gather", {"axis": 1}, (_REVERSED,)))
+    if network.intake.layout == "NHWC":
+        steps.append(_Step("Transpose", {"perm": [0, 2, 3, 1]}))
+    if kind == TensorProto.UINT8:
+        steps.append(_Step("Round", {}))
+    if kind != TensorProto.FLOAT:
+        steps.append(_Step("Cast", {"to": kind}))
+    return steps
+
+
+def _out_of(network: Network, kind: int) -> list[_Step]:
+    """From the graph's logits to float [N,C,h,w]."""
+    steps = []
+    if kind != FLOATS[0]:
+        steps.append(_Step("Cast", {"to": TensorProto.FLOAT}))
+    if network.outlet.layout == "NHWC":
+        steps.append(_Step("Transpose", {"perm": [0, 3, 1, 2]}))
+    return steps
+
+
+def _chain(steps: list[_Step], begin: str, end: str) -> list[onnx.NodeProto]:
+    names = [begin, *(f"{end}/{i}" for i in range(1, len(steps))), end]
+    return [
+        helper.make_node(
+            step.kind,
+            [names[i], *step.constants],
+            [names[i + 1]],
+            name=f"{_PREFIX}{end}/{step.kind}",
+            **step.attributes,
+        )
+        for i, step in enumerate(steps)
+    ]

@@ -1,0 +1,189 @@
+"""How a foreign graph wants its pictures and gives its logits: told, or found out.
+
+Layout, size and type come from the graph's input, the strides from a trial run. Normalisation is taken from,
+in this order: the options, a `preprocessor_config.json` beside the file (transformers and optimum write one),
+the input's being uint8, the graph's own first operations. If none of them says, the person is asked: a wrong
+guess would give plausible and useless statistics.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import onnx
+from onnx import TensorProto, numpy_helper
+
+from adapt.errors import InputError
+from export.foreign.graph import describe, picture_input, sizes, value_type
+
+Layout = Literal["NCHW", "NHWC"]
+ChannelOrder = Literal["RGB", "BGR"]
+Triple = tuple[float, float, float]
+
+COMMON = (
+    "most often --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225 (ImageNet), or --mean 0.5 --std 0.5, or "
+    "--mean 0 --std 1 where the graph does it itself; add --range 255 if they are of pixels from 0 to 255"
+)
+_PASSING = ("Cast", "Transpose", "Identity", "Gather", "Unsqueeze", "Squeeze", "Reshape")
+_AFFINE = ("Sub", "Add", "Mul", "Div")
+_LEAST_UNIT_SCALE = 0.2
+_LARGEST_UNIT_OFFSET = 2.0
+"""Pixels on [0, 1] are divided by standard deviations below 1, those on [0, 255] by tens; means likewise."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What the person said; None leaves it to be found out. `mean` and `std` come together."""
+
+    layout: Layout | None = None
+    channel_order: ChannelOrder | None = None
+    size: tuple[int, int] | None = None
+    stride: int | None = None
+    mean: Triple | None = None
+    std: Triple | None = None
+    range: int = 1
+    """1 or 255: the pixel values that mean and std are of."""
+
+
+@dataclass(frozen=True)
+class Intake:
+    """What a graph's input takes."""
+
+    layout: Layout
+    channel_order: ChannelOrder
+    mean: Triple
+    """RGB mean on [0, 1] that is subtracted before the graph."""
+    std: Triple
+    """RGB standard deviation on [0, 1] that is divided by before the graph."""
+    size: tuple[int, int] | None
+    """(height, width) that pictures are brought to; None keeps their own."""
+    batch: int | None
+    """Pictures per run: 1, or None for any number."""
+    found: tuple[str, ...]
+    """How it is known, in words."""
+
+
+def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
+    """What the graph takes.
+
+    Raises:
+        InputError: something that can't be found out, or options that contradict the graph.
+    """
+    picture = picture_input(model, path)
+    dims = sizes(picture)
+    layout = told.layout or _layout(dims, path)
+    channels, other = (dims[1], dims[3]) if layout == "NCHW" else (dims[3], dims[1])
+    if channels != 3 and (channels is not None or other == 3):
+        raise InputError(f"{path} has no 3 channels as {layout}: its input is {describe([picture])}.")
+    if dims[0] not in (1, None):
+        raise InputError(f"{path} takes {dims[0]} pictures at once only; export it for 1, or for any number.")
+    fixed = fixed_size(picture, layout)
+    if fixed and told.size and fixed != told.size:
+        raise InputError(
+            f"--size is {told.size[0]}x{told.size[1]}, but {path} takes only {fixed[0]}x{fixed[1]}; "
+            "leave it out."
+        )
+    beside = _beside(path)
+    mean, std, words = _normalisation(model, picture, told, beside, path)
+    order = told.channel_order or ("BGR" if beside.get("do_flip_channel_order") else "RGB")
+    size = fixed or told.size
+    found = (f"input {layout}, {order}", words, f"size {size[0]}x{size[1]}" if size else "any size")
+    return Intake(layout, order, mean, std, size, dims[0], found)
+
+
+def fixed_size(picture: onnx.ValueInfoProto, layout: Layout) -> tuple[int, int] | None:
+    """(height, width) that a graph's input takes; None if it takes any."""
+    dims = sizes(picture)
+    height, width = dims[2:] if layout == "NCHW" else dims[1:3]
+    return None if height is None or width is None else (height, width)
+
+
+def _layout(dims: Sequence[int | None], path: Path) -> Layout:
+    if dims[1] == 3:
+        return "NCHW"
+    if dims[3] == 3:
+        return "NHWC"
+    raise InputError(f"{path} does not say where its 3 channels are; give --layout NCHW or --layout NHWC.")
+
+
+def _normalisation(
+    model: onnx.ModelProto, picture: onnx.ValueInfoProto, told: Told, beside: dict[str, Any], path: Path
+) -> tuple[Triple, Triple, str]:
+    """Mean and standard deviation on [0, 1], and how they are known."""
+    if told.mean is not None and told.std is not None:
+        return _on_unit(told.mean, told.std, told.range, "normalisation as given")
+    if beside.get("do_normalize") and "image_mean" in beside:
+        scale = 1 if beside.get("do_rescale", True) else 255
+        words = "normalisation of preprocessor_config.json"
+        return _on_unit(_triple(beside["image_mean"]), _triple(beside["image_std"]), scale, words)
+    if value_type(picture) == TensorProto.UINT8:
+        return _on_unit(_triple(0), _triple(1), 255, "pixels from 0 to 255, since the input is uint8")
+    limit = _range_inside(model, picture.name)
+    if limit is None:
+        raise InputError(
+            f"how {path} wants its pictures normalised is not known; give --mean and --std, {COMMON}."
+        )
+    return _on_unit(
+        _triple(0), _triple(1), limit, f"pixels from 0 to {limit}: the graph normalises by itself"
+    )
+
+
+def _on_unit(mean: Triple, std: Triple, limit: int, words: str) -> tuple[Triple, Triple, str]:
+    if min(std) <= 0:
+        raise InputError(f"--std is {min(std):g}, but a standard deviation is above 0.")
+    return _triple([m / limit for m in mean]), _triple([s / limit for s in std]), words
+
+
+def _triple(value: float | Sequence[float]) -> Triple:
+    red, green, blue = np.broadcast_to(np.asarray(value, float), 3).tolist()
+    return red, green, blue
+
+
+def _range_inside(model: onnx.ModelProto, name: str) -> int | None:
+    """Largest pixel value, 1 or 255, that the graph's own normalisation is made for; None if it has none."""
+    constants = _constants(model)
+    scale, offset, found = 1.0, 0.0, False
+    while True:
+        readers = [node for node in model.graph.node if name in node.input]
+        if len(readers) != 1 or readers[0].op_type not in (*_PASSING, *_AFFINE):
+            break
+        node = readers[0]
+        if node.op_type in _AFFINE:
+            other = next((i for i in node.input if i != name), "")
+            if other not in constants:
+                break
+            found, value = True, float(np.abs(np.asarray(constants[other], float)).mean())
+            if node.op_type in ("Add", "Sub"):
+                offset = max(offset, value / scale)  # in units of the input
+            else:
+                scale *= value if node.op_type == "Mul" else 1 / value
+        name = node.output[0]
+    if not found:
+        return None
+    return 255 if scale < _LEAST_UNIT_SCALE or offset > _LARGEST_UNIT_OFFSET else 1
+
+
+def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    for node in model.graph.node:
+        value = next((a.t for a in node.attribute if a.name == "value"), None)
+        if node.op_type == "Constant" and value is not None:
+            constants[node.output[0]] = numpy_helper.to_array(value)
+    return constants
+
+
+def _beside(path: Path) -> dict[str, Any]:
+    """The preprocessing file that transformers and optimum write beside a model; empty if there is none."""
+    file = path.parent / "preprocessor_config.json"
+    if not file.is_file():
+        return {}
+    try:
+        content = json.loads(file.read_text())
+    except ValueError as error:
+        raise InputError(
+            f"{file} is not JSON ({error}); mend it, or move it away and give --mean and --std."
+        ) from error
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,1 @@
+"""Half and integer precision, and the gates that it must pass."""

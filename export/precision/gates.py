@@ -1,0 +1,185 @@
+"""A deployable graph in less than float32, kept only if it says the same: per class, on pictures.
+
+Rounding loses rare classes first, while the mean looks fine, so every class has a gate of its own. Where the
+plain conversion fails one, the layers that suffer most go back to float32 and the gates decide again.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import onnx
+
+from adapt.data.images import resize_image
+from adapt.errors import InputError
+from export.fold.fold import Extras, Strength, fold
+from export.fold.folded import folded_statistics, graph_info, lineage, unfold
+from export.fold.session import open_session, unlike
+from export.precision.conversion import Precision, Reduced, depthwise, ends, precision_of, quantise, to_half
+from export.sources.source import Source
+from serve.card import PREFIX
+from serve.media.images import Image
+
+METADATA = PREFIX + "precision"
+CLASS_SHARE = 0.001
+"""Classes with a smaller share of the pixels have no gate."""
+
+
+class Gate(NamedTuple):
+    """Least share of labels equal to those of the float32 graph, near-ties included."""
+
+    overall: float
+    per_class: float
+
+
+GATES: dict[str, Gate] = {"fp16": Gate(0.995, 0.98), "int8": Gate(0.95, 0.80)}
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """How much of what the float32 graph says the reduced one says too."""
+
+    overall: float
+    classes: dict[str, float]
+    """By class of the float32 graph, of classes with more than CLASS_SHARE of the pixels."""
+    pictures: str
+    """On which pictures, in words."""
+
+    def passes(self, gate: Gate) -> bool:
+        return self.overall >= gate.overall and min(self.classes.values(), default=1) >= gate.per_class
+
+    def words(self) -> str:
+        name, share = min(self.classes.items(), key=lambda item: item[1])
+        return f"{self.overall:.2%} of labels equal to float32, least by class {share:.2%} ({name})"
+
+
+def reduce(
+    model: onnx.ModelProto,
+    strength: Strength | None,
+    extras: Extras,
+    precision: Reduced,
+    frames: Sequence[Image],
+    pictures: str,
+    calibrate: Sequence[Path] = (),
+) -> tuple[onnx.ModelProto, Agreement]:
+    """Fold again around the model's network in reduced precision.
+
+    Args:
+        model: a deployable graph whose network is float32.
+        strength, extras: what it was folded with.
+        frames: pictures that the gates are checked on; `pictures` says in words which.
+        calibrate: files that integer ranges are measured on.
+
+    Raises:
+        InputError: the network is not float32, the precision did not take effect, or a gate failed.
+    """
+    bare, card = unfold(model), graph_info(model, "the graph").card
+    found = precision_of(bare)
+    if found.name != "fp32":
+        raise InputError(
+            f"--precision {precision} needs a float32 network, but this one is {found.words()}; "
+            "export the run."
+        )
+    known = lineage(model)
+    made_from = () if known is None else tuple(sorted(known.known))
+    results = []
+    first = [] if precision == "fp16" else ends(bare)
+    narrow = depthwise(bare)
+    for islands in [first] + [[*first, *narrow]] * bool(narrow):
+        network = to_half(bare, islands) if precision == "fp16" else quantise(bare, card, calibrate, islands)
+        reduced = fold(network, card, strength, extras, made_from)
+        results.append(agreement(model, reduced, frames, pictures))
+        if results[-1].passes(GATES[precision]):
+            _record(reduced, precision_of(reduced), results[-1])
+            return reduced, results[-1]
+    gate = GATES[precision]
+    raise InputError(
+        f"--precision {precision} would change too much: {results[-1].words()}, on {pictures}; needed are "
+        f"{gate.overall:.1%} and {gate.per_class:.0%} for every class. Export it in a wider precision."
+    )
+
+
+def in_precision(
+    model: onnx.ModelProto,
+    source: Source,
+    strength: Strength | None,
+    extras: Extras,
+    precision: Literal["fp32", "fp16", "int8"] | None,
+    frames: Sequence[Image],
+    pictures: str,
+    calibrate: Sequence[Path] = (),
+) -> tuple[onnx.ModelProto, Source, str]:
+    """The graph in the precision wanted, what to check it against, and its precision in words.
+
+    A reduced network differs from the source's by more than the fold does. Its own gates compare the labels;
+    everything around it is then checked against the reduced network itself, as exactly as ever.
+
+    Raises:
+        InputError: see `reduce`; or float32 of a network that is not.
+    """
+    found = precision_of(model)
+    if precision in ("fp16", "int8"):
+        model, result = reduce(model, strength, extras, precision, frames, pictures, calibrate)
+        return (
+            model,
+            Source(source.path, replace(source.card, size=None), None, model),
+            (f"{precision_of(model).words()}\n  {result.words()}, on {len(frames)} {pictures}"),
+        )
+    if precision == "fp32" and found.name != "fp32":
+        raise InputError(f"--precision fp32 cannot be had from {source.path}, which is {found.words()}.")
+    _record(model, found, None)
+    return model, source, found.words()
+
+
+def against_float(
+    model: onnx.ModelProto, source: Source, frames: Sequence[Image], pictures: str
+) -> Agreement | None:
+    """How a reduced graph's labels agree with those of the source's float32 network, corrected alike.
+
+    None if either is not what this compares: a float32 graph, or a source that is reduced itself.
+    """
+    statistics, info = folded_statistics(model), graph_info(model, "the graph")
+    bare = source.logits_graph
+    if precision_of(model).name == "fp32" or precision_of(bare).name != "fp32":
+        return None
+    strength = None
+    if statistics is not None and info.correction is not None:
+        strength = Strength(
+            statistics, info.correction.statistics, info.correction.tau, info.correction.runtime_tau
+        )
+    return agreement(fold(bare, info.card, strength), model, frames, pictures)
+
+
+def agreement(
+    reference: onnx.ModelProto, model: onnx.ModelProto, frames: Sequence[Image], pictures: str
+) -> Agreement:
+    """Compare the labels of two deployable graphs of the same card on pictures uint8 [H, W, 3]."""
+    card = graph_info(reference, "the graph").card
+    sessions = [open_session(graph, "the graph") for graph in (reference, model)]
+    C = len(card.classes)
+    said, kept = np.zeros(C, np.int64), np.zeros(C, np.int64)
+    for frame in frames:
+        least = (max(side, card.minimum_size) for side in frame.shape[:2])
+        image = resize_image(frame, card.size or (next(least), next(least)))[None]
+        expected, labels = (session.run(["labels"], {"image": image})[0] for session in sessions)
+        if faults := unlike(labels, image.shape[:3], card):
+            raise InputError(f"the graph in reduced precision is broken: {faults[0]}; export it again.")
+        said += np.bincount(expected.ravel(), minlength=C)
+        kept += np.bincount(expected[expected == labels], minlength=C)
+    counted = {
+        name: float(k / s)
+        for name, k, s in zip(card.classes, kept, said, strict=True)
+        if s > CLASS_SHARE * said.sum()
+    }
+    return Agreement(float(kept.sum() / said.sum()), counted, pictures)
+
+
+def _record(model: onnx.ModelProto, precision: Precision, result: Agreement | None) -> None:
+    """Store both in a graph's metadata, in place."""
+    record = {"name": precision.name, **asdict(precision), "agreement": result and asdict(result)}
+    for entry in [p for p in model.metadata_props if p.key == METADATA]:
+        model.metadata_props.remove(entry)
+    model.metadata_props.add(key=METADATA, value=json.dumps(record))

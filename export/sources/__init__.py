@@ -1,0 +1,1 @@
+"""What a file can be made from and checked against: network, reference, pictures, statistics."""

@@ -1,0 +1,184 @@
+"""A model with a file of statistics: anything that `export calibrate` read, as a source for the fold."""
+
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from torch import Tensor
+
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.data.classes import IGNORE
+from adapt.errors import InputError
+from export.fold.fingerprint import fingerprint
+from export.fold.folded import graph_info, unfold
+from export.foreign.adapters import logits_graph_of
+from export.foreign.convention import Intake, Told
+from export.foreign.graph import read_graph
+from export.foreign.network import Network, Outlet, open_network, restore_network
+from export.sources.reference import Reference
+from export.sources.source import Source, open_source
+from export.sources.statistics_file import Calibrated, read_statistics
+from serve.card import PREFIX, Card
+from serve.media.images import Image
+
+
+@dataclass(frozen=True)
+class CalibratedSource(Source):
+    """A source whose statistics were given. Without `foreign` it is a run or a graph of ours."""
+
+    statistics: ShiftStatistics = field(kw_only=True)
+    calibrated: Calibrated = field(kw_only=True)
+    foreign: Network | None = None
+
+    @property
+    def words(self) -> str:
+        return super().words if self.foreign is None else f"{self.path} itself, corrected in torch"
+
+    def _statistics(self) -> tuple[ShiftStatistics, str, str | None]:
+        return self.statistics, self.calibrated.source, self.calibrated.network
+
+    @cached_property
+    def logits_graph(self) -> onnx.ModelProto:
+        return super().logits_graph if self.foreign is None else logits_graph_of(self.foreign)
+
+    def _made_from(self, own: str) -> tuple[str, ...]:
+        return super()._made_from(own) if self.foreign is None else (fingerprint(self.foreign.model),)
+
+    @property
+    def note(self) -> str:
+        """What could not be checked, in words."""
+        if self.calibrated.network is not None:
+            return ""
+        return (
+            f"the statistics are of an older version, which did not write which network they are of; whether "
+            f"that is {self.path.name} can't be told"
+        )
+
+    def _vouched_for(self) -> tuple[str, ...]:
+        of = self.calibrated.network
+        return (of,) if self.other_model and of is not None else ()
+
+    def reference(self) -> Reference:
+        if self.foreign is None:
+            return super().reference()
+        network = self.foreign
+
+        def logits(image: Image) -> Tensor:
+            return torch.from_numpy(network.logits(image))
+
+        return logits
+
+
+def open_calibrated(path: Path, file: Path, other_model: bool = False) -> CalibratedSource:
+    """A run, a graph of ours or anybody's ONNX file, with the statistics in `file`.
+
+    Args:
+        other_model: take the statistics though they are of another graph.
+
+    Raises:
+        InputError: the file can't be read, or the two don't fit.
+    """
+    statistics, calibrated = read_statistics(file)
+    if path.is_dir() or is_ours(path):
+        source = open_source(path)
+        _check_classes(path, len(source.card.classes), file, calibrated)
+        return CalibratedSource(
+            source.path,
+            source.card,
+            source.run,
+            source.model,
+            other_model,
+            statistics=statistics,
+            calibrated=calibrated,
+        )
+    network = restore_network(path, calibrated.intake, calibrated.outlet)
+    _check_classes(path, _classes_of(network), file, calibrated)
+    card = _card(network, calibrated)
+    return CalibratedSource(
+        path, card, None, None, other_model, network, statistics=statistics, calibrated=calibrated
+    )
+
+
+def is_ours(path: Path) -> bool:
+    """Whether a file is a graph that was folded here. Raises InputError if it is no ONNX file."""
+    return any(entry.key == PREFIX + "schema" for entry in read_graph(path).metadata_props)
+
+
+def open_uncalibrated(path: Path, told: Told, output: str | None) -> tuple[Network, Card | None]:
+    """The network of any ONNX file, ready to be calibrated, and its card if it is a graph of ours.
+
+    Raises:
+        InputError: see `export.foreign.network.open_network`; or options for a graph that has a card.
+    """
+    if not is_ours(path):
+        return open_network(path, told, output), None
+    if output is not None or told != Told(size=told.size):
+        raise InputError(f"{path} was exported here and says itself what it takes; leave all but --size out.")
+    model = read_graph(path)
+    card = graph_info(model, str(path)).card
+    bare = unfold(model)
+    found = ("preprocessing of its card",)
+    taken = Intake("NCHW", "RGB", card.mean, card.std, card.size or told.size, None, found)
+    name = bare.graph.output[0].name
+    outlet = Outlet(name, "NCHW", len(card.classes), card.stride, card.output_stride)
+    return Network(path, bare, taken, outlet), card
+
+
+def deployed_size(source: Source, size: tuple[int, int] | None) -> tuple[int, int] | None:
+    """The picture size to fold: the one wanted, else the one that a foreign model was calibrated at.
+
+    Raises:
+        InputError: the foreign graph takes another size only.
+    """
+    if not isinstance(source, CalibratedSource) or source.foreign is None:
+        return size
+    fixed = source.foreign.fixed_size
+    if size and fixed and size != fixed:
+        raise InputError(
+            f"--size is {size[0]}x{size[1]}, but {source.path} takes only {fixed[0]}x{fixed[1]}; "
+            "leave it out."
+        )
+    return size or source.card.size
+
+
+def with_fixed_batch(model: onnx.ModelProto, source: Source) -> onnx.ModelProto:
+    """Declare, in place, that a graph takes one picture at once if the foreign one inside it does."""
+    batch = source.foreign.intake.batch if isinstance(source, CalibratedSource) and source.foreign else None
+    for value in (*model.graph.input, *model.graph.output) if batch else ():
+        if value.type.tensor_type.shape.dim:  # not the input tau
+            value.type.tensor_type.shape.dim[0].dim_value = batch
+    return model
+
+
+def _classes_of(network: Network) -> int:
+    """C as the graph really gives it, whatever the statistics' file remembers."""
+    size = network.intake.size or (5 * network.outlet.stride, 7 * network.outlet.stride)
+    return int(network.logits(np.zeros((1, *size, 3), np.uint8)).shape[1])
+
+
+def _check_classes(path: Path, classes: int, file: Path, calibrated: Calibrated) -> None:
+    if classes != len(calibrated.classes):
+        raise InputError(
+            f"{file} holds statistics of {len(calibrated.classes)} classes (of {calibrated.model}), but "
+            f"{path} has {classes}; calibrate this model."
+        )
+
+
+def _card(network: Network, calibrated: Calibrated) -> Card:
+    taken, outlet = network.intake, network.outlet
+    return Card(
+        classes=calibrated.classes,
+        palette=calibrated.palette,
+        ignore_index=IGNORE,
+        mean=taken.mean,
+        std=taken.std,
+        stride=outlet.stride,
+        output_stride=outlet.output_stride,
+        size=taken.size,
+        minimum_size=min(64, *(taken.size or (64,))),
+        model=f"{network.path.name}, not trained here",
+        license_note=f"the licence of {network.path.name} is its owner's to tell",
+    )

@@ -1,0 +1,1 @@
+"""Statistics of any model, gathered without labels."""

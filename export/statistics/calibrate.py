@@ -1,0 +1,149 @@
+"""What `export calibrate` does: a model file and folders in, a file of statistics out."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from adapt.data.classes import ClassList, load_classes
+from adapt.data.datasets import check_labels, open_target
+from adapt.data.domains import find_classes, open_labelled
+from adapt.errors import InputError
+from adapt.temporary import scratch
+from export.fold.fingerprint import fingerprint
+from export.foreign.convention import Told
+from export.foreign.network import Network, describe
+from export.sources.calibrated import open_uncalibrated
+from export.sources.pictures import classes_of
+from export.sources.statistics_file import Calibrated, write_statistics
+from export.statistics.gather import MIN_PIXELS, Calibration, calibrate
+from serve.card import Card, Color
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to calibrate, and on what."""
+
+    model: Path
+    target: tuple[Path, ...]
+    """One folder of pictures, or videos."""
+    source: Path | None = None
+    """Labelled folder; None is source-free."""
+    classes: Path | None = None
+    """Class file; None takes what the model says of itself, else the list that comes with the source."""
+    rounds: int = 1
+    frames: int = 200
+    """Frames per video."""
+    output: str | None = None
+    """Name of the logits in the graph."""
+    told: Told = field(default_factory=Told)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What was made."""
+
+    calibration: Calibration
+    calibrated: Calibrated
+    network: Network
+
+    def report(self) -> str:
+        """Classes and pixels, for a person."""
+        names, pixels = self.calibrated.classes, self.calibration.pixels
+        wide = max(map(len, names))
+        lines = [describe(self.network), f"statistics: {self.calibrated.source}"]
+        lines += [f"  {name:<{wide}}  {count:>9,} pixels" for name, count in zip(names, pixels, strict=True)]
+        seen = self.calibration.statistics.seen.tolist()
+        without = [name for name, known in zip(names, seen, strict=True) if not known]
+        if without:
+            lines.append(f"uncorrected, with fewer than {MIN_PIXELS} pixels: {', '.join(without)}")
+        return "\n".join(lines)
+
+
+def calibrate_model(request: Request, statistics: Path, *, overwrite: bool = True) -> Outcome:
+    """Gather statistics and write them to `statistics`; see `write_statistics` for `overwrite`.
+
+    Raises:
+        InputError: a model, folder or class list that can't be used, or that don't fit each other.
+    """
+    network, card = open_uncalibrated(request.model, request.told, request.output)
+    size = network.intake.size
+    class_list = _class_list(request, card)
+    names, palette = _names(network, class_list, request)
+    source = None
+    if request.source is not None:
+        assert class_list is not None
+        source = open_labelled(request.source, class_list, size, "train")
+        check_labels(source)
+    with scratch() as cache:
+        target = open_target(request.target, cache, request.frames, size)
+        calibration = calibrate(network, target, source, request.rounds)
+    calibrated = Calibrated(
+        model=request.model.name,
+        source=_words(request, calibration),
+        classes=names,
+        palette=palette,
+        pixels=calibration.pixels,
+        intake=network.intake,
+        outlet=network.outlet,
+        network=fingerprint(network.model),
+    )
+    write_statistics(statistics, calibration.statistics, calibrated, overwrite=overwrite)
+    return Outcome(calibration, calibrated, network)
+
+
+def _class_list(request: Request, card: Card | None) -> ClassList | None:
+    """From the option, the model's card, or what comes with the source; it can't be read without one."""
+    if request.classes is not None:
+        return load_classes(request.classes)
+    if card is not None:
+        return classes_of(card)
+    return None if request.source is None else find_classes(request.source, None)
+
+
+def _names(
+    network: Network, class_list: ClassList | None, request: Request
+) -> tuple[tuple[str, ...], tuple[Color, ...]]:
+    """Class names and colours: those of the class list, beside the model, or numbers."""
+    C = network.outlet.classes
+    if class_list is None:
+        return _names_beside(request.model, C) or tuple(f"class{c}" for c in range(C)), _palette(C)
+    if len(class_list) != C:
+        raise InputError(
+            f"the class list has {len(class_list)} classes, but {request.model} gives {C} logits per "
+            "pixel; list every output of the model, in its order."
+        )
+    return class_list.names, class_list.palette
+
+
+def _names_beside(model: Path, C: int) -> tuple[str, ...] | None:
+    """The class names in the `config.json` that transformers and optimum write beside a model."""
+    file = model.parent / "config.json"
+    try:
+        names = json.loads(file.read_text())["id2label"]
+        return tuple(str(names[str(c)]) for c in range(C))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # it is another program's file: its absence or shape is no error
+
+
+def _palette(C: int) -> tuple[Color, ...]:
+    """Colours that are far apart for near numbers: their bits, spread over the high bits of R, G and B."""
+
+    def channel(c: int, first: int) -> int:
+        return sum((c >> (3 * bit + first) & 1) << (7 - bit) for bit in range(8))
+
+    return tuple((channel(c, 0), channel(c, 1), channel(c, 2)) for c in range(C))
+
+
+def _words(request: Request, calibration: Calibration) -> str:
+    def listed(paths: Sequence[Path]) -> str:
+        return ", ".join(path.name or str(path) for path in paths)
+
+    anchors = "the same"
+    if request.source is not None:
+        anchors = f"{calibration.source_pictures} labelled ones of {listed([request.source])}"
+    times = "" if calibration.rounds == 1 else f" in {calibration.rounds} rounds"
+    return (
+        f"{calibration.pictures} pictures of {listed(request.target)}, labelled by {request.model.name} "
+        f"itself{times}; anchors from {anchors}"
+    )

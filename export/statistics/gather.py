@@ -1,0 +1,146 @@
+"""Statistics of the correction for a model that nobody here trained, from pictures without labels.
+
+    kept logits of the target  ->  labels that the model gives itself, balanced  ->  rows F[c, l]
+    labelled source, if any, else the same pixels                                ->  anchors F_p, F_n
+
+Departure from the paper, whose target pseudo-labels are the plain argmax: a class that the model has almost
+given up gets hardly any of them, so there is nothing to correct it with. The labels are therefore taken of
+logits that are balanced a little by the shares of the plain ones,
+
+    label = argmax_l  f[l] - BALANCE * log share[l].
+
+Used for labelling only: as a correction of its own it breaks some models at a strength that suits others
+(tests/bench/bench_calibrate.py measures both). A class that the model never names stays uncorrected.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from tqdm import tqdm
+
+from adapt.balance.correction import posthoc_scores, shift_table
+from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
+from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
+from adapt.data.classes import IGNORE
+from adapt.data.datasets import LabelledFolder, UnlabelledImages
+from adapt.errors import InputError
+from export.fold.tables import DEFAULT_TAU
+from export.foreign.network import Network
+from serve.media.images import Image
+
+BALANCE = 0.1
+"""How strongly labels are balanced by the plain ones' shares. In trials 0.2 was a little better at tau 0.2
+and lost most of the gain in mean accuracy at tau 1."""
+KEPT_PIXELS = 400_000
+"""Most logit pixels kept of the target, on an even grid in every picture: what a mixture can use, and bounds
+memory and time for logits at stride 1."""
+MIN_PIXELS = 100
+"""A class with fewer pixels stays uncorrected."""
+EM_STEPS = 40
+"""Scores after 40 and after 100 steps were alike in trials."""
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Statistics, and what they were made of."""
+
+    statistics: ShiftStatistics
+    pixels: tuple[int, ...]
+    """[C] logit pixels that the rows of each class were fitted to."""
+    pictures: int
+    """Target pictures."""
+    rounds: int
+    source_pictures: int
+    """0: source-free, the anchors are pooled from the target."""
+
+
+def calibrate(
+    network: Network, target: UnlabelledImages, source: LabelledFolder | None, rounds: int = 1
+) -> Calibration:
+    """Gather the statistics; the network sees every picture once.
+
+    Args:
+        network: the graph; pictures must have its size, if that is fixed.
+        target: unlabelled pictures of where it will run.
+        source: labelled pictures for the anchors; None pools them from the target.
+        rounds: 1 labels the target once; each further round labels it with the corrected model, at the
+            default strength, and estimates again.
+
+    Raises:
+        InputError: the target has no usable pixel, or no class has MIN_PIXELS of them.
+    """
+    kept = kept_logits(network, target)
+    pooled = None if source is None else _source_anchors(network, source)
+    labels = balanced_labels(kept)
+    for left in reversed(range(rounds)):
+        rows = logit_histogram(kept, labels)
+        if not bool((rows.row_pixels >= MIN_PIXELS).any()):
+            raise InputError(
+                f"the target gives no class {MIN_PIXELS} logit pixels; give more pictures, or larger ones."
+            )
+        anchors = rows.anchors() if pooled is None else pooled
+        statistics = fit_shift_statistics(rows, anchors, min_pixels=MIN_PIXELS, steps=EM_STEPS)
+        if left:
+            labels = posthoc_scores(kept, shift_table(statistics), DEFAULT_TAU).argmax(1)
+    pixels = tuple(int(count) for count in rows.row_pixels)
+    return Calibration(statistics, pixels, len(target), rounds, 0 if source is None else len(source))
+
+
+def balanced_labels(logits: Tensor, balance: float = BALANCE) -> Tensor:
+    """Labels [N, h, w] of logits [N, C, h, w], balanced by the shares of the plain labels.
+
+    A class without a single plain label gets none.
+    """
+    plain = torch.bincount(logits.argmax(1).flatten(), minlength=logits.shape[1])
+    share = plain / plain.sum()
+    offset = torch.where(plain > 0, -balance * share.log(), -torch.inf)
+    return (logits + offset.view(1, -1, 1, 1)).argmax(1)
+
+
+def kept_logits(network: Network, target: UnlabelledImages) -> Tensor:
+    """Logits of the target's pixels as one picture [1, C, 1, P]; those that are not finite are left out."""
+    most = max(1, KEPT_PIXELS // len(target))
+    kept = []
+    for index in tqdm(range(len(target)), desc="target statistics", unit="image"):
+        logits = logits_inside(network, target[index])
+        step = int(np.ceil(np.sqrt(logits[0].size / most)))
+        some = logits[:, step // 2 :: step, step // 2 :: step].reshape(len(logits), -1)
+        kept.append(torch.from_numpy(some[:, np.isfinite(some).all(0)]))
+    pixels = torch.cat(kept, 1)
+    if pixels.shape[1] == 0:
+        raise InputError(
+            f"the target has no usable pixel: all logits of {network.path} on it are infinite or NaN; "
+            "check --mean, --std and --range."
+        )
+    return pixels[None, :, None]
+
+
+def _source_anchors(network: Network, source: LabelledFolder) -> Tensor:
+    """Anchors [2, B] of labelled pictures."""
+    total: Histogram | None = None
+    for logits, labels in _source_logits(network, source):
+        histogram = logit_histogram(logits, labels)
+        total = histogram if total is None else total + histogram
+    if total is None or not bool(total.row_pixels.sum() > 0):
+        raise InputError("the source has no labelled pixel; check its labels, or leave --source out.")
+    return total.anchors()
+
+
+def _source_logits(network: Network, source: LabelledFolder) -> Iterator[tuple[Tensor, Tensor]]:
+    stride = network.outlet.output_stride
+    for index in tqdm(range(len(source)), desc="source statistics", unit="image"):
+        sample = source[index]
+        logits = logits_inside(network, sample.image)
+        labels = labels_at_stride(torch.from_numpy(sample.labels)[None], stride)
+        finite = torch.from_numpy(np.isfinite(logits).all(0))
+        yield torch.from_numpy(logits)[None], torch.where(finite, labels, IGNORE)
+
+
+def logits_inside(network: Network, image: Image) -> np.ndarray:
+    """Logits [C, h, w] of the decoder pixels whose centres lie on the picture, not on its padding."""
+    stride = network.outlet.output_stride
+    rows, columns = (len(range(stride // 2, side, stride)) for side in image.shape[:2])
+    return network.logits(image[None])[0, :, :rows, :columns]

@@ -1,0 +1,1 @@
+"""A file against its reference: the comparison, the counts, the verdict."""

@@ -1,0 +1,117 @@
+"""Exact scores of a pixel, and how far from them those of a right graph may lie: what a check compares with.
+
+    a_c[l] = f[l] + tau * Delta[c,l](f[l]),     score[c] = a_c[c] - log sum_l exp a_c[l]
+
+A graph reads Delta from bins (export/fold/tables.py). Of the bin that f[l] falls into, or the next one where
+f[l] lies between two, exact curves tell what Delta may be there: e[c,l] is half of that range, plus what the
+table's knots may miss. Inside the sum the bin's centre stands for f[l], half a width off or, beyond the ends
+of the grid, further. Together o[c,l] = tau * e[c,l] + the distance from the centre. With p = softmax(a_c) and
+r[l] for rounding,
+
+    |score[c] - exact| <= tau * e[c,c] + r[c] + log sum_l p[l] exp(o[c,l] + r[l]).
+
+So only what weighs at a pixel counts there: a class whose logits are masked, or far below, adds nothing for
+the others, whereas the bound of the whole table (Correction.error_bound) is that of the worst logits there
+may be. Rounding is measured by what is to be told apart, the distance of the two best logits, and by the size
+of a logit itself: a network whose logits are all small is not looked at through a coarser glass than others.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from adapt.balance.logit_statistics import ShiftStatistics
+from export.fold.curves import Array, Curves, shift_curves
+from export.fold.tables import Grid, range_in_bins
+
+ROUNDING = 0.0003
+"""Allowed for float32 in another order of operations, as a share of the mean distance of a picture's two best
+logits. Networks in torch and in ONNX Runtime differ by 1e-5 to 1e-4 of it."""
+COARSE_ROUNDING = 0.002
+"""The same of networks in half or integer precision, where what lies at the edge of two steps falls on either
+side, and of engines."""
+RELATIVE = 2.0**-16
+"""The same, as a share of the logit's own size: what adding up thousands of numbers in float32 costs."""
+
+
+class Exact(NamedTuple):
+    """What is right, each float64 [N, C, h, w], in logits."""
+
+    scores: Tensor
+    allowed: Tensor
+    """Most that a right graph's score may differ."""
+
+
+class Exactness:
+    """The correction as it should be, and how exactly a table can say it."""
+
+    def __init__(
+        self, statistics: ShiftStatistics | None, grid: Grid | None, rounding: float = ROUNDING
+    ) -> None:
+        """No statistics, no correction. `grid` is the table's, or None where it is not known."""
+        self.rounding = rounding
+        self.curves = [] if statistics is None else shift_curves(statistics)
+        self.grid = grid
+        self.known: list[Array] = []
+        if grid is not None:
+            self.known = [_uncertainty(channel, grid) for channel in self.curves]
+
+    def of(self, logits: Tensor, tau: float, bound: float = 0.0) -> Exact:
+        """What is right for logits [N, C, h, w] at a strength.
+
+        Args:
+            bound: proven for every pixel at this strength; what counts where the table is not known.
+        """
+        f = logits.double()
+        best = f.topk(2, 1).values
+        scale = float((best[:, 0] - best[:, 1]).mean())
+        rounding = self.rounding * scale + RELATIVE * f.abs()
+        if tau == 0 or not self.curves:
+            return Exact(f, rounding)
+        reach = 0.0 if self.grid is None else self.grid.width * self.grid.bins / 2
+        rounding = (1 + tau) * (rounding + RELATIVE * reach)
+        N, C, h, w = f.shape
+        flat = f.transpose(0, 1).reshape(C, -1).numpy()
+        spread = rounding.transpose(0, 1).reshape(C, -1).numpy()
+        scores, allowed = self._sums(flat, spread, tau)
+        if self.grid is None:
+            allowed = allowed + bound
+        shaped = (torch.from_numpy(x).view(C, N, h, w).transpose(0, 1) for x in (scores, allowed))
+        return Exact(*shaped)
+
+    def _sums(self, f: Array, rounding: Array, tau: float) -> tuple[Array, Array]:
+        """Scores and what is allowed, [C, P] each, one channel l after the other."""
+        total, upper = np.full((2, *f.shape), -np.inf)
+        own, off = np.empty((2, *f.shape))
+        half = 0.0 if self.grid is None else self.grid.width / 2
+        for l, channel in enumerate(self.curves):
+            corrected = f[l] + tau * channel.at(f[l])  # [c, P]
+            unsure, beside = self._unsure(l, f[l], tau)
+            total = np.logaddexp(total, corrected)
+            upper = np.logaddexp(upper, corrected + unsure + np.maximum(beside, half + rounding[l]))
+            own[l], off[l] = corrected[l], unsure[l] + rounding[l]
+        return own - total, off + upper - total
+
+    def _unsure(self, l: int, f: Array, tau: float) -> tuple[Array, Array]:
+        """tau * e[:, l] as [c, P], and the distance [P] of the logits from what stands for them."""
+        if self.grid is None:
+            return np.zeros((len(self.curves), len(f))), np.zeros(len(f))
+        position = (f - self.grid.start) / self.grid.width
+        bins = np.clip(np.nan_to_num(position) + 0.5, 0, self.grid.bins - 1).astype(np.int64)
+        beside = np.abs(position - bins) * self.grid.width
+        return tau * self.known[l][:, bins].astype(np.float64), beside
+
+
+def _uncertainty(channel: Curves, grid: Grid) -> Array:
+    """e [C, bins] of a channel, float32: of each bin and both its neighbours, whichever is worst."""
+    bottom, top = range_in_bins(channel, grid.edges)
+    unsure = ((top - bottom) / 2 + grid.knot_error).astype(np.float32)
+    padded = np.pad(unsure, ((0, 0), (1, 1)), mode="edge")
+    return np.maximum(np.maximum(padded[:, :-2], padded[:, 2:]), unsure)
+
+
+def exact_scores(logits: Tensor, statistics: ShiftStatistics, tau: float) -> Tensor:
+    """Scores alone, float64 [N, C, h, w], of logits [N, C, h, w]."""
+    return Exactness(statistics, None).of(logits, tau).scores

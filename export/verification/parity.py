@@ -1,0 +1,230 @@
+"""Parity of a deployable graph, run by ONNX Runtime, with a slow reference of what it should compute.
+
+The reference never sees the fold: logits come from the torch network of a run (or, without one, from the bare
+logits graph), the correction from exact curves of Delta, one hypothesis at a time, upsampling and argmax from
+torch.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import onnx
+import torch
+from numpy.typing import NDArray
+from onnx import helper
+from torch import Tensor
+
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.data.images import resize_image, resize_labels
+from adapt.errors import InputError
+from export.fold.folded import error_bound_at, folded_statistics, graph_info, table_grid
+from export.fold.nodes import PREFIX
+from export.fold.session import ALTERED, Labels, open_session
+from export.fold.tables import MAX_TAU, Grid
+from export.precision.conversion import precision_of
+from export.sources.reference import Reference
+from export.verification.exact import COARSE_ROUNDING, ROUNDING, Exactness
+from export.verification.result import Tally, Verification
+from serve.card import Card, GraphInfo
+from serve.inference.engine import EngineRuntime
+from serve.inference.runtime import first_line
+from serve.media.images import Image
+
+TRIM = (3, 5)
+"""Rows and columns that the first picture loses if padding would not be seen otherwise."""
+
+
+class Said(NamedTuple):
+    """What a file gives for pictures [N, H, W, 3]."""
+
+    labels: Labels
+    """[N, H, W]"""
+    scores: Tensor | None
+    """[N, C, h, w], if there are any."""
+    uncorrected_labels: Labels | None = None
+
+
+class Candidate(NamedTuple):
+    """What is checked: a graph in ONNX Runtime, or an engine."""
+
+    info: GraphInfo
+    statistics: ShiftStatistics | None
+    run: Callable[[Image, float], Said]
+    """What it gives for pictures [N, H, W, 3] at a strength."""
+    grid: Grid | None = None
+    """Bins of its table; None if that is not known, which makes the check coarser."""
+    batch: int = 1
+    """Pictures that it takes at once, 2 if it takes more."""
+    rounding: float = COARSE_ROUNDING
+    """See export/verification/exact.py."""
+    least: tuple[int, int] = (1, 1)
+    """Height and width of the smallest pictures that it takes, if those of its card are not."""
+
+
+def verify(
+    model: onnx.ModelProto,
+    source: str,
+    reference: Reference,
+    against: str,
+    frames: Sequence[Image],
+    pictures: str,
+    truths: Sequence[Labels] = (),
+    faults: Sequence[str] = (),
+) -> Verification:
+    """Compare a deployable graph with a reference on pictures.
+
+    Args:
+        model: what `export.fold.fold.fold` made.
+        source: its file, for messages.
+        reference: from `run_reference` or `bare_reference`.
+        against, pictures: in words, for the report.
+        frames: at least one; from `export.sources.pictures.pictures_for`.
+        truths: ground truth [H, W] of each frame, or nothing.
+        faults: what is known to be wrong already, in words.
+    """
+    return compare(graph_candidate(model, source), reference, against, frames, pictures, truths, faults)
+
+
+def compare(
+    candidate: Candidate,
+    reference: Reference,
+    against: str,
+    frames: Sequence[Image],
+    pictures: str,
+    truths: Sequence[Labels] = (),
+    faults: Sequence[str] = (),
+) -> Verification:
+    """Compare anything that runs with a reference; see `verify`.
+
+    The first picture loses a few rows and columns if all sides are multiples of the stride, so that padding
+    and cropping are looked at; and it is given together with its mirror image, so that batches are.
+    """
+    info = candidate.info
+    exactness = Exactness(candidate.statistics, candidate.grid, candidate.rounding)
+    tally, strengths = Tally(info.card), _strengths(info)
+    trim = _needs_trimming(frames, info.card, candidate.least)
+    for position, frame in enumerate(frames):
+        image = _fitting(frame, info.card)
+        truth = resize_labels(truths[position], image.shape[:2]) if truths else None
+        parts = [image, *([] if truth is None else [truth])]
+        if position == 0 and trim:
+            parts = [part[: -TRIM[0], : -TRIM[1]] for part in parts]
+        both = position == 0 and candidate.batch > 1
+        images, *given = (np.stack([part, part[:, ::-1]]) if both else part[None] for part in parts)
+        with torch.no_grad():
+            logits = reference(images)
+        size = images.shape[1:3]
+        for tau in strengths:
+            said = candidate.run(images, tau)
+            right = exactness.of(logits, tau, _proven(info, tau))
+            first = tau == strengths[0]
+            tally.add(right, said.labels, said.scores, size, given[0] if given and first else None, first)
+            if said.uncorrected_labels is not None and first:
+                tally.add(exactness.of(logits, 0), said.uncorrected_labels, None, size, own=False)
+    return tally.result(against, pictures, len(frames), strengths, tuple(faults))
+
+
+def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
+    """A graph, run by ONNX Runtime with its scores, whether or not it offers them.
+
+    The folded strength is the one that it has by itself, so a run-time tau is not fed with it.
+    """
+    info = graph_info(model, source)
+    offered = [value.name for value in model.graph.output]
+    scores = "scores" if "scores" in offered else _scores_name(model)
+    whole = model if scores in offered else _with_output(model, scores)
+    session = open_session(whole, source, advice=ALTERED)
+    names = ["labels", scores, *(name for name in offered if name == "uncorrected_labels")]
+
+    def run(image: Image, tau: float) -> Said:
+        feeds: dict[str, NDArray[Any]] = {"image": image}
+        if info.correction is not None and info.correction.runtime_tau and tau != info.correction.tau:
+            feeds["tau"] = np.array(tau, np.float32)
+        try:
+            labels, found, *uncorrected = session.run(names, feeds)
+        except Exception as error:  # ONNX Runtime's exceptions share no base class
+            raise InputError(f"{source} fails on pictures of {image.shape} ({first_line(error)}).") from error
+        return Said(labels, torch.from_numpy(found), uncorrected[0] if uncorrected else None)
+
+    image = next(value for value in model.graph.input if value.name == "image")
+    batch = image.type.tensor_type.shape.dim[0].dim_value or 2
+    rounding = ROUNDING if precision_of(model).name == "fp32" else COARSE_ROUNDING
+    return Candidate(info, folded_statistics(model), run, table_grid(model), min(batch, 2), rounding)
+
+
+def engine_candidate(
+    engine: EngineRuntime, statistics: ShiftStatistics | None, grid: Grid | None
+) -> Candidate:
+    """An open engine, which knows its card but not the statistics that were folded into it.
+
+    Raises:
+        InputError: it is corrected, and there are no statistics to check that by.
+    """
+    info = engine.info
+    if info.correction is not None and statistics is None:
+        raise InputError(
+            f"{engine.path} is corrected; give with --against the graph that it was built from, or its run."
+        )
+    offered = [t.name for t in engine.outputs]
+    names = ["labels", *(name for name in ("scores", "uncorrected_labels") if name in offered)]
+
+    def run(image: Image, tau: float) -> Said:
+        feeds: dict[str, NDArray[Any]] = {"image": image}
+        if info.correction is not None and info.correction.runtime_tau:
+            feeds["tau"] = np.array(tau, np.float32)
+        found = dict(zip(names, engine.run(names, feeds), strict=True))
+        scores = torch.from_numpy(found["scores"]) if "scores" in found else None
+        return Said(found["labels"], scores, found.get("uncorrected_labels"))
+
+    known = None if info.correction is None else statistics
+    return Candidate(info, known, run, grid, least=(engine.least[1], engine.least[2]))
+
+
+def _strengths(info: GraphInfo) -> tuple[float, ...]:
+    """The folded strength; of a run-time tau also both ends of its range."""
+    if info.correction is None:
+        return (0.0,)
+    tau = info.correction.tau
+    return tuple(dict.fromkeys((tau, 0.0, MAX_TAU))) if info.correction.runtime_tau else (tau,)
+
+
+def _proven(info: GraphInfo, tau: float) -> float:
+    return 0.0 if info.correction is None else error_bound_at(info.correction, tau)
+
+
+def _needs_trimming(frames: Sequence[Image], card: Card, least: tuple[int, int]) -> bool:
+    """Whether no picture of any size is padded on both sides, and the first one can spare what it takes."""
+    sizes = [_fitting(frame, card).shape[:2] for frame in frames]
+    padded = any(height % card.stride and width % card.stride for height, width in sizes)
+    needed = (max(side, card.minimum_size) for side in least)
+    room = all(side - cut >= low for side, cut, low in zip(sizes[0], TRIM, needed, strict=True))
+    return card.size is None and card.stride > 1 and not padded and room
+
+
+def _fitting(frame: Image, card: Card) -> Image:
+    """Bring a picture to what the graph takes: its fixed size, or at least the minimum."""
+    if card.size is not None:
+        return resize_image(frame, card.size)
+    height, width = (max(side, card.minimum_size) for side in frame.shape[:2])
+    return resize_image(frame, (height, width))
+
+
+def _scores_name(model: onnx.ModelProto) -> str:
+    """The value that labels are made of."""
+    producer = {output: node for node in model.graph.node for output in node.output}
+    try:
+        node = producer["labels"]
+        while node.name != PREFIX + "labels_channels_last":
+            node = producer[node.input[0]]
+    except (KeyError, IndexError) as error:
+        raise InputError("the nodes behind the network were altered; export the graph again.") from error
+    return str(node.input[0])
+
+
+def _with_output(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """A copy with one output more."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    copy.graph.output.append(helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    return copy

@@ -1,0 +1,1 @@
+"""Many videos: resumed, spread over a cluster."""

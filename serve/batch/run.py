@@ -1,0 +1,193 @@
+"""Segments many videos: resumes where it was interrupted, and a bad one stops nothing."""
+
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+from tqdm import tqdm
+
+from serve.batch import sidecar as batch_sidecar
+from serve.batch.inputs import target_of
+from serve.errors import InputError
+from serve.inference.segmenter import Segmenter
+from serve.media.files import check_outputs, replacing
+from serve.media.partial import sweep
+from serve.media.series import FrameSeries
+from serve.media.video.source import Selection, Source, listed_frames
+from serve.video.model import check_outputs_of
+from serve.video.segment import VideoReport, note, segment_video
+from serve.video.settings import Settings
+
+REPORT = "report.json"
+
+Status = Literal["done", "skipped", "failed", "not reached"]
+
+
+@dataclass(frozen=True)
+class Job:
+    """One video of a batch."""
+
+    source: Source
+    target: Path
+    origin: dict[str, Any]
+    """What its output depends on, see serve.batch.sidecar."""
+    finished: bool
+    """Whether an earlier batch made just this output."""
+    overwrite: bool = False
+    """Whether it may replace what somebody else puts there meanwhile."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one video."""
+
+    source: str
+    output: str
+    status: Status = "not reached"
+    """"skipped": an earlier batch had finished it."""
+    error: str = ""
+    """Why it failed, in one sentence."""
+    video: VideoReport | None = None
+    """None unless done."""
+
+
+Work = Callable[[Job, str, Callable[[], object]], VideoReport]
+"""Segments the video of a job, under a title for its progress bar; calls the function after every frame."""
+
+
+def plan(
+    segmenter: Segmenter,
+    sources: Sequence[Source],
+    folder: Path,
+    settings: Settings,
+    *,
+    tile: int | str | None = None,
+    force: bool = False,
+) -> list[Job]:
+    """Check a batch before any work starts.
+
+    Args:
+        tile: what `segmenter` was opened with, as outputs depend on it.
+        force: do everything again and overwrite what is there.
+
+    Raises:
+        InputError: a graph that lacks what the settings need, or an output that exists and was made from
+            something else, or that can't be written.
+    """
+    check_outputs_of(segmenter, settings)
+    model = batch_sidecar.fingerprint(segmenter.runtime.path)
+    jobs = []
+    for source in sources:
+        target = target_of(source, folder, settings.output)
+        origin = batch_sidecar.origin(source, model, settings, tile)
+        finished = not force and batch_sidecar.is_finished(target, origin)
+        jobs.append(Job(source, target, origin, finished, force))
+    waiting = [job.target for job in jobs if not job.finished]
+    check_outputs(waiting, force, folders=settings.output == "frames")
+    check_outputs([folder / REPORT], force=True)
+    for job in jobs:
+        _refuse_input_as_output(job)
+    return jobs
+
+
+def _refuse_input_as_output(job: Job) -> None:
+    """An output replaces what is at its place whole: a file, or a folder with all that it holds."""
+    if isinstance(job.source, str) or not job.target.exists():
+        return
+    first = job.source.files[0] if isinstance(job.source, FrameSeries) else job.source
+    if first.exists() and any(job.target.samefile(each) for each in (first, *first.resolve().parents)):
+        raise InputError(f"{job.target} is the input itself, or holds it; choose another folder.")
+
+
+def local_work(segmenter: Segmenter, settings: Settings) -> Work:
+    """Segment a job's video in this process."""
+    named = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+
+    def work(job: Job, title: str, on_frame: Callable[[], object]) -> VideoReport:
+        sweep(job.target.parent)
+
+        def sign(made: Path) -> None:
+            batch_sidecar.write(job.target, made, job.origin)
+
+        return segment_video(
+            segmenter,
+            job.source,
+            job.target,
+            title=title,
+            before_naming=sign,
+            on_frame=on_frame,
+            overwrite=job.overwrite,
+            **named,
+        )
+
+    return work
+
+
+def run_batch(jobs: Sequence[Job], folder: Path, work: Work, selection: Selection) -> list[Outcome]:
+    """Do the jobs one after the other; report.json in `folder` says what became of each, even if interrupted.
+
+    Args:
+        selection: which part of each video is read; progress and time left are counted in its frames.
+
+    Raises:
+        OSError: an output can't be written, which would hit all the others too.
+    """
+    outcomes = [Outcome(str(job.source), str(job.target)) for job in jobs]
+    listed = [0 if job.finished else listed_frames(job.source, selection) for job in jobs]
+    expected: float = sum(listed)
+    try:
+        with tqdm(total=expected, unit="frame", desc="all", disable=len(jobs) == 1) as progress:
+            for position, job in enumerate(jobs):
+                title = f"{job.target.stem} [{position + 1}/{len(jobs)}]"
+                before = progress.n
+                outcomes[position] = _outcome(job, work, title, progress.update)
+                done = outcomes[position].video
+                if done and done.interrupted and position + 1 < len(jobs):
+                    raise KeyboardInterrupt
+                expected += progress.n - before - listed[position]
+                progress.total = expected  # for the time left of the others
+                progress.refresh()
+    finally:
+        write_report(folder / REPORT, outcomes)
+    return outcomes
+
+
+def _outcome(job: Job, work: Work, title: str, on_frame: Callable[[], object]) -> Outcome:
+    names = str(job.source), str(job.target)
+    if job.finished:
+        return Outcome(*names, "skipped")
+    try:
+        return Outcome(*names, "done", video=work(job, title, on_frame))
+    except InputError as error:
+        return Outcome(*names, "failed", error.message)
+
+
+def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
+    """Write what became of each video as JSON."""
+    counts = {status: sum(o.status == status for o in outcomes) for status in get_args(Status)}
+    content = {"counts": counts, "files": [dataclasses.asdict(outcome) for outcome in outcomes]}
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
+
+
+def to_table(outcomes: Sequence[Outcome]) -> str:
+    """The outcomes for a person."""
+    rows = [("video", "result", "frames", "frames/s", "note")]
+    for outcome in outcomes:
+        frames = rate = ""
+        said = outcome.error
+        if done := outcome.video:
+            frames, rate, said = str(done.frames), f"{done.frames / done.seconds:.1f}", note(done)
+        rows.append((outcome.source, outcome.status, frames, rate, said))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = (
+        "  ".join(
+            cell.rjust(w) if i in (2, 3) else cell.ljust(w)
+            for i, (cell, w) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    )
+    return "\n".join(line.rstrip() for line in lines)

@@ -1,0 +1,64 @@
+"""A small JSON file beside each finished output says what it was made from, so that a batch can resume.
+
+    clip.mp4  clip.mp4.json
+
+It is written while the output still has its temporary name: whenever the output is there, so is its sidecar.
+"""
+
+import dataclasses
+import hashlib
+import json
+from pathlib import Path
+from typing import Any
+
+from serve.media.files import replacing
+from serve.media.series import FrameSeries
+from serve.media.video.source import Source
+from serve.video.settings import Settings
+
+
+def sidecar(target: Path) -> Path:
+    """Where the sidecar of an output lies."""
+    return target.with_name(target.name + ".json")
+
+
+def fingerprint(model: Path) -> str:
+    """SHA-256 of a file, in hexadecimal."""
+    with model.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def origin(source: Source, model: str, settings: Settings, tile: int | str | None) -> dict[str, Any]:
+    """Everything that an output depends on, ready for JSON: model (its fingerprint), settings and source."""
+    described: dict[str, Any] = {"address": source}
+    if isinstance(source, FrameSeries):
+        described = {"name": source.name, **source.state()}
+    elif isinstance(source, Path) and source.exists():
+        state = source.stat()
+        described = {"name": source.name, "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
+    chosen = json.loads(json.dumps(dataclasses.asdict(settings), default=str))  # times become text
+    del chosen["reconnect"]  # matters to streams only, which are ever new
+    return {"model": model, "settings": {**chosen, "tile": tile}, "source": described}
+
+
+def write(target: Path, made: Path, come_from: dict[str, Any]) -> None:
+    """Write the sidecar of `target`, whose complete content lies at `made`."""
+    with replacing(sidecar(target)) as temporary:
+        temporary.write_text(json.dumps({**come_from, "output_bytes": _bytes(made)}, indent=2) + "\n")
+
+
+def is_finished(target: Path, come_from: dict[str, Any]) -> bool:
+    """Is `target` there, whole, and made from just this? Never for an address: its frames are ever new."""
+    if "address" in come_from["source"]:
+        return False
+    try:
+        said = json.loads(sidecar(target).read_text())
+        return bool(said == {**come_from, "output_bytes": _bytes(target)})
+    except (OSError, ValueError):
+        return False
+
+
+def _bytes(path: Path) -> int:
+    """Size of a file, or of all files in a folder."""
+    files = path.iterdir() if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files)

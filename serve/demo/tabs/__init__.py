@@ -1,0 +1,1 @@
+"""What the page shows: pictures, videos, and what a file says about itself."""

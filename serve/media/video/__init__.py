@@ -1,0 +1,1 @@
+"""Videos in: files, streams, webcams and numbered pictures to upright frames with their times."""

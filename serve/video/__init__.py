@@ -1,0 +1,1 @@
+"""One video: segmented, drawn or stored, written."""
