@@ -14,11 +14,11 @@ import tiny
 import torch
 from click import ClickException
 from click.testing import CliRunner
+from folded_graphs import folded
 from onnx_segmenters import statistics
 from safetensors import safe_open
 from safetensors.torch import load, load_file, save, save_file
 from serve_graphs import write_graph
-from test_export_verify import folded
 
 from adapt.cli import main
 from adapt.commands.inspection import strengths

@@ -5,12 +5,11 @@ import os
 import shutil
 from pathlib import Path
 
-import av
-import numpy as np
 import pytest
 import tiny
 from click.testing import CliRunner, Result
-from test_adapt_cli import expect_refusal
+from clips import make_video
+from refusals import expect_refusal
 
 from adapt.cli import main
 from adapt.model.device import best_device
@@ -175,17 +174,6 @@ def test_the_tripwires_work(broken: Path, tmp_path: Path) -> None:
 # ---- what was found --------------------------------------------------------------------------------------
 
 
-def make_clip(path: Path, frames: int) -> Path:
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("mpeg4", rate=10)
-        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
-        for value in range(frames):
-            picture = np.full((48, 64, 3), value * 10, np.uint8)
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(picture, format="rgb24")))
-        container.mux(stream.encode())
-    return path
-
-
 def target_line(result: Result) -> str:
     assert result.exit_code == 0, result.output
     (line,) = (line for line in result.output.splitlines() if line.startswith("target: "))
@@ -198,7 +186,7 @@ def test_training_says_what_target_it_found(domains: Path, tmp_path: Path) -> No
     for name in ("notes.txt", "e.heic", "b.gif", "c.avi", ".hidden"):
         (target / name).write_bytes(b"")
     (target / "night").mkdir()
-    clips = [str(make_clip(tmp_path / f"{count}.mp4", count)) for count in (3, 8)]
+    clips = [str(make_video(tmp_path / f"{count}.mp4", count, rate=10)) for count in (3, 8)]
     words = (*("--target", clips[0]), *("--target", clips[1]), "--force")
     line = target_line(train(domains, tmp_path, "training.iterations=1", "data.frames=5", words=words))
     assert line == (

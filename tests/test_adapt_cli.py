@@ -8,6 +8,7 @@ import pytest
 import tiny
 import yaml
 from click.testing import CliRunner, Result
+from refusals import expect_refusal
 
 from adapt.cli import main
 from adapt.config.presets import PRESETS
@@ -18,15 +19,6 @@ from adapt.run.run import load_run
 
 def adapt(*arguments: str) -> Result:
     return CliRunner().invoke(main, list(arguments))
-
-
-def expect_refusal(result: Result, *words: str) -> None:
-    """Exit code 2, one line of error, no traceback, and what it must say."""
-    assert result.exit_code == 2, (result.exit_code, result.output, result.exception)
-    message = result.output[result.output.index("Error:") :].strip()
-    assert "\n" not in message, message
-    for word in words:
-        assert word in message, message
 
 
 @pytest.fixture

@@ -247,7 +247,7 @@ def test_deep_colours_say_where_synthias_labels_belong(tmp_path):
 
 
 def test_several_folders_and_videos_are_one_target(tmp_path):
-    from test_adapt_datasets import make_video
+    from clips import make_video
 
     first, second = tmp_path / "a", trees.cityscapes(tmp_path / "cityscapes")
     trees.picture(first / "x.png")
@@ -260,7 +260,7 @@ def test_several_folders_and_videos_are_one_target(tmp_path):
 
 
 def test_training_takes_several_videos_and_folders(tmp_path):
-    from test_adapt_datasets import make_video
+    from clips import make_video
 
     source = own(tmp_path / "source", [0, 1, 2])
     (tmp_path / "classes.yaml").write_text(CLASSES)

@@ -6,8 +6,8 @@ import numpy as np
 import oracle
 import pytest
 import torch
-from test_adapt_losses import Pyramid, backward, new_balance, new_step, pair, run_step, small_segmenter
 from torch import nn
+from training_step import Pyramid, backward, new_balance, new_step, pair, run_step, small_segmenter
 
 from adapt.augmentation.augment import random_mask
 from adapt.balance.losses import corrected_cross_entropy

@@ -6,11 +6,11 @@ import onnx
 import pytest
 import tiny
 from click.testing import CliRunner
+from clips import make_video
+from folded_graphs import folded
 from foreign_segmenters import write_segmenter
 from kill_moments import killed
 from small_network import smooth_pictures, write_pictures
-from test_adapt_datasets import make_video
-from test_export_verify import folded
 
 from adapt.cli import main
 from adapt.data.classes import load_classes

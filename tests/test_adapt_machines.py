@@ -8,7 +8,7 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner, Result
-from test_adapt_segmenter import MIT
+from encoders import MIT
 
 from adapt.cli import main
 from adapt.run.run import load_run, part

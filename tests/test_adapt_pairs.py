@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tiny
 import torch
-from test_adapt_losses import small_segmenter
 from torch.utils.data import DataLoader
+from training_step import small_segmenter
 
 from adapt.augmentation.pairs import TrainingPairs
 from adapt.balance.histogram import logit_histogram

@@ -5,26 +5,13 @@ from typing import Any
 
 import pytest
 import torch
+from encoders import DINOV2, DINOV3, MIT, RESNET
 
 from adapt.config.settings import Encoder, Model
 from adapt.errors import InputError
 from adapt.model.build import build, rebuild
 from adapt.model.segmenter import StudentNetwork
 
-MIT: dict[str, Any] = {
-    "model_type": "segformer",
-    "hidden_sizes": [8, 16, 24, 32],
-    "depths": [1, 1, 1, 1],
-    "num_attention_heads": [1, 2, 3, 4],
-    "decoder_hidden_size": 16,
-}
-RESNET: dict[str, Any] = {
-    "model_type": "resnet",
-    "embedding_size": 8,
-    "hidden_sizes": [8, 12, 16, 20],
-    "depths": [1, 1, 1, 1],
-    "layer_type": "basic",
-}
 CONVNEXT: dict[str, Any] = {
     "model_type": "convnextv2",
     "hidden_sizes": [8, 12, 16, 20],
@@ -83,22 +70,6 @@ def test_battery(config: dict[str, Any], decoder: str, tmp_path: Path) -> None:
     again = rebuild(built.recipe, tmp_path).eval()
     again.load_state_dict(segmenter.state_dict())
     assert torch.equal(again.logits(odd), segmenter.logits(odd))
-
-
-DINOV2: dict[str, Any] = {
-    "model_type": "dinov2",
-    "hidden_size": 16,
-    "num_hidden_layers": 8,
-    "num_attention_heads": 2,
-    "image_size": 56,
-}
-DINOV3: dict[str, Any] = {
-    "model_type": "dinov3_vit",
-    "hidden_size": 16,
-    "num_hidden_layers": 4,
-    "num_attention_heads": 2,
-    "intermediate_size": 32,
-}
 
 
 @pytest.mark.parametrize(

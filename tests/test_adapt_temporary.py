@@ -9,8 +9,8 @@ import time
 from pathlib import Path
 
 import pytest
+from clips import make_video
 from kill_moments import killed
-from test_adapt_datasets import make_video
 
 from adapt import temporary
 from adapt.data.datasets import open_target

@@ -14,10 +14,10 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner
-from test_adapt_checks import make_clip
-from test_adapt_cli import expect_refusal
-from test_adapt_losses import pair, small_segmenter
+from clips import make_video
+from refusals import expect_refusal
 from torch import Tensor
+from training_step import pair, small_segmenter
 
 from adapt.augmentation.pairs import Domains, Pair, TrainingPairs
 from adapt.balance.logit_statistics import fit_shift_statistics
@@ -209,7 +209,7 @@ def test_every_other_setting_is_read_in_a_training(
         return plain(self, name)
 
     clip = tmp_path / "clip.mp4"
-    make_clip(clip, 3)
+    make_video(clip, 3, rate=10)
     arguments = tiny.train_arguments(domains, tmp_path / "run", "training.iterations=2")
     arguments += ["--target", str(clip), "--evaluate", str(domains / "target_eval")]
     monkeypatch.setattr("adapt.config.unused.changes", lambda *_: [])  # compares all of them: that is no use

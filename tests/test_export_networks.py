@@ -1,24 +1,14 @@
 """The other hosts' networks as logits graphs: the same logits as in training's room, at any size."""
 
-from typing import Any
-
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from test_adapt_segmenter import DINOV2, DINOV3, MIT, RESNET
+from encoders import NETWORKS
 
 from adapt.config.settings import Model
 from adapt.model.build import build
 from export.sources.network import logits_graph
-
-NETWORKS: dict[str, dict[str, Any]] = {
-    "deeplabv2": {"encoder": {"config": RESNET}, "decoder": "deeplabv2", "dilated": True},
-    "dinov2": {"encoder": {"config": DINOV2}, "decoder": "plain-pyramid"},
-    "dinov3": {"encoder": {"config": DINOV3}, "decoder": "plain-pyramid"},
-    "hrda": {"encoder": {"config": MIT}, "multi_resolution": True},
-}
-
 
 SLOW = ("dinov2", "dinov3", "hrda")
 """What torch's exporter takes from a quarter of a minute to minutes for."""

@@ -7,7 +7,6 @@ on the CPU takes the GPU's place behind the same calls.
 import ctypes
 import dataclasses
 import hashlib
-import importlib.util
 import json
 from pathlib import Path
 from types import SimpleNamespace
@@ -17,9 +16,10 @@ import onnx
 import pytest
 import torch
 from click.testing import CliRunner
+from engines import PROFILE, RTX, WITH_TENSORRT, converted, needs_tensorrt
 from onnx import TensorProto, helper
 from onnx_segmenters import OUTPUT_STRIDE, STRIDE, card, pictures, plain_segmenter, run, statistics
-from small_network import small_network, smooth_pictures, write_pictures
+from small_network import small_network
 from transformers import SegformerConfig, SegformerModel
 
 import export.verification.check
@@ -29,25 +29,15 @@ from adapt.model.decoders import DaformerDecoder, SegformerDecoder
 from adapt.model.encoders import SegformerEncoder
 from adapt.model.segmenter import Segmenter
 from export.cli.commands import main
-from export.deploy.tensorrt import Options, Profile, build_engine, profile_for
+from export.deploy.tensorrt import Profile, build_engine, profile_for
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info
-from export.precision.conversion import ends, quantise, to_half
 from export.sources.network import logits_graph
-from serve.card import Card, to_metadata
+from serve.card import to_metadata
 from serve.errors import InputError as ServeError
 from serve.inference.engine import EngineRuntime, EngineSession, read_sidecar
 from serve.inference.opening import open_runtime
 from serve.inference.runtime import Tensor
-
-WITH_TENSORRT = importlib.util.find_spec("tensorrt_rtx") is not None
-PROFILE = Profile((1, 64, 64), (1, 96, 128), (2, 128, 192))
-RTX = Options(rtx=True)
-
-needs_tensorrt = [
-    pytest.mark.trt,
-    pytest.mark.skipif(not WITH_TENSORRT, reason="needs tensorrt-rtx: pip install 'blda[trt]'"),
-]
 
 
 @pytest.fixture(scope="module", params=[SegformerDecoder, DaformerDecoder])
@@ -67,15 +57,6 @@ def decoder_graph(request) -> onnx.ModelProto:
     encoder = SegformerEncoder(SegformerModel(config))
     decoder = request.param(encoder.channels, encoder.strides, 8)
     return logits_graph(Segmenter(encoder, decoder, 8, 3).eval())
-
-
-def converted(bare: onnx.ModelProto, precision: str, folder: Path, taken: Card) -> onnx.ModelProto:
-    if precision == "fp16":
-        return to_half(bare)
-    if precision == "int8":
-        files = write_pictures(folder / "target", smooth_pictures(2))
-        return quantise(bare, taken, files, ends(bare))
-    return bare
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16", "int8"])

@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from test_export_networks import NETWORKS
-from test_export_tensorrt import PROFILE, RTX, card, converted, needs_tensorrt, statistics
+from encoders import NETWORKS
+from engines import PROFILE, RTX, converted, needs_tensorrt
+from onnx_segmenters import card, statistics
 
 from adapt.config.settings import Model
 from adapt.model.build import build

@@ -4,24 +4,19 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from folded_graphs import folded
 from onnx import numpy_helper
 from onnx_segmenters import card, oracle_scores, pictures, plain_segmenter, statistics
 
 from adapt.balance.histogram import logit_histogram
 from adapt.balance.logit_statistics import fit_shift_statistics
-from export.fold.fold import Extras, Strength, fold
+from export.fold.fold import Strength, fold
 from export.fold.folded import graph_info
 from export.sources.pictures import synthetic_frames
 from export.sources.reference import bare_reference
 from export.verification.exact import exact_scores
 from export.verification.parity import Candidate, Said, compare, graph_candidate, verify
 from export.verification.result import MOST_NEAR_TIES, Verification
-
-
-def folded(tau: float = 0.5, runtime: bool = False, size=None) -> onnx.ModelProto:
-    return fold(
-        plain_segmenter(4), card(4, size), Strength(statistics(4, 1), "random", tau, runtime), Extras()
-    )
 
 
 def check(model: onnx.ModelProto, reference: onnx.ModelProto):

@@ -11,8 +11,8 @@ import onnxruntime
 import pytest
 from click.testing import CliRunner
 from onnx import TensorProto, helper
+from seeing_graphs import scene, write_network
 from serve_graphs import card, write_clip, write_graph
-from test_serve_tiling import scene, write_network
 
 from serve import Segmenter
 from serve.card import GraphInfo, to_metadata
