@@ -18,7 +18,7 @@ from demo_server import free_port
 from dockerfile import PATH, commands, lineage, stages_of
 from serve_graphs import halves, write_graph
 
-from serve.cli.commands import health as demo_health
+from serve.cli import health as demo_health
 
 STAGES = stages_of(PATH.read_text())
 IMAGES = {"cpu": "build-cpu", "gpu": "build-gpu", "export": "build-export"}

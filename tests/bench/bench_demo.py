@@ -19,7 +19,7 @@ import numpy as np
 import psutil
 from PIL import Image
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 from demo_server import Demo, demo, file_data, result, submit, upload, upload_endlessly
 from serve_graphs import write_clip, write_graph
 

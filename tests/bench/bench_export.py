@@ -24,7 +24,7 @@ import onnx.utils
 import onnxruntime
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import onnx_segmenters

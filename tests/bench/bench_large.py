@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import torch
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 from bench_export import mit_b0
@@ -66,7 +66,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from serve.inference.memory import open_frugal
-from serve.inference.runtime import open_runtime
+from serve.inference.opening import open_runtime
 runtime, need = open_frugal(open_runtime(sys.argv[1]), None, 1)
 height, width = map(int, sys.argv[2:])
 image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import onnx
 
-sys.path.insert(0, str(Path(__file__).parent.parent))
+sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 import tiny
 
 from adapt.data.images import read_image

@@ -25,7 +25,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 sys.path.insert(0, str(Path(__file__).parents[2]))
 
 import av

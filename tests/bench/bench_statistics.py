@@ -28,7 +28,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 import oracle
 
 from adapt.balance.correction import ShiftTable, shift_of_labels, shift_table

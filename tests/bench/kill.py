@@ -32,7 +32,7 @@ import onnxruntime
 import yaml
 from safetensors.numpy import load_file
 
-sys.path.insert(0, str(Path(__file__).parents[1]))
+sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 
 from serve_graphs import write_clip, write_graph
 from tiny import make_domains, train_arguments

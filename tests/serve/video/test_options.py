@@ -21,9 +21,9 @@ from serve.background import background
 from serve.errors import InputError
 from serve.media.video.reader import Frame, VideoReader
 from serve.media.video.source import Selection
+from serve.video import shares as video_shares
 from serve.video.model import BatchSize, callers
 from serve.video.segment import segment_video
-from serve.video.segment import shares as video_shares
 from serve.video.settings import Settings
 from serve.video.shares import shares_file
 from serve.video.smooth import Flicker, Smoother

@@ -1,5 +1,6 @@
 """The demo with a TensorRT engine: page, pictures, videos and card, with ONNX Runtime in TensorRT's place."""
 
+import inspect
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,8 +18,8 @@ from serve_graphs import halves, write_clip, write_graph
 from serve.cli.commands import main
 
 LARGEST = (2, 96, 128)
-TESTS = str(Path(__file__).parent)
-STAND_IN = f"sys.path.insert(0, {TESTS!r}); import engine_stand_in; engine_stand_in.install()"
+NETWORKS = str(Path(inspect.getfile(write_engine)).parent)
+STAND_IN = f"sys.path.insert(0, {NETWORKS!r}); import engine_stand_in; engine_stand_in.install()"
 
 
 @pytest.fixture(scope="module")

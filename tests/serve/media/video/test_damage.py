@@ -14,7 +14,8 @@ from moving_clips import RATE, join, number_of, ruin, write_moving
 from serve_graphs import write_graph
 
 from serve import Segmenter
-from serve.batch.run import Job, cluster
+from serve.batch import cluster
+from serve.batch.run import Job
 from serve.cli.commands import main
 from serve.errors import InputError
 from serve.media.video.damage import Damage, DamageCount

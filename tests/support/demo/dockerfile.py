@@ -4,7 +4,7 @@ import shlex
 from pathlib import Path
 from typing import NamedTuple
 
-PATH = Path(__file__).parent.parent / "Dockerfile"
+PATH = Path(__file__).parents[3] / "Dockerfile"
 
 
 class Instruction(NamedTuple):

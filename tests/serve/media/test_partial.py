@@ -17,7 +17,7 @@ from serve.media import partial
 from serve.media.files import NameTakenError, check_outputs, replacing, unfinished
 from serve.media.images import write_image
 from serve.media.partial import give_name, sweep, temporary_for
-from serve.video.segment import sink as video_sink
+from serve.video import sink as video_sink
 
 WRITER = """
 import sys, time
@@ -245,7 +245,7 @@ def test_videos_do_not_take_the_name_of_another(tmp_path, monkeypatch, force) ->
 
 
 def test_pictures_do_not_take_the_name_of_another(tmp_path, monkeypatch) -> None:
-    from serve.media.images import batch as pictures
+    from serve.images import batch as pictures
 
     graph, out = write_graph(tmp_path / "m.onnx"), tmp_path / "out"
     write_image(tmp_path / "a.png", halves())

@@ -16,8 +16,8 @@ from serve import Segmenter
 from serve.background import background
 from serve.errors import InputError
 from serve.media.video.reader import Frame, VideoReader
+from serve.video import sink as video_sink
 from serve.video.segment import segment_video
-from serve.video.segment import sink as video_sink
 
 VARIABLE = (0, 1, 2, 7, 8, 30, 31, 33, 50, 51)  # in units of 1/90 s
 

@@ -105,7 +105,7 @@ import sys
 from pathlib import Path
 import numpy as np
 from serve.inference.memory import open_frugal
-from serve.inference.runtime import open_runtime
+from serve.inference.opening import open_runtime
 
 def resident(name):
     lines = Path("/proc/self/status").read_text().splitlines()

@@ -17,9 +17,9 @@ from serve_graphs import halves, write_clip, write_graph
 from tqdm import tqdm
 
 from serve import Segmenter
+from serve.batch import run as batch
 from serve.batch.inputs import find_videos, stem
 from serve.batch.run import local_work, plan, run_batch
-from serve.batch.run import run as batch
 from serve.cli.commands import main
 from serve.cli.options import Seconds
 from serve.errors import InputError
