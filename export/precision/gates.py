@@ -19,7 +19,7 @@ from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import folded_statistics, graph_info, lineage, unfold
 from export.fold.session import open_session, unlike
 from export.precision.conversion import Precision, Reduced, depthwise, ends, precision_of, quantise, to_half
-from export.sources.source import Source
+from export.sources.source import GraphSource, Source
 from serve.card import PREFIX
 from serve.media.images import Image
 
@@ -125,7 +125,7 @@ def in_precision(
         model, result = reduce(model, strength, extras, precision, frames, pictures, calibrate)
         return (
             model,
-            Source(source.path, replace(source.card, size=None), None, model),
+            GraphSource(source.path, replace(source.card, size=None), model),
             (f"{precision_of(model).words()}\n  {result.words()}, on {len(frames)} {pictures}"),
         )
     if precision == "fp32" and found.name != "fp32":

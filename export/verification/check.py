@@ -9,7 +9,7 @@ import onnx
 from adapt.errors import InputError
 from export.deploy.tensorrt import sidecar_of
 from export.fold.fingerprint import fingerprint
-from export.fold.folded import folded_statistics, graph_info, lineage, record_verification, table_grid, unfold
+from export.fold.folded import graph_info, lineage, record_verification, unfold
 from export.precision.conversion import precision_of
 from export.precision.gates import GATES, against_float
 from export.sources.pictures import pictures_for
@@ -99,11 +99,12 @@ def _check_engine(file: Path, against: Path | None, data: Path | None) -> Check:
     sidecar, source = read_sidecar(file), open_source(against)
     if faults := source.unlike(sidecar.info.card):
         raise InputError(f"{file} was not built from {against}: {'; '.join(faults)}; give what it was.")
-    statistics = None if source.model is None else folded_statistics(source.model)
-    if source.run is not None and sidecar.info.correction is not None:
-        statistics = source.run.shift_statistics()
-    grid = None if source.model is None else table_grid(source.model)
-    candidate = engine_candidate(open_engine(file), statistics, grid)
+    corrected = sidecar.info.correction is not None
+    try:
+        statistics = source.statistics().statistics if corrected else None
+    except InputError:  # an uncorrected graph
+        statistics = None
+    candidate = engine_candidate(open_engine(file), statistics, source.grid)
     size = sidecar.info.card.size or (sidecar.best[1], sidecar.best[2])  # of colour fields, if they must do
     frames, words, truths = pictures_for(replace(sidecar.info.card, size=size), source, data, labels=True)
     result = compare(candidate, source.reference(), source.words, frames, words, truths)
