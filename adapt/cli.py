@@ -94,7 +94,7 @@ def train(
         click.echo(f"stopped at iteration {done}; continue with: adapt train --resume {run.path}")
         raise SystemExit(130)
     click.echo(f"wrote {run.path}")
-    correction = "--without-correction" if run.config.method.balance == "off" else "--with-correction"
+    correction = "--with-correction" if run.config.method.gathers else "--without-correction"
     click.echo(f"next: blda export onnx {run.path} {correction} -o model.onnx")
 
 

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
 
 import onnx
 
@@ -12,6 +11,7 @@ from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info, record_verification
 from export.fold.tables import CALIBRATED_TAU, DEFAULT_BOUND, DEFAULT_TAU, MAX_TAU
 from export.precision.gates import in_precision
+from export.precision.kinds import PRECISIONS
 from export.sources.calibrated import open_calibrated
 from export.sources.pictures import calibration_pictures, pictures_for
 from export.sources.source import Source, open_source
@@ -46,7 +46,7 @@ def export_onnx(
     uncorrected_labels: bool = False,
     error_bound: float | None = None,
     data: Path | None = None,
-    precision: Literal["fp32", "fp16", "int8"] | None = None,
+    precision: str | None = None,
     calibrate: Path | None = None,
     stats: Path | None = None,
     other_model: bool = False,
@@ -83,7 +83,9 @@ def export_onnx(
         raise InputError(f"--tau is {tau:g}, but must lie in [0, 2]; 0.2 is a good start.")
     if not correct and (runtime_tau or uncorrected_labels):
         raise InputError("--runtime-tau and --uncorrected-labels need the correction; drop them or fold it.")
-    if (precision == "int8") != (calibrate is not None):
+    if precision is not None and precision not in PRECISIONS:
+        raise InputError(f"--precision {precision} is not known; choose one of {', '.join(PRECISIONS)}.")
+    if (precision is not None and PRECISIONS[precision].measured) != (calibrate is not None):
         raise InputError("--precision int8 and --calibrate DIR belong together; give both or neither.")
     if not correct and (stats is not None or other_model):
         raise InputError("--stats and --other-model are of the correction; drop them or fold it.")

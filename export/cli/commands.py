@@ -10,9 +10,12 @@ from adapt.errors import Group
 from export.cli.deploy import show, tensorrt, triton
 from export.cli.evaluate import evaluate
 from export.cli.options import PATH, SIZE, Channels
+from export.precision.kinds import PRECISIONS
 
 if TYPE_CHECKING:
     pass
+
+_PRECISIONS = "; ".join(f"{name}: {kind.about}" for name, kind in PRECISIONS.items())
 
 
 @click.group(cls=Group)
@@ -44,8 +47,9 @@ def main() -> None:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "int8"]),
-    help="What the network computes in; the correction stays fp32 [default: as SOURCE, a run being fp32].",
+    type=click.Choice(list(PRECISIONS)),
+    help=f"What the network computes in ({_PRECISIONS}); "
+    "the correction stays fp32 [default: as SOURCE, a run being fp32].",
 )
 @click.option("--calibrate", type=PATH, help="Folder of target pictures, to find the ranges of int8 with.")
 @click.option("--stats", type=PATH, help="Statistics to correct with, from `calibrate` [default: SOURCE's].")

@@ -11,7 +11,8 @@ from export.deploy.tensorrt import sidecar_of
 from export.fold.fingerprint import fingerprint
 from export.fold.folded import graph_info, lineage, record_verification, unfold
 from export.precision.conversion import precision_of
-from export.precision.gates import GATES, against_float
+from export.precision.gates import against_float
+from export.precision.kinds import PRECISIONS
 from export.sources.pictures import pictures_for
 from export.sources.source import open_source, read_model
 from export.verification.parity import compare, engine_candidate, verify
@@ -67,7 +68,8 @@ def check_file(file: Path, against: Path | None, data: Path | None) -> Check:
     if agreement is not None:  # the network has gates of its own; around it all must be as exact as ever
         precision = precision_of(model)
         reduced = f"{precision.words()}\n  {agreement.words()}, on {len(frames)} {words}"
-        passed = agreement.passes(GATES[precision.name])
+        gate = PRECISIONS[precision.name].gate
+        passed = gate is not None and agreement.passes(gate)
         reference = open_source(file)
     logits, compared = reference.reference(), reference.words
     result = verify(model, str(file), logits, compared, frames, words, truths, faults)
