@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 
 from adapt.alone import alone
 from adapt.build import Built, build
@@ -15,7 +14,6 @@ from adapt.changes import check_resumable
 from adapt.checks import check_classes, check_machine, check_network, check_settings
 from adapt.config import Config, with_assignments
 from adapt.datasets import LabelledFolder, UnlabelledImages, check_images, check_labels, open_target
-from adapt.device import best_device
 from adapt.domains import Domains, find_classes, open_labelled, open_source
 from adapt.errors import InputError
 from adapt.finding import TargetPart, describe_target, find_target
@@ -24,6 +22,7 @@ from adapt.images import read_image, write_png
 from adapt.journal import last_evaluation, rewind
 from adapt.labels import ClassList
 from adapt.pairs import TrainingPairs
+from adapt.ranks import join_ranks
 from adapt.run import (
     PRETRAINED,
     Run,
@@ -57,7 +56,7 @@ def new_trainer(config: Config, out: Path, force: bool, preset: str | None = Non
         InputError: anything wrong with the settings, the data or the place of the run.
     """
     # Of several ranks the first one checks and creates; a refusal there ends them all.
-    PartialState(cpu=best_device().type == "cpu")
+    join_ranks()
     alone(lambda: _create(config, out, force, preset))
     # A new run is one resumed from iteration 0: there is only one way into training.
     return resumed_trainer(out)
