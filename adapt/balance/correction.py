@@ -74,28 +74,33 @@ def shift_of_labels(table: ShiftTable, logits: Tensor, rows: Tensor) -> Tensor:
     """
     height, channels, points = table.shift.shape
     valid = (rows >= 0) & (rows < height)
-    row = torch.where(valid, rows, 0)
+    # Half of the size of the usual int64, and there are as many indices as logits.
+    row = torch.where(valid, rows, 0).int()
+    channel = torch.arange(channels, device=logits.device, dtype=torch.int32).unsqueeze(1) * height
     per_step = table.step.reciprocal()
-    channel = torch.arange(channels, device=logits.device)
+    scales, offsets = per_step.t().reshape(-1), (table.lower * per_step).t().reshape(-1)
+    values = table.shift.transpose(0, 1).reshape(-1)
     out = torch.empty(logits.shape, device=logits.device)  # contiguous, whatever the logits are
     for image in range(len(logits)):  # one image at a time bounds the temporaries
-        index = row[image].flatten()
         # [C, P]: the channel is the slow axis, as in the logits, so every pass below is contiguous.
-        pair = index + (channel * height).unsqueeze(1)
-        scale = per_step.t().reshape(-1)[pair]
-        position = logits[image].float().flatten(1) * scale
-        position -= (table.lower * per_step).t().reshape(-1)[pair]
+        pair = row[image].flatten() + channel
+        position = logits[image].float().flatten(1) * _pick(scales, pair)
+        position -= _pick(offsets, pair)
         position.clamp_(0, points - 1)
         # Both ends: a NaN logit has no integer, and must reach the loss instead of breaking the look-up.
-        cell = position.to(torch.int64).clamp_(0, points - 2)
+        cell = position.int().clamp_(0, points - 2)
         position -= cell
         cell += pair.mul_(points)
-        values = table.shift.transpose(0, 1).reshape(-1)
-        left = values[cell]
-        right = values[cell.add_(1)]
+        left = _pick(values, cell)
+        right = _pick(values, cell.add_(1))
         torch.lerp(left, right, position, out=out[image].flatten(1))
         out[image] *= valid[image]
     return out
+
+
+def _pick(values: Tensor, index: Tensor) -> Tensor:
+    """values[index], for an index of 32 bits."""
+    return values.index_select(0, index.flatten()).view_as(index)
 
 
 @torch.no_grad()

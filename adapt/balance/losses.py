@@ -36,7 +36,9 @@ def corrected_cross_entropy(
     full = F.interpolate(logits, size=labels.shape[1:], mode="bilinear", align_corners=False)
     labels = labels.long()
     if table is not None and tau > 0:
-        full = full - tau * shift_of_labels(table, full.detach(), labels if rows is None else rows)
+        shift = shift_of_labels(table, full.detach(), labels if rows is None else rows)
+        full = full - shift.mul_(tau)
+        del shift
     loss = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="none")
     if weights is not None:
         loss = loss * weights
