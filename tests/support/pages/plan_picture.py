@@ -1,4 +1,6 @@
-"""Draws docs/architecture.svg from the lines of docs/architecture.md: `python tests/support/pages/plan_picture.py`.
+"""Draws docs/architecture.svg from the lines of docs/architecture.md.
+
+    python tests/support/pages/plan_picture.py
 
 A row per room, a column per step of its line; packages of one step stand under one another.
 """
@@ -30,7 +32,9 @@ def drawn(page: str) -> str:
                 parts.append(_arrow(left - 2, left - GAP + 2, middle))
         widest = max(widest, MARGIN + len(steps) * (WIDE + GAP))
         top += 24 + height + 22
-    parts.append(_text(MARGIN, top, "an arrow is an import; those farther to the left may be imported too", ""))
+    parts.append(
+        _text(MARGIN, top, "an arrow is an import; those farther to the left may be imported too", "")
+    )
     size = f'viewBox="0 0 {widest} {top + 12}" width="{widest}" height="{top + 12}"'
     head = f'<svg xmlns="http://www.w3.org/2000/svg" {size} font-family="sans-serif" font-size="12">'
     ground = '<rect width="100%" height="100%" fill="#ffffff"/>'
