@@ -196,8 +196,9 @@ def test_the_commands_work_as_printed(tmp_path):
     bring(tmp_path)
     programs = str(Path(sys.executable).parent)
     environment = os.environ | {"PATH": programs + os.pathsep + os.environ["PATH"]}
+    done: set[str] = set()
     for page, line in COMMANDS:
-        if line in LISTED:
+        if line in LISTED or done.issuperset(line.split(" && ")):
             continue
         run = subprocess.run(
             ["bash", "-o", "pipefail", "-c", line],
@@ -209,11 +210,13 @@ def test_the_commands_work_as_printed(tmp_path):
             stderr=subprocess.STDOUT,
         )
         assert run.returncode == 0, f"`{line}` of {page} ended with {run.returncode}:\n{run.stdout[-3000:]}"
+        done.update(line.split(" && "))
 
 
 def bring(folder: Path) -> None:
     """What the pages take for granted: somebody's model with its class file, and a clip of what it sees."""
     import av
+    import cv2
     from foreign_segmenters import write_pictures, write_segmenter
 
     write_segmenter(folder / "theirs.onnx", inside=1)
@@ -223,8 +226,5 @@ def bring(folder: Path) -> None:
         stream = clip.add_stream("libx264", rate=6, options={"crf": "10"})
         stream.width, stream.height, stream.pix_fmt = 96, 64, "yuv420p"
         for path in sorted((seen / "images").iterdir()):
-            with av.open(str(path)) as picture:
-                for frame in picture.decode(video=0):
-                    frame.pts = None
-                    clip.mux(stream.encode(frame.reformat(format="yuv420p")))
+            clip.mux(stream.encode(av.VideoFrame.from_ndarray(cv2.imread(str(path)), format="bgr24")))
         clip.mux(stream.encode(None))
