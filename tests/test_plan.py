@@ -1,4 +1,4 @@
-"""The plan of the house, as docs/architecture.md draws it: arrows go leftwards, never in a circle; small rooms."""
+"""The plan of the house, as docs/architecture.md draws it: no arrow rightwards, no circle; small rooms."""
 
 import ast
 import re

@@ -188,7 +188,7 @@ def _domains(
 ) -> Domains:
     pairs = TrainingPairs(
         source,
-        target if config.method.host != "source" else None,
+        target if config.method.self_training else None,
         class_pixels,
         crop=config.data.crop,
         rare_class_temperature=config.method.rare_class_temperature,

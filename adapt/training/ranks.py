@@ -15,7 +15,7 @@ def new_accelerator(config: Config) -> Accelerator:
     """Device, precision and ranks, as `accelerate launch` or torchrun set them up."""
     precision = config.training.precision
     # The density head has no gradient unless the density is regressed.
-    unused = config.method.balance != "online" or config.method.density_weight == 0
+    unused = not config.method.online or config.method.density_weight == 0
     return Accelerator(
         cpu=best_device().type == "cpu",  # without this, torchrun on CPUs would start strangers, not ranks
         mixed_precision="no" if precision == "fp32" else precision,
