@@ -5,6 +5,8 @@ folder, in this order, which has besides what a person would bring: `theirs.onnx
 `footage.mp4`. Those that a test can't run are listed below with the reason. All of them are parsed.
 """
 
+import ast
+import importlib
 import os
 import re
 import subprocess
@@ -165,6 +167,18 @@ def test_sentences_name_files_that_exist():
     assert len(named) > 100
     benches = [(page, f"tests/bench/{span}") for page, span in SPANS if re.fullmatch(r"bench_\w+\.py", span)]
     assert [(page, name) for page, name in named + benches if not (ROOT / name).exists()] == []
+
+
+def test_python_on_the_pages_imports_what_is_offered():
+    blocks = [
+        block for text in TEXTS.values() for block in re.findall(r"^```python\n(.*?)^```$", text, re.M | re.S)
+    ]
+    assert len(blocks) >= 4
+    for block in blocks:
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module in ("adapt", "export", "serve"):
+                offered = importlib.import_module(node.module).__all__
+                assert {alias.name for alias in node.names} <= set(offered)
 
 
 def test_extras_that_are_named_exist():
