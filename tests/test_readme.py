@@ -181,6 +181,12 @@ def test_python_on_the_pages_imports_what_is_offered():
                 assert {alias.name for alias in node.names} <= set(offered)
 
 
+def test_every_key_of_the_metadata_is_described():
+    keys = set(re.findall(r'PREFIX \+ "(\w+)"', (ROOT / "serve/card.py").read_text()))
+    assert len(keys) > 5
+    assert keys == set(re.findall(r"^\| `blda\.(\w+)`", TEXTS["docs/architecture.md"], re.M))
+
+
 def test_extras_that_are_named_exist():
     extras = set(tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"])
     for text in TEXTS.values():

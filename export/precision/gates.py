@@ -20,10 +20,9 @@ from export.fold.session import open_session, unlike
 from export.precision.conversion import Precision, depthwise, ends, precision_of, quantise, to_half
 from export.precision.kinds import PRECISIONS, Gate
 from export.sources.source import GraphSource, Source
-from serve.card import PREFIX
+from serve.card import Key
 from serve.media.images import Image
 
-METADATA = PREFIX + "precision"
 CLASS_SHARE = 0.001
 """Classes with a smaller share of the pixels have no gate."""
 
@@ -172,6 +171,6 @@ def agreement(
 def _record(model: onnx.ModelProto, precision: Precision, result: Agreement | None) -> None:
     """Store both in a graph's metadata, in place."""
     record = {"name": precision.name, **asdict(precision), "agreement": result and asdict(result)}
-    for entry in [p for p in model.metadata_props if p.key == METADATA]:
+    for entry in [p for p in model.metadata_props if p.key == Key.PRECISION]:
         model.metadata_props.remove(entry)
-    model.metadata_props.add(key=METADATA, value=json.dumps(record))
+    model.metadata_props.add(key=Key.PRECISION, value=json.dumps(record))

@@ -20,7 +20,7 @@ from export.foreign.network import Network, Outlet, open_network, restore_networ
 from export.sources.reference import Reference
 from export.sources.source import Given, Source, open_source
 from export.sources.statistics_file import Calibrated, read_statistics
-from serve.card import PREFIX, Card
+from serve.card import Card, Key
 from serve.media.images import Image
 
 
@@ -92,7 +92,7 @@ def open_calibrated(path: Path, file: Path) -> tuple[Source, Given]:
 
 def is_ours(path: Path) -> bool:
     """Whether a file is a graph that was folded here. Raises InputError if it is no ONNX file."""
-    return any(entry.key == PREFIX + "schema" for entry in read_graph(path).metadata_props)
+    return any(entry.key == Key.SCHEMA for entry in read_graph(path).metadata_props)
 
 
 def open_uncalibrated(path: Path, told: Told, output: str | None) -> tuple[Network, Card | None]:

@@ -2,10 +2,11 @@
 
 import html
 
-from serve.demo.tabs.curves import bias_html, curves_html
-from serve.demo.tabs.folded_statistics import estimated_bias, own_shifts, read_statistics
+from serve.demo.tabs.curves import bias_html, curves_html, read_drawn
 from serve.inference.segmenter import Segmenter
 from serve.info import correction_sentences, facts, verified_sentences
+
+_OLDER = "An older version exported it, without curves to draw; <code>blda export onnx</code> adds them."
 
 
 def model_html(segmenter: Segmenter) -> str:
@@ -16,10 +17,12 @@ def model_html(segmenter: Segmenter) -> str:
         f'<h3>Classes</h3><ul class="classes">{_classes(segmenter)}</ul>',
         "<h3>Correction</h3>" + _list(correction_sentences(segmenter.correction)),
     ]
-    statistics = read_statistics(runtime.metadata, len(card.classes))
-    if statistics is not None and statistics.seen.any():
-        parts.append("<h3>Bias per class</h3>" + bias_html(estimated_bias(statistics), card))
-        parts.append("<h3>Shift per class</h3>" + curves_html(own_shifts(statistics), card))
+    drawn = read_drawn(runtime.metadata, len(card.classes))
+    if drawn is not None:
+        parts.append("<h3>Bias per class</h3>" + bias_html(drawn.bias, card))
+        parts.append("<h3>Shift per class</h3>" + curves_html(drawn.curves, card))
+    elif segmenter.correction is not None:
+        parts.append(f'<p class="hint">{_OLDER}</p>')
     parts.append("<h3>Verification</h3>" + _list(verified_sentences(runtime.info)))
     return f'<div class="card">{"".join(parts)}</div>'
 

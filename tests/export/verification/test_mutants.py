@@ -20,10 +20,11 @@ from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.errors import InputError
 from export.fold.curves import Curves, shift_curves
 from export.fold.fold import Extras, Strength, fold
-from export.fold.folded import STATISTICS, metadata_of
+from export.fold.folded import metadata_of
 from export.pipeline import write_verified
 from export.sources.source import GraphSource
 from export.verification.check import check_file
+from serve.card import Key
 
 Model = onnx.ModelProto
 
@@ -172,7 +173,9 @@ def tau_ignored(model: Model) -> None:
 
 def another_runs_statistics(model: Model) -> None:
     other = fold(plain_segmenter(4), card(4), Strength(statistics(4, 2), "other", 0.5))
-    next(p for p in model.metadata_props if p.key == STATISTICS).value = metadata_of(other)[STATISTICS]
+    next(p for p in model.metadata_props if p.key == Key.STATISTICS).value = metadata_of(other)[
+        Key.STATISTICS
+    ]
 
 
 def first_picture_for_all(model: Model) -> None:
