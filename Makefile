@@ -9,7 +9,7 @@ PIP := $(PY) -m pip install $(PIP_ARGS) -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo seeds camvid ablation trials bench gpu kill container screenshots clean
+.PHONY: help setup lint test demo seeds camvid ablation trials bench gpu kill container screenshots docs clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET"
@@ -49,7 +49,7 @@ trials: $(VENV)/dev.stamp  ## the tests that take too long for make test
 container: $(VENV)/dev.stamp  ## try the Dockerfile's install commands, without an engine (downloads hundreds of MB)
 	$(PY) -m pytest -m slow tests/test_container.py
 
-bench: $(VENV)/dev.stamp  ## measure what the README claims; fails if a number is missed
+bench: $(VENV)/dev.stamp  ## measure what docs/results.md claims; fails if a number is missed
 	@missed=0; for script in tests/bench/bench_*.py; do echo "== $$script"; $(PY) $$script || missed=1; done; exit $$missed
 
 gpu: setup  ## what only an NVIDIA GPU can show: steps, runs, labels, graphs, engines, ranks (at most 8 minutes)
@@ -59,7 +59,7 @@ kill: $(VENV)/dev.stamp  ## kill -9 of every kind of work at 50 random moments e
 	$(PY) tests/bench/kill.py
 
 clean:  ## remove what the targets made, except the environment
-	rm -rf demo seeds camvid bench build dist gpu.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo seeds camvid bench site build dist gpu.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find adapt export serve tests -name __pycache__ -prune -exec rm -rf {} +
 
 demo: setup  ## the whole line on synthetic streets: adapt, export, verify, evaluate, segment a clip (about 5 minutes)
@@ -78,6 +78,10 @@ demo: setup  ## the whole line on synthetic streets: adapt, export, verify, eval
 	  target.mp4 'the clip, segmented' \
 	  report/ 'bias, logit distributions, before and after' \
 	  scores.json 'the table above'
+
+docs: $(VENV)/dev.stamp  ## the site of docs/, in site/; fails on a dead link or a page outside the navigation
+	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --clean --quiet
+	@echo "open site/index.html, or with its search: $(PY) -m http.server -d site"
 
 seeds: setup  ## the demo's claims on three seeds (about 15 minutes)
 	$(PY) tests/bench/seeds.py
