@@ -23,7 +23,7 @@ class _Metadata(BaseModel):
     """Texts in the file's header."""
 
     iteration: NonNegativeInt
-    scaler: Json[dict[str, float]]
+    scaler: Json[dict[str, int | float]]  # PyTorch takes no float for a whole number
 
 
 class Checkpoint(NamedTuple):
@@ -32,7 +32,7 @@ class Checkpoint(NamedTuple):
     iteration: int
     """Iterations done when it was written."""
     tensors: dict[str, Tensor]
-    scaler: dict[str, float]
+    scaler: dict[str, int | float]
     """State of the gradient scaler of fp16 training; empty otherwise."""
 
 
@@ -41,7 +41,7 @@ def save_checkpoint(
     iteration: int,
     modules: dict[str, nn.Module],
     optimizer: torch.optim.Optimizer,
-    scaler: dict[str, float],
+    scaler: dict[str, int | float],
 ) -> None:
     """Write last/NNNNNNN.safetensors atomically, then delete all but the newest two."""
     folder.mkdir(exist_ok=True)
