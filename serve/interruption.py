@@ -16,7 +16,7 @@ Handler = Callable[[int, FrameType | None], None]
 
 @contextmanager
 def handling(handler: Handler, numbers: Iterable[int]) -> Iterator[None]:
-    """Inside, `handler` gets these signals; off the main thread, which alone may set handlers, it does not."""
+    """Inside, `handler` gets these signals; not off the main thread, which alone may set handlers."""
     former: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         former = {number: signal.signal(number, handler) for number in numbers}

@@ -16,6 +16,15 @@ class NameTakenError(InputError):
     """Somebody else made a file of the same name meanwhile; ours is kept under another one."""
 
 
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif", ".gif"}
+    | {".heic", ".heif", ".hif"}
+)
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
+    | {".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".h264", ".hevc"}
+)
+"""What counts as a picture or a video in a folder. A file that is named is tried whatever its name."""
 _NAMED = 3  # of what is left out
 
 
@@ -35,7 +44,7 @@ def find_files(inputs: Sequence[str], suffixes: Set[str], kind: str) -> list[Pat
     for given in inputs:
         matches, more = _matches(given, suffixes)
         if not matches:
-            instead = f", only {_counted(more)}" if more else ""
+            instead = f", only {kinds_and_names(more)}" if more else ""
             raise InputError(
                 f"{given} holds no {kind}{instead}; give {kind} files, a folder of them or a quoted pattern."
             )
@@ -73,10 +82,10 @@ def in_folder(folder: Path, suffixes: Set[str]) -> tuple[list[Path], list[Path]]
 def say_left_out(others: Iterable[Path]) -> None:
     """One line on standard error that counts these files and folders and names the first; none for none."""
     if left := list(dict.fromkeys(others)):
-        click.echo(f"Left out {_counted(left)}", err=True)
+        click.echo(f"Left out {kinds_and_names(left)}", err=True)
 
 
-def _counted(others: Sequence[Path]) -> str:
+def kinds_and_names(others: Sequence[Path]) -> str:
     """3 files of other kinds and 1 folder: a.txt, b.psd, sub/ …"""
     folders = sum(path.is_dir() for path in others)
     files = len(others) - folders

@@ -9,20 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.errors import InputError
-from serve.media.files import find_files, replacing
+from serve.media.files import PICTURE_SUFFIXES, find_files, replacing
 from serve.media.heif import count_heif, is_avif, is_heif, read_heif, upright
+from serve.media.structure import is_complete
 
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif", ".gif"}
-    | {".heic", ".heif", ".hif"}
-)
 _JPEG_QUALITY = 92
 _HEAD = 1024  # bytes that say what a file is
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
     """Pictures as `serve.media.files.find_files` finds them, with its errors."""
-    return find_files(inputs, SUFFIXES, "picture")
+    return find_files(inputs, PICTURE_SUFFIXES, "picture")
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -32,21 +29,16 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Of several pictures, such as the pages of a TIFF, the first one is taken.
 
     Raises:
-        InputError: unreadable, truncated, not a picture, floating-point pixels (of unknown range), or HEIF
-            without the extra `heif`.
+        InputError: unreadable, empty, truncated, not a picture, floating-point pixels (of unknown range), or
+            HEIF without the extra `heif`.
     """
-    data = _read(path)
+    data = read_whole(path)
     if is_heif(data):
         return read_heif(path, data)
     own_turn = is_avif(data)
-    # OpenCV would print its reasons for a failed decode to stderr; we say it in one sentence.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        # These flags keep 16 bits and apply the EXIF orientation; IMREAD_UNCHANGED would ignore the latter.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_IGNORE_ORIENTATION if own_turn else 0)
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error:
-        decoded = None
+    # These flags keep 16 bits and apply the EXIF orientation; IMREAD_UNCHANGED would ignore the latter.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_IGNORE_ORIENTATION if own_turn else 0)
+    decoded = imdecode(data, flags)
     if decoded is None:
         raise InputError(
             f"{path} is not a picture that can be decoded: another format, truncated, or with pixels of "
@@ -70,6 +62,31 @@ def count_pictures(path: Path) -> int:
         return int(cv2.imcount(str(path)))
     except (OSError, InputError, cv2.error):  # `read_image` says why
         return 0
+
+
+def imdecode(data: bytes, flags: int) -> NDArray[Any] | None:
+    """What OpenCV makes of a picture's bytes: [H, W] or BGR or BGRA [H, W, 3 or 4]; None if it can't."""
+    # It would print its reasons to stderr; whoever asks says it in one sentence.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        decoded: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    return decoded
+
+
+def read_whole(path: Path) -> bytes:
+    """The contents of a picture file.
+
+    Raises:
+        InputError: it can't be read, is empty or cut off, as far as its structure says.
+    """
+    data = _read(path)
+    if not data:
+        raise InputError(f"{path} is empty; replace or remove it.")
+    if not is_complete(data):
+        raise InputError(f"{path} is truncated or damaged; replace or remove it.")
+    return data
 
 
 def _read(path: Path) -> bytes:
