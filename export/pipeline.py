@@ -12,8 +12,8 @@ from export.fold.folded import graph_info, record_verification
 from export.sources.source import Source
 from export.verification.parity import verify
 from export.verification.result import Verification
-from serve.media.files import replacing
 from serve.media.images import Image
+from serve.media.whole import replacing
 
 
 def build(
@@ -45,7 +45,7 @@ def write_verified(
     """Check the graph, store the result in it and write it; nothing appears at `output` if the check fails.
 
     Args:
-        overwrite: replace what is at `output` by then; else it is kept, see `serve.media.files.unfinished`.
+        overwrite: replace what is at `output` by then; else it is kept, see `serve.media.whole.unfinished`.
 
     Raises:
         InputError: the check failed, or the graph is not valid ONNX.

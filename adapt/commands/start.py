@@ -34,12 +34,12 @@ from adapt.run.run import (
     write_text,
 )
 from adapt.run.stored import read_class_pixels
-from adapt.temporary import creating, replacing
 from adapt.training.alone import alone
 from adapt.training.checks import check_classes, check_machine, check_network, check_settings
 from adapt.training.journal import last_evaluation, rewind
 from adapt.training.trainer import Trainer
 from serve.media.images import read_image
+from serve.media.whole import creating, replacing
 
 FRAMES = 4
 """Target pictures kept in the run for checks and reports."""

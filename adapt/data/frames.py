@@ -11,11 +11,11 @@ from tqdm import tqdm
 
 from adapt.data.images import resize_image, write_png
 from adapt.errors import InputError
-from adapt.temporary import caching
 from serve.media.video.damage import Damage
 from serve.media.video.pixels import RULE
 from serve.media.video.reader import Frame, VideoReader
 from serve.media.video.source import Selection
+from serve.media.whole import creating
 
 _JUMP_BEYOND = 10  # seconds; for shorter gaps decoding on is faster than jumping to a key frame
 _MARGIN = 2  # frames before a moment, and at least so many seconds, where one may be that is still shown then
@@ -38,7 +38,7 @@ def extract_frames(video: Path, cache: Path, frames: int, size: tuple[int, int] 
     folder = cache / name
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
-        with caching(folder) as unfinished:
+        with creating(folder, shared=True) as unfinished:
             progress = tqdm(sample_frames(video, frames), f"frames of {video.name}", frames, unit="frame")
             for number, image in enumerate(progress):
                 image = image if size is None else resize_image(image, size)

@@ -25,11 +25,11 @@ from onnx import TensorProto
 
 from adapt.data.images import resize_image
 from adapt.errors import InputError
-from adapt.temporary import scratch
 from export.fold.nodes import PREFIX
 from export.precision.converters import named, quiet, tidied, without_detours
 from serve.card import Card
 from serve.media.images import Image, read_image
+from serve.media.whole import scratch
 
 Reduced = Literal["fp16", "int8"]
 

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.errors import InputError
-from serve.media.files import PICTURE_SUFFIXES, find_files, replacing
+from serve.media.files import PICTURE_SUFFIXES, find_files
 from serve.media.heif import count_heif, is_avif, is_heif, read_heif, upright
 from serve.media.structure import is_complete
+from serve.media.whole import replacing
 
 _JPEG_QUALITY = 92
 _HEAD = 1024  # bytes that say what a file is
@@ -99,7 +100,7 @@ def _read(path: Path) -> bytes:
 def write_image(path: Path, image: NDArray[Any], *, overwrite: bool = True) -> None:
     """Write uint8 RGB [H, W, 3] or labels, uint8 or uint16 [H, W], in the format that the suffix names.
 
-    What is there already is replaced, or with `overwrite` off, kept: see `serve.media.files.unfinished`.
+    What is there already is replaced, or with `overwrite` off, kept: see `serve.media.whole.unfinished`.
     """
     bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
     options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == ".jpg" else []

@@ -9,7 +9,7 @@ import cv2
 from numpy.typing import NDArray
 
 from serve.errors import InputError
-from serve.media.files import replacing
+from serve.media.whole import replacing
 
 _JPEG_QUALITY = 92
 _LONGEST_NAME = 120  # bytes; what the page adds to it must fit into a file system's 255

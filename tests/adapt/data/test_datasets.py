@@ -19,8 +19,8 @@ from adapt.data.datasets import LabelledFolder, UnlabelledFolder, check_images, 
 from adapt.data.images import read_labels, write_jpeg, write_png
 from adapt.data.label_codes import UnknownLabels
 from adapt.errors import InputError
-from adapt.temporary import HOST, SUFFIX
 from serve.media.images import read_image
+from serve.media.partial import BOOT, HOST
 from serve.media.structure import PNG_SIGNATURE, png_chunks
 
 CLASSES = ClassList(("road", "sky", "car"), (0, 1, 2), ((128, 64, 128), (70, 130, 180), (0, 0, 142)), (255,))
@@ -348,7 +348,7 @@ def test_a_killed_extraction_is_redone(tmp_path, monkeypatch):
     video, cache = make_video(tmp_path / "clip.mp4"), tmp_path / "cache"
     whole = open_target([video], cache, frames=4)
     folder = whole.paths[0].parent
-    unfinished = cache / f".{folder.name}.{HOST}-01234567{SUFFIX}"
+    unfinished = cache / f".{folder.name}.{HOST}-{BOOT}-01234567.partial"
     folder.rename(unfinished)
     (unfinished / whole.paths[3].name).unlink()
     (unfinished / "stray.png").write_bytes(b"half")

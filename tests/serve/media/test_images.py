@@ -13,9 +13,10 @@ from serve_graphs import card, halves
 from serve.demo.options import find_examples
 from serve.errors import InputError
 from serve.images.render import Entry, Painter, below, every_class, legend, present, shares
-from serve.media.files import check_outputs, replacing
+from serve.media.files import check_outputs
 from serve.media.heif import upright
 from serve.media.images import count_pictures, find_images, read_image, write_image
+from serve.media.whole import replacing
 
 GRADIENT = np.add.outer(np.arange(40) * 2, np.arange(60) * 2).astype(np.uint8)
 
