@@ -416,7 +416,7 @@ def test_faults_of_our_own_are_not_called_the_user_s(network: Path, error: Excep
 def test_faults_of_our_own_in_opening_are_not_called_the_user_s(
     network: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from export.foreign import network as foreign_network
+    from export.fold.session import open_session
 
     def wrong(*_: object, **__: object) -> None:
         raise TypeError("unexpected argument")
@@ -425,7 +425,7 @@ def test_faults_of_our_own_in_opening_are_not_called_the_user_s(
     with pytest.raises(TypeError):
         Segmenter(network)
     with pytest.raises(TypeError):
-        foreign_network._session(onnx.ModelProto(), network)
+        open_session(onnx.ModelProto(), str(network))
 
 
 def test_faults_of_our_own_are_not_called_a_foreign_model_s() -> None:
