@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 
 from adapt.errors import InputError
-from serve.media.images import imdecode, read_whole
+from serve.media.images import encode, imdecode, read_whole
 from serve.media.structure import PNG_SIGNATURE, png_chunks
 
 # PNG colour types
@@ -59,12 +59,12 @@ def read_palette(path: Path) -> tuple[tuple[int, int, int], ...] | None:
 
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write uint8 [H, W] or RGB [H, W, 3], lossless, lightly compressed (speed matters more than size)."""
-    _encode(path, image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    path.write_bytes(encode(image, ".png", compression=3))
 
 
 def write_jpeg(path: Path, image: np.ndarray) -> None:
     """Write uint8 RGB [H, W, 3], quality 95."""
-    _encode(path, image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95])
+    path.write_bytes(encode(image, ".jpg", quality=95))
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -122,14 +122,6 @@ def _palette_indices_as_grey(data: bytes) -> bytes:
         len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
         for kind, content in kept
     )
-
-
-def _encode(path: Path, image: np.ndarray, suffix: str, parameters: list[int]) -> None:
-    pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    encoded, data = cv2.imencode(suffix, pixels, parameters)
-    if not encoded:
-        raise ValueError(f"cannot encode {image.dtype} {list(image.shape)} as {suffix}")
-    path.write_bytes(data.tobytes())  # unlike cv2.imwrite, this says so when the disk is full
 
 
 def _to_rgb(decoded: np.ndarray) -> np.ndarray:

@@ -14,7 +14,6 @@ from serve.media.heif import count_heif, is_avif, is_heif, read_heif, upright
 from serve.media.structure import is_complete
 from serve.media.whole import replacing
 
-_JPEG_QUALITY = 92
 _HEAD = 1024  # bytes that say what a file is
 
 
@@ -97,16 +96,29 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path} can't be read: {error.strerror}.") from error
 
 
+def encode(image: NDArray[Any], suffix: str, *, quality: int = 92, compression: int | None = None) -> bytes:
+    """uint8 RGB [H, W, 3] or labels, uint8 or uint16 [H, W], in the format that the suffix names.
+
+    quality: of JPEG, up to 100.  compression: of PNG, up to 9; None is OpenCV's own.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
+    if compression is not None:
+        options = [cv2.IMWRITE_PNG_COMPRESSION, compression]
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    encoded, data = cv2.imencode(suffix, pixels, options)
+    if not encoded:
+        raise ValueError(f"cannot encode {image.dtype} {list(image.shape)} as {suffix}")
+    return bytes(data.tobytes())
+
+
 def write_image(path: Path, image: NDArray[Any], *, overwrite: bool = True) -> None:
     """Write uint8 RGB [H, W, 3] or labels, uint8 or uint16 [H, W], in the format that the suffix names.
 
     What is there already is replaced, or with `overwrite` off, kept: see `serve.media.whole.unfinished`.
     """
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == ".jpg" else []
-    _, encoded = cv2.imencode(path.suffix, bgr, options)
+    encoded = encode(image, path.suffix)
     with replacing(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+        temporary.write_bytes(encoded)
 
 
 Image = NDArray[np.uint8]
