@@ -25,18 +25,17 @@ PATIENCE = 24 * 3600.0
 """Seconds without a change after which what seems dead is taken for dead where locks can't tell: on a disk
 without locks, or of another machine, whose locks a shared disk may not show."""
 HOST = socket.gethostname()
-
-
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 BOOT = _BOOT_ID.read_text()[:8] if _BOOT_ID.exists() else f"{crc32(HOST.encode()):08x}"
 """What all containers of a machine share, from one start of it to the next."""
 
 _LONGEST_STEM = 32  # as much of a name as fits in beside the rest
 _EIGHT = "[0-9a-f]{8}"
-_OF_0_1 = rf"\..+\.\d+(-\d+)?\.partial(\..+)?|\..+\.{re.escape(HOST)}-{_EIGHT}\.blda-tmp"  # while it was made
-_UNFINISHED = re.compile(rf"\..+-{_EIGHT}-{_EIGHT}\.partial(\..+)?|\..+\.blda-tmp|{_OF_0_1}")
+# Names that were given before this one was.
+_FORMER = rf"\..+\.\d+(-\d+)?\.partial(\..+)?|\..+\.{re.escape(HOST)}-{_EIGHT}\.blda-tmp"
+_UNFINISHED = re.compile(rf"\..+-{_EIGHT}-{_EIGHT}\.partial(\..+)?|\..+\.blda-tmp|{_FORMER}")
 _OF_THIS_MACHINE = re.compile(
-    rf"\..+(\.{re.escape(HOST)}-{_EIGHT}|-{BOOT})-{_EIGHT}\.partial(\..+)?|{_OF_0_1}",
+    rf"\..+(\.{re.escape(HOST)}-{_EIGHT}|-{BOOT})-{_EIGHT}\.partial(\..+)?|{_FORMER}"
 )
 
 
