@@ -9,7 +9,7 @@ PIP := $(PY) -m pip install $(PIP_ARGS) -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo seeds camvid ablation trials bench kill container screenshots clean
+.PHONY: help setup lint test demo seeds camvid ablation trials bench gpu kill container screenshots clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET"
@@ -52,11 +52,14 @@ container: $(VENV)/dev.stamp  ## try the Dockerfile's install commands, without 
 bench: $(VENV)/dev.stamp  ## measure what the README claims; fails if a number is missed
 	@missed=0; for script in tests/bench/bench_*.py; do echo "== $$script"; $(PY) $$script || missed=1; done; exit $$missed
 
+gpu: setup  ## what only an NVIDIA GPU can show: steps, runs, labels, graphs, engines, ranks (at most 8 minutes)
+	$(PY) tests/bench/gpu/gpu.py
+
 kill: $(VENV)/dev.stamp  ## kill -9 of every kind of work at 50 random moments each, and what is left then (about an hour)
 	$(PY) tests/bench/kill.py
 
 clean:  ## remove what the targets made, except the environment
-	rm -rf demo seeds camvid bench build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo seeds camvid bench build dist gpu.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find adapt export serve tests -name __pycache__ -prune -exec rm -rf {} +
 
 demo: setup  ## the whole line on synthetic streets: adapt, export, verify, evaluate, segment a clip (about 5 minutes)

@@ -59,44 +59,43 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 @click.option("--evaluate", type=FOLDER, help="Labelled data set of the target domain, for evaluation only.")
 @click.option("--preset", help="Named starting point of the settings; `adapt presets` lists them.")
 @click.option("--config", type=FOLDER, help="YAML file of settings.")
-@click.option(
-    "--set", "assignments", multiple=True, metavar="SECTION.KEY=VALUE", help="One setting (repeat)."
-)
+@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="One setting (repeat).")
 @click.option("--resume", type=FOLDER, metavar="RUN", help="Continue an interrupted run.")
 @click.option("--force", is_flag=True, help="Replace the run folder if it exists.")
-def train(resume: Path | None, output: Path | None, force: bool, **options: Any) -> None:
+def train(
+    resume: Path | None, output: Path | None, force: bool, settings: tuple[str, ...], **options: Any
+) -> None:
     """Train on the labelled source and the unlabelled target, with balanced learning.
 
     Data sets are given by their root folder: GTA5, SYNTHIA, Cityscapes, ACDC, Dark Zurich, BDD100K and CamVid
     as they are downloaded, or images/ and labels/ with classes.yaml. Source and target take the train split,
     evaluation takes val; a folder inside (cityscapes/leftImg8bit/val, acdc/rgb_anon/night) takes that part.
     """
-    assignments = options["assignments"]
-    others = [value for key, value in options.items() if key != "assignments"]
-    if resume is not None and (output or force or any(others)):
+    if resume is not None and (output or force or any(options.values())):
         raise InputError(
             "--resume continues a run with the settings in its folder; only --set may go with it."
         )
     if resume is None and output is None:
         raise InputError("name the run folder to write with -o, or continue one with --resume.")
 
-    from adapt.commands.start import new_trainer, resumed_trainer
+    from accelerate import PartialState
+
+    from adapt.commands import train as commands
 
     if resume is not None:
-        trainer = resumed_trainer(resume, assignments)
+        run = commands.resume(resume, settings)
     else:
         assert output is not None
-        trainer = new_trainer(_config(**options), output, force, options["preset"])
-    folder = trainer.folder
-    finished = trainer.train()
-    if not trainer.accelerator.is_main_process:  # the first rank speaks for all
-        raise SystemExit(0 if finished else 130)
-    if not finished:
-        click.echo(f"stopped at iteration {trainer.iteration}; continue with: adapt train --resume {folder}")
+        run = commands.train(output, settings=settings, force=force, **options)
+    if not PartialState().is_main_process:  # the first rank speaks for all
+        raise SystemExit(0 if run.card.finished else 130)
+    if not run.card.finished:
+        done = run.card.iterations
+        click.echo(f"stopped at iteration {done}; continue with: adapt train --resume {run.path}")
         raise SystemExit(130)
-    click.echo(f"wrote {folder}")
-    correction = "--without-correction" if trainer.posthoc is None else "--with-correction"
-    click.echo(f"next: blda export onnx {folder} {correction} -o model.onnx")
+    click.echo(f"wrote {run.path}")
+    correction = "--with-correction" if run.config.method.gathers else "--without-correction"
+    click.echo(f"next: blda export onnx {run.path} {correction} -o model.onnx")
 
 
 @main.command()
@@ -262,27 +261,3 @@ def statistics(
     click.echo(f"wrote {run}/model.safetensors")
     if classes:
         click.echo(f"too few pixels, so left uncorrected: {', '.join(classes)}")
-
-
-def _config(
-    source: Path | None,
-    target: tuple[Path, ...],
-    classes: Path | None,
-    label_map: Path | None,
-    evaluate: Path | None,
-    preset: str | None,
-    config: Path | None,
-    assignments: tuple[str, ...],
-) -> Any:
-    """Settings from the options of `train`."""
-    from adapt.config.settings import load_config
-
-    named = {
-        "source": source,
-        "target": target or None,
-        "classes": classes,
-        "label_map": label_map,
-        "evaluate": evaluate,
-    }
-    data = {key: value for key, value in named.items() if value is not None}
-    return load_config(preset, config, assignments, {"data": data})

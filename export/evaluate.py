@@ -69,10 +69,10 @@ def score_file(
         segmenter = Segmenter(file)
         card, labeller = segmenter.card, _shipped(segmenter, taus)
     else:
-        source = open_calibrated(file, stats, other_model)
-        strength = source.strength(0.0, False, DEFAULT_BOUND)
-        if source.note:
-            click.echo(source.note, err=True)
+        source, given = open_calibrated(file, stats)
+        strength = source.strength(given, 0.0, False, DEFAULT_BOUND, other_model)
+        if given.note:
+            click.echo(given.note, err=True)
         card, table = source.card, shift_table(strength.statistics)
         labeller = _calibrated(source.reference(), card, table, taus or DEFAULT_TAUS)
     dataset = open_labelled(data, classes_of(card), size, keep_labels=True)

@@ -1,7 +1,7 @@
-"""From a run folder, or a graph of ours, to a verified file: what the command line calls."""
+"""From a run folder, a graph of ours or anybody's model to a verified file: what the command line calls."""
 
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import onnx
@@ -9,11 +9,119 @@ import onnx
 from adapt.errors import InputError
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info, record_verification
-from export.sources.source import Source
+from export.fold.tables import CALIBRATED_TAU, DEFAULT_BOUND, DEFAULT_TAU, MAX_TAU
+from export.precision.gates import in_precision
+from export.precision.kinds import PRECISIONS
+from export.sources.calibrated import open_calibrated
+from export.sources.pictures import calibration_pictures, pictures_for
+from export.sources.source import Source, open_source
 from export.verification.parity import verify
 from export.verification.result import Verification
+from serve.card import GraphInfo
+from serve.media.files import check_outputs
 from serve.media.images import Image
 from serve.media.whole import replacing
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A file that was written."""
+
+    path: Path
+    info: GraphInfo
+    """What it says of itself, apart from the check."""
+    precision: str
+    """What its network computes in, and for less than float32 how its labels agree, in words."""
+    verification: Verification
+
+
+def export_onnx(
+    source: Path | str,
+    output: Path | str,
+    *,
+    correct: bool = True,
+    tau: float | None = None,
+    runtime_tau: bool = False,
+    size: tuple[int, int] | None = None,
+    scores: bool = False,
+    uncorrected_labels: bool = False,
+    error_bound: float | None = None,
+    data: Path | None = None,
+    precision: str | None = None,
+    calibrate: Path | None = None,
+    stats: Path | None = None,
+    other_model: bool = False,
+    force: bool = False,
+    say: Callable[[str], object] = lambda _: None,
+) -> Exported:
+    """Write a source as one ONNX file: pictures in, labels out, the correction inside.
+
+    The file is checked on pictures against its source, and appears at `output` if the check passes.
+
+    Args:
+        source: a run folder or an ONNX file made here; with `stats` any ONNX segmenter.
+        correct: fold the correction (Li et al. 2025, section 3.2).
+        tau: its strength in [0, 2]; None is 0.2, with `stats` 0.5.
+        runtime_tau: make tau an optional input of the graph, with `tau` as its default.
+        size: (height, width) of the pictures that it takes; None is any size.
+        scores: also output the scores, at the decoder's stride.
+        uncorrected_labels: also output what it would say uncorrected.
+        error_bound: proven limit of what folding may change a score by, in logits; None is 0.02, or the best
+            that a table holds.
+        data: folder of pictures to check it on; None takes those in the run.
+        precision: what the network computes in; None as the source does.
+        calibrate: folder of pictures of the target, to find the ranges of int8 with.
+        stats: file of statistics from `calibrate`; None takes the source's own.
+        other_model: `stats` is of the same weights, exported another time.
+        force: replace what is at `output`.
+        say: called with each step, in words.
+
+    Raises:
+        InputError: options that exclude each other, files that can't be used, or a check that failed.
+    """
+    source, output = Path(source), Path(output)
+    if tau is not None and not 0 <= tau <= MAX_TAU:  # also catches nan
+        raise InputError(f"--tau is {tau:g}, but must lie in [0, 2]; 0.2 is a good start.")
+    if not correct and (runtime_tau or uncorrected_labels):
+        raise InputError("--runtime-tau and --uncorrected-labels need the correction; drop them or fold it.")
+    if precision is not None and precision not in PRECISIONS:
+        raise InputError(f"--precision {precision} is not known; choose one of {', '.join(PRECISIONS)}.")
+    if (precision is not None and PRECISIONS[precision].measured) != (calibrate is not None):
+        raise InputError("--precision int8 and --calibrate DIR belong together; give both or neither.")
+    if not correct and (stats is not None or other_model):
+        raise InputError("--stats and --other-model are of the correction; drop them or fold it.")
+    check_outputs([output], force)
+    if tau is None:
+        tau = DEFAULT_TAU if stats is None else CALIBRATED_TAU
+    measured = [] if calibrate is None else calibration_pictures(calibrate)
+    say(f"reading {source}")
+    if stats is None:
+        opened: Source = open_source(source)
+        given = opened.statistics() if correct else None
+    else:
+        opened, given = open_calibrated(source, stats)
+    strength = None
+    if given is not None:
+        strength = opened.strength(given, tau, runtime_tau, error_bound or DEFAULT_BOUND, other_model)
+        if given.note:
+            say(given.note)
+    say("folding")
+    extras = Extras(scores, uncorrected_labels)
+    model = build(opened, strength, opened.deployed_size(size), extras)
+    info = graph_info(model, str(output))
+    folded = info.correction
+    if error_bound is not None and folded is not None and folded.error_bound > error_bound:
+        raise InputError(
+            f"--error-bound {error_bound:g} is less than a table can hold of these statistics; the best is "
+            f"{folded.error_bound:.2g}: give that, or lower --tau."
+        )
+    frames, words, _ = pictures_for(info.card, opened, data)
+    model, checked, agreed = in_precision(model, opened, strength, extras, precision, frames, words, measured)
+    if opened.batch is not None:
+        _fix_batch(model, opened.batch)
+    say(f"checking on {len(frames)} {words}")
+    result = write_verified(model, output, checked, frames, words, overwrite=force)
+    return Exported(output, graph_info(model, str(output)), agreed, result)
 
 
 def build(
@@ -30,6 +138,8 @@ def build(
             f"--size is {size[0]}x{size[1]}, but both sides must have at least {card.minimum_size} pixels."
         )
     made_from = source.network.made_from
+    if strength is not None and strength.of not in (None, *source.network.known):
+        made_from = (*made_from, str(strength.of))  # the person vouched for it
     return fold(source.logits_graph, replace(card, size=size), strength, extras, made_from)
 
 
@@ -62,3 +172,10 @@ def write_verified(
         record_verification(model, result.record(), str(output))
         onnx.save(model, temporary)
     return result
+
+
+def _fix_batch(model: onnx.ModelProto, batch: int) -> None:
+    """Declare, in place, how many pictures a graph takes at once."""
+    for value in (*model.graph.input, *model.graph.output):
+        if value.type.tensor_type.shape.dim:  # not the input tau
+            value.type.tensor_type.shape.dim[0].dim_value = batch

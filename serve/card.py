@@ -8,12 +8,35 @@ import dataclasses
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 from typing import Any, get_args, get_origin, get_type_hints
 
 from serve.errors import InputError
 
 PREFIX = "blda."
 SCHEMA = 1
+
+
+class Key(StrEnum):
+    """The keys. Values are JSON, except for `SCHEMA`, a number, and `STATISTICS`."""
+
+    SCHEMA = PREFIX + "schema"
+    CARD = PREFIX + "card"
+    CORRECTION = PREFIX + "correction"
+    VERIFICATION = PREFIX + "verification"
+    PRECISION = PREFIX + "precision"
+    """What the network computes in, and how its labels agree with those of float32."""
+    STATISTICS = PREFIX + "statistics"
+    """Of the correction, as a safetensors file in base64, to fold them again from."""
+    CURVES = PREFIX + "curves"
+    """Of the correction, to be drawn."""
+    TABLE = PREFIX + "table"
+    """The bins that the correction is tabled on."""
+    NETWORK = PREFIX + "network"
+    """Which network is inside, by its fingerprint."""
+    ENDS = PREFIX + "logits_graph"
+    """Input and output of the network inside."""
+
 
 Color = tuple[int, int, int]
 
@@ -80,11 +103,11 @@ class GraphInfo:
 
 def to_metadata(info: GraphInfo) -> dict[str, str]:
     """Metadata keys and values for a graph file. Keys not written here are left to their writers."""
-    metadata = {PREFIX + "schema": str(SCHEMA), PREFIX + "card": _dump(info.card)}
+    metadata: dict[str, str] = {Key.SCHEMA: str(SCHEMA), Key.CARD: _dump(info.card)}
     if info.correction is not None:
-        metadata[PREFIX + "correction"] = _dump(info.correction)
+        metadata[Key.CORRECTION] = _dump(info.correction)
     if info.verification:
-        metadata[PREFIX + "verification"] = json.dumps(info.verification)
+        metadata[Key.VERIFICATION] = json.dumps(info.verification)
     return metadata
 
 
@@ -94,23 +117,23 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> GraphInfo:
     Raises:
         InputError: no metadata of ours, a newer schema, or metadata that was altered.
     """
-    if PREFIX + "schema" not in metadata:
+    if Key.SCHEMA not in metadata:
         raise InputError(
             f"{source} has no blda metadata, so its classes and preprocessing are unknown; "
             "make it with `blda export onnx`."
         )
     try:
-        schema = int(metadata[PREFIX + "schema"])
+        schema = int(metadata[Key.SCHEMA])
         if schema > SCHEMA:
             raise InputError(
                 f"{source} has metadata schema {schema}, this version reads up to {SCHEMA}; upgrade blda."
             )
-        card = _load(Card, metadata[PREFIX + "card"])
+        card = _load(Card, metadata[Key.CARD])
         if not card.classes or len(card.palette) != len(card.classes):
             raise ValueError("classes and palette differ in length")
-        text = metadata.get(PREFIX + "correction")
+        text = metadata.get(Key.CORRECTION)
         correction = None if text is None else _load(Correction, text)
-        verification = json.loads(metadata.get(PREFIX + "verification", "{}"))
+        verification = json.loads(metadata.get(Key.VERIFICATION, "{}"))
         if not isinstance(verification, dict):
             raise TypeError("verification is not an object")
     except (KeyError, TypeError, ValueError) as error:

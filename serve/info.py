@@ -1,9 +1,11 @@
-"""What `serve info` says about a graph file."""
+"""What a graph file says about itself: for programs, and in one wording for the commands and the web page."""
 
 import dataclasses
 from typing import Any
 
+from serve.card import Correction, GraphInfo
 from serve.inference.runtime import Runtime, Tensor
+from serve.words import verification_sentences
 
 
 def describe(runtime: Runtime) -> dict[str, Any]:
@@ -21,34 +23,58 @@ def describe(runtime: Runtime) -> dict[str, Any]:
     }
 
 
+def facts(runtime: Runtime) -> dict[str, str]:
+    """Names and values of what takes one line each."""
+    card = runtime.info.card
+    size = "any size" if card.size is None else f"{card.size[0]}x{card.size[1]}, others are resized"
+    if runtime.largest is not None and card.size is None:
+        size = f"up to {runtime.largest[0]}x{runtime.largest[1]}, larger ones are made smaller"
+    return {
+        "file": f"{runtime.path.name} ({runtime.path.stat().st_size / 1e6:.1f} MB)",
+        "model": card.model or "not named",
+        "licence": card.license_note or "not stated",
+        "pictures": f"RGB, {size} (height x width)",
+        "runs on": runtime.provider,
+    }
+
+
+def correction_sentences(correction: Correction | None) -> list[str]:
+    """What is folded in, and how exactly."""
+    if correction is None:
+        return ["None: this file was exported without one."]
+    when = "set at run time, by default" if correction.runtime_tau else "folded in"
+    slides = " at tau 0.2, in proportion above" if correction.runtime_tau else ""
+    sentences = [
+        f"Strength tau = {correction.tau:g}, {when}.",
+        f"Its statistics come from {correction.statistics}.",
+        f"Its curves have at most {correction.knots} knots for a class; scores are exact to "
+        f"{correction.error_bound:.2g} logits, proven{slides}.",
+    ]
+    if correction.uncorrected:
+        sentences.append(f"Left as they are, for want of statistics: {', '.join(correction.uncorrected)}.")
+    return sentences
+
+
+def verified_sentences(info: GraphInfo) -> list[str]:
+    """What was checked."""
+    return verification_sentences(info.verification) or ["Never; `blda export verify` does it."]
+
+
 def to_text(runtime: Runtime) -> str:
-    """The same for a person."""
+    """All of it for a person."""
     info = runtime.info
-    card, correction = info.card, info.correction
-    size = f"{card.size[0]}x{card.size[1]} (height x width), others are resized" if card.size else "any size"
-    lines = [
-        f"{runtime.path}  ({runtime.path.stat().st_size / 1e6:.1f} MB, runs on {runtime.provider})",
-        _row("model", card.model or "not named"),
-        _row("licence", card.license_note or "not stated"),
-        _row("pictures", f"RGB, {size}"),
-        _row("classes", ", ".join(card.classes)),
+    lines = [_row(name, value) for name, value in facts(runtime).items()]
+    lines += [
+        _row("classes", ", ".join(info.card.classes)),
         _row("inputs", "; ".join(_tensor(t) for t in runtime.inputs)),
         _row("outputs", "; ".join(_tensor(t) for t in runtime.outputs)),
     ]
-    if correction is None:
-        lines.append(_row("correction", "none"))
-    else:
-        when = "set at run time, by default" if correction.runtime_tau else "folded in"
-        lines.append(_row("correction", f"tau = {correction.tau:g}, {when}"))
-        lines.append(_row("", f"statistics from {correction.statistics}"))
-        slides = " at tau = 0.2, in proportion to tau" if correction.runtime_tau else ""
-        lines.append(_row("", f"error of the fold at most {correction.error_bound:.2g} logits{slides}"))
-        if correction.uncorrected:
-            lines.append(_row("", f"without statistics, so uncorrected: {', '.join(correction.uncorrected)}"))
-    verified = [f"{key.replace('_', ' ')}: {_value(value)}" for key, value in info.verification.items()]
-    for label, text in zip(["verified"] + [""] * len(verified), verified or ["never"], strict=False):
-        lines.append(_row(label, text))
-    return "\n".join(lines)
+    lines += _rows("correction", correction_sentences(info.correction))
+    return "\n".join(lines + _rows("verified", verified_sentences(info)))
+
+
+def _rows(label: str, sentences: list[str]) -> list[str]:
+    return [_row(label if i == 0 else "", sentence) for i, sentence in enumerate(sentences)]
 
 
 def _row(label: str, text: str) -> str:
@@ -58,9 +84,3 @@ def _row(label: str, text: str) -> str:
 def _tensor(tensor: Tensor) -> str:
     shape = f" [{', '.join(map(str, tensor.shape))}]" if tensor.shape else ""
     return f"{tensor.name} {tensor.dtype}{shape}"
-
-
-def _value(value: Any) -> str:
-    if isinstance(value, dict):
-        return ", ".join(f"{key} {_value(each)}" for key, each in value.items())
-    return f"{value:.6g}" if isinstance(value, float) else str(value)

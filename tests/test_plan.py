@@ -1,4 +1,4 @@
-"""The plan of the house, as docs/architecture.md draws it: arrows go leftwards, never in a circle; small rooms."""
+"""The plan of the house, as docs/architecture.md draws it: no arrow rightwards, no circle; small rooms."""
 
 import ast
 import re
@@ -12,7 +12,9 @@ ROOMS = ("adapt", "export", "serve")
 MOST_FILES, MOST_LINES = 12, 300
 
 LINES = dict(
-    re.findall(r"^(\w+(?:\.\w+)*): (\w+(?:(?: <|,) \w+)*)$", (ROOT / "docs/architecture.md").read_text(), re.M)
+    re.findall(
+        r"^(\w+(?:\.\w+)*): (\w+(?:(?: <|,) \w+)*)$", (ROOT / "docs/architecture.md").read_text(), re.M
+    )
 )
 """Of the plan, by the package that each is about."""
 

@@ -16,7 +16,6 @@ from torch import Tensor
 
 from adapt.data.classes import IGNORE
 from adapt.data.datasets import Sample
-from adapt.data.images import resize_image, resize_labels
 
 Size = tuple[int, int]
 _CROP_TRIES = 10
@@ -56,20 +55,6 @@ def random_crop(
         if cat_max_ratio >= 1 or _dominant_share(crop.labels) <= cat_max_ratio:
             break
     return crop
-
-
-def random_resized_crop(
-    sample: Sample,
-    size: Size,
-    scales: tuple[float, float],
-    generator: np.random.Generator,
-    cat_max_ratio: float = 1.0,
-) -> Sample:
-    """As random_crop, from the sample enlarged by a factor log-uniform in scales = (smallest, largest)."""
-    scale = float(np.exp(generator.uniform(np.log(scales[0]), np.log(scales[1]))))
-    window = (max(1, round(size[0] / scale)), max(1, round(size[1] / scale)))
-    crop = random_crop(sample, window, generator, cat_max_ratio)
-    return Sample(resize_image(crop.image, size), resize_labels(crop.labels, size))
 
 
 def crop_with_class(

@@ -73,17 +73,18 @@ def argmax_shares(statistics: ShiftStatistics) -> Tensor:
     on an even grid of z per row. The increments dF come from the CDF, so a component narrower than a cell
     loses none of its mass. Accurate to about 1e-3.
     """
-    rows = statistics.rows.to(torch.float64)
     C = statistics.num_classes
-    ends = torch.tensor([TAIL, 1 - TAIL], dtype=torch.float64, device=rows.means.device)
-    # The greatest of all channels lies above the greatest lower end.
-    low, high = quantile(rows, ends.expand(C, C, 2)).amax(1).unbind(-1)
-    steps = torch.linspace(0, 1, GRID, dtype=torch.float64, device=low.device)
-    grid = torch.lerp(low.unsqueeze(1), high.unsqueeze(1), steps)  # [C, G]
-    levels = cdf(rows, grid.unsqueeze(1).expand(C, C, GRID).contiguous())
-    logs = (0.5 * (levels[..., 1:] + levels[..., :-1])).clamp_min(1e-300).log()
-    others = (logs.sum(1, keepdim=True) - logs).exp()  # product over k != l
-    shares = (levels.diff(dim=-1) * others).sum(-1)
+    shares = torch.zeros(C, C, dtype=torch.float64, device=statistics.seen.device)
+    steps = torch.linspace(0, 1, GRID, dtype=torch.float64, device=shares.device)
+    ends = torch.tensor([TAIL, 1 - TAIL], dtype=torch.float64, device=shares.device).expand(C, 2)
+    for c in range(C):  # row by row: C * C * GRID numbers at once would not fit for many classes
+        row = statistics.rows.select(c).to(torch.float64)
+        # The greatest of all channels lies above the greatest lower end.
+        low, high = quantile(row, ends).amax(0)
+        levels = cdf(row, torch.lerp(low, high, steps).expand(C, GRID).contiguous())
+        logs = (0.5 * (levels[:, 1:] + levels[:, :-1])).clamp_min(1e-300).log()
+        others = (logs.sum(0) - logs).exp()  # product over k != l
+        shares[c] = (levels.diff(dim=-1) * others).sum(-1)
     return shares / shares.sum(1, keepdim=True)
 
 

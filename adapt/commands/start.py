@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from accelerate import PartialState
 
 from adapt.augmentation.pairs import Domains, TrainingPairs
 from adapt.config.changes import check_resumable
@@ -21,7 +20,6 @@ from adapt.data.frames import check_video
 from adapt.data.images import write_png
 from adapt.errors import InputError
 from adapt.model.build import Built, build
-from adapt.model.device import best_device
 from adapt.run.run import (
     PRETRAINED,
     Run,
@@ -37,6 +35,7 @@ from adapt.run.stored import read_class_pixels
 from adapt.training.alone import alone
 from adapt.training.checks import check_classes, check_machine, check_network, check_settings
 from adapt.training.journal import last_evaluation, rewind
+from adapt.training.ranks import join_ranks
 from adapt.training.trainer import Trainer
 from serve.media.images import read_image
 from serve.media.whole import creating, replacing
@@ -58,7 +57,7 @@ def new_trainer(config: Config, out: Path, force: bool, preset: str | None = Non
         InputError: anything wrong with the settings, the data or the place of the run.
     """
     # Of several ranks the first one checks and creates; a refusal there ends them all.
-    PartialState(cpu=best_device().type == "cpu")
+    join_ranks()
     alone(lambda: _create(config, out, force, preset))
     # A new run is one resumed from iteration 0: there is only one way into training.
     return resumed_trainer(out)
@@ -189,7 +188,7 @@ def _domains(
 ) -> Domains:
     pairs = TrainingPairs(
         source,
-        target if config.method.host != "source" else None,
+        target if config.method.self_training else None,
         class_pixels,
         crop=config.data.crop,
         rare_class_temperature=config.method.rare_class_temperature,

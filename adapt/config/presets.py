@@ -31,7 +31,7 @@ SOURCES = {"": (GTA5, 19), "synthia-": (SYNTHIA, 16)}
 """Size of source pictures where the target's are 512x1024, and number of classes."""
 
 # Host, network, sizes, and how many times larger source pictures are than above.
-HOSTS: dict[str, tuple[Settings, Settings, Settings, int, str]] = {
+PUBLISHED: dict[str, tuple[Settings, Settings, Settings, int, str]] = {
     "dacs": ({"host": "dacs"}, DEEPLAB_V2, LOW, 1, "DACS with DeepLabV2 on ResNet-101"),
     "daformer": ({"host": "daformer"}, MIT_B5, LOW, 1, "DAFormer with MiT-B5"),
     "hrda": ({"host": "daformer"}, MIT_B5 | {"multi_resolution": True}, HIGH, 2, "HRDA with MiT-B5"),
@@ -40,7 +40,7 @@ HOSTS: dict[str, tuple[Settings, Settings, Settings, int, str]] = {
 
 
 def _paper(source: str, host: str, balance: str) -> Preset:
-    method, model, data, scale, about = HOSTS[host]
+    method, model, data, scale, about = PUBLISHED[host]
     (height, width), classes = SOURCES[source]
     data = data | {"source_size": (scale * height, scale * width)}
     settings = {"data": data, "model": model, "method": method | {"balance": balance}}
@@ -118,7 +118,7 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 for _source in SOURCES:
-    for _host in HOSTS:
+    for _host in PUBLISHED:
         PRESETS[_source + _host] = _paper(_source, _host, "posthoc")
         PRESETS[f"{_source}{_host}-blda"] = _paper(_source, _host, "online")
 for _name, _patch in (("dinov2-base", 14), ("dinov2-large", 14), ("dinov3-vitb16-pretrain-lvd1689m", 16)):

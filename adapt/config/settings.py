@@ -9,6 +9,7 @@ from typing import Any, Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from adapt.config.choices import BALANCES, HOSTS, THINGS, BalanceName, HostName
 from adapt.config.presets import PRESETS
 from adapt.errors import InputError
 
@@ -67,8 +68,8 @@ class Model(Settings):
     """Network."""
 
     encoder: Encoder = Encoder(config={"model_type": "segformer"})
-    decoder: Literal["segformer", "daformer", "deeplabv2", "plain-pyramid"] = "daformer"
-    """plain-pyramid is for plain ViTs (DINOv2, DINOv3), deeplabv2 for a dilated ResNet."""
+    decoder: str = "daformer"
+    """One of `adapt.model.build.DECODERS`."""
     dilated: bool = False
     """A ResNet keeps stride 8 by dilating its last two stages."""
     multi_resolution: bool = False
@@ -79,30 +80,13 @@ class Model(Settings):
     """Probability before the classifier."""
 
 
-THINGS = (
-    *("traffic light", "traffic sign", "person", "rider", "car", "truck", "bus", "train"),
-    *("motorcycle", "bicycle", "sign", "signsymbol", "pedestrian", "bicyclist", "cyclist", "bike", "van"),
-)
-"""Names of classes of countable things: those of Cityscapes, and what other data sets call them."""
-
-HOSTS: dict[str, dict[str, Any]] = {
-    "source": {},
-    "dacs": {"rare_class_temperature": None},
-    "daformer": {"feature_distance": 0.005, "ignored_rows": (15 / 512, 120 / 512)},
-    "mic": {"feature_distance": 0.005, "ignored_rows": (15 / 512, 120 / 512), "masked_consistency": 1.0},
-}
-"""What each host sets unless the settings say otherwise; every one works with every `balance`."""
-
-
 class Method(Settings):
     """Self-training and balancing (Li et al. 2025). Defaults of some settings depend on the host."""
 
-    host: Literal["source", "dacs", "daformer", "mic"] = "dacs"
-    """source: the labelled source only (of a labelled target, this is the upper bound). dacs: self-train on
-    the target as well (Tranheden et al. 2021). daformer: with rare-class sampling, feature distance and
-    ignored rows (Hoyer et al. 2022). mic: masked consistency on top (Hoyer et al. 2023)."""
-    balance: Literal["off", "posthoc", "online"] = "online"
-    """off: no statistics. posthoc: statistics after training. online: corrected losses as well."""
+    host: HostName = "dacs"
+    """How to self-train; `adapt.config.choices.HOSTS` says what each is."""
+    balance: BalanceName = "online"
+    """When to balance; `adapt.config.choices.BALANCES` says what each is."""
     tau: float = Field(0.1, ge=0, le=2)
     """Strength of the online correction."""
     correct_mixed: bool = True
@@ -150,7 +134,23 @@ class Method(Settings):
         """Fill in what the host sets."""
         if not isinstance(values, dict):
             return values
-        return HOSTS.get(str(values.get("host", "dacs")), {}) | values
+        host = HOSTS.get(str(values.get("host", "dacs")))
+        return values if host is None else {**host.sets, **values}
+
+    @property
+    def self_training(self) -> bool:
+        """A teacher labels target pictures."""
+        return HOSTS[self.host].self_training
+
+    @property
+    def online(self) -> bool:
+        """The losses of the training are balanced."""
+        return BALANCES[self.balance].online
+
+    @property
+    def gathers(self) -> bool:
+        """Statistics for the post-hoc correction are gathered after training."""
+        return BALANCES[self.balance].gathers
 
     @field_validator("balance", mode="before")
     @classmethod

@@ -20,8 +20,8 @@ class Need(NamedTuple):
     """What is said where it is not there."""
 
 
-SELF_TRAINING = Need(lambda c: c.method.host != "source", "method.host is source")
-ONLINE = Need(lambda c: c.method.balance == "online", "method.balance is not online")
+SELF_TRAINING = Need(lambda c: c.method.self_training, "method.host is source")
+ONLINE = Need(lambda c: c.method.online, "method.balance is not online")
 MASKS = Need(lambda c: c.method.masked_consistency > 0, "method.masked_consistency is 0")
 DISTANCE = Need(lambda c: c.method.feature_distance > 0, "method.feature_distance is 0")
 VIDEOS = Need(lambda c: any(not path.is_dir() for path in c.data.target), "no target is a video")

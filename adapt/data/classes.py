@@ -94,10 +94,6 @@ class ClassList:
             colors | dict(zip(self.palette, order, strict=True)),
         )
 
-    def encode(self, labels: np.ndarray) -> np.ndarray:
-        """Label-file values to train ids; see LabelCode.encode."""
-        return self.code.encode(labels)
-
     def to_dict(self) -> dict[str, Any]:
         """Plain lists and numbers, ready for JSON or YAML, in the layout of a class file."""
         return {

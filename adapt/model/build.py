@@ -18,9 +18,10 @@ from adapt.model.segmenter import IMAGENET_MEAN, IMAGENET_STD, Segmenter
 DECODERS = {
     "segformer": SegformerDecoder,
     "daformer": DaformerDecoder,
-    "deeplabv2": DeeplabV2Decoder,
-    "plain-pyramid": PlainPyramidDecoder,
+    "deeplabv2": DeeplabV2Decoder,  # for a dilated ResNet
+    "plain-pyramid": PlainPyramidDecoder,  # for plain ViTs (DINOv2, DINOv3)
 }
+"""By the name that settings and cards give them."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +41,10 @@ def build(model: Model, num_classes: int) -> Built:
     """Build the network that the settings describe; random or pretrained encoder.
 
     Raises:
-        InputError: an encoder that cannot be found, loaded or fitted to a decoder.
+        InputError: a decoder that is not known, or an encoder that cannot be found, loaded or fitted to it.
     """
+    if model.decoder not in DECODERS:
+        raise InputError(f"model.decoder={model.decoder} is not known; choose one of {', '.join(DECODERS)}.")
     encoder, recipe, note = _new_encoder(model)
     recipe |= {
         "decoder": model.decoder,

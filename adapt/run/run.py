@@ -104,7 +104,7 @@ class Run:
             statistics.load_state_dict(running)
         except RuntimeError as error:
             raise ValueError(" ".join(str(error).split())[:160]) from error
-        domain = "source" if self.config.method.host == "source" else "target"
+        domain = "target" if self.config.method.self_training else "source"
         return statistics.shift_statistics(domain)
 
     @property

@@ -48,7 +48,14 @@ def alone(work: Callable[[], object]) -> None:
             store.set(turn, outcome)
     elif _answer(store, turn) == _FAILED:
         raise SystemExit(2)
-    PartialState().wait_for_everyone()  # the first rank may host the store: it leaves when all have asked
+    _meet()  # the first rank may host the store: it leaves when all have asked
+
+
+def _meet() -> None:
+    if dist.get_backend() == "gloo":  # accelerate would ask for a GPU of this rank's own
+        dist.barrier()
+    else:
+        PartialState().wait_for_everyone()
 
 
 def _answer(store: Store, turn: str) -> str:

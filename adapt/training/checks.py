@@ -29,7 +29,7 @@ def check_settings(config: Config, preset: str | None) -> None:
     method = config.method
     if config.data.source is None:
         raise InputError("no source was given; name the labelled folder with --source.")
-    if not config.data.target and (method.host != "source" or method.balance != "off"):
+    if not config.data.target and (method.self_training or method.gathers):
         raise InputError("no target was given; name a folder of images, or videos, with --target.")
     check_used(config, preset)
     if method.feature_distance > 0 and config.model.encoder.config is not None:

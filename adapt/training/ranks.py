@@ -1,23 +1,50 @@
 """The processes of a training: how `accelerate launch` or torchrun set them up, and whether they agree."""
 
+import os
+import sys
 import zlib
 from collections.abc import Sequence
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+import torch.distributed as dist
+from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 
 from adapt.config.settings import Config
 from adapt.errors import InputError
 from adapt.model.device import best_device
 
 
+def join_ranks() -> None:
+    """Meet the other ranks, where `accelerate launch` or torchrun started some; a second call does nothing.
+
+    Ranks that share a GPU exchange through gloo: NCCL wants a GPU for each.
+    """
+    if dist.is_initialized():
+        return
+    cpu = best_device().type == "cpu"  # without this, torchrun on CPUs would start strangers, not ranks
+    here, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    if not 0 < gpus < here:
+        PartialState(cpu=cpu)
+        return
+    # accelerate would give rank 1 to GPU 1 in DistributedDataParallel, whatever device it chose before.
+    os.environ["ACCELERATE_BYPASS_DEVICE_MAP"] = "true"
+    if os.environ.get("RANK", "0") == "0":
+        print(
+            f"{here} ranks share {gpus} GPU{'s' * (gpus > 1)} here, which is slower than one for each GPU; "
+            f"better start {gpus} and raise training.batch or training.accumulate.",
+            file=sys.stderr,
+        )
+    PartialState(cpu=cpu, backend="gloo")
+
+
 def new_accelerator(config: Config) -> Accelerator:
     """Device, precision and ranks, as `accelerate launch` or torchrun set them up."""
+    join_ranks()
     precision = config.training.precision
     # The density head has no gradient unless the density is regressed.
-    unused = config.method.balance != "online" or config.method.density_weight == 0
+    unused = not config.method.online or config.method.density_weight == 0
     return Accelerator(
-        cpu=best_device().type == "cpu",  # without this, torchrun on CPUs would start strangers, not ranks
+        cpu=best_device().type == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
         dynamo_backend="inductor" if config.training.compile else None,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],

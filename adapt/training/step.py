@@ -90,7 +90,7 @@ Term = Callable[[Step], dict[str, Tensor]]
 
 def terms_of(method: Method) -> tuple[Term, ...]:
     """The terms of a step, in the order in which they run."""
-    if method.host == "source":
+    if not method.self_training:
         return (source_term,)
     if method.masked_consistency == 0:
         return source_term, mixed_term

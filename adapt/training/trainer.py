@@ -64,7 +64,7 @@ class Trainer:
         self.optimizer = new_optimizer(self.student, config.training)
         self.modules: dict[str, nn.Module] = {"student": self.student}
         self.teacher: Segmenter | None = None
-        if config.method.host != "source":
+        if config.method.self_training:
             self.teacher = new_teacher(built.segmenter, config.data.crop)
             self.modules["teacher"] = self.teacher
         self.feature_distance: FeatureDistance | None = None
@@ -73,7 +73,7 @@ class Trainer:
             self.feature_distance = FeatureDistance(built.segmenter.encoder, things)
             self.feature_distance.encoder.load_state_dict(read_tensors(folder / PRETRAINED))
         self.statistics: LogitStatistics | None = None
-        if config.method.balance == "online":
+        if config.method.online:
             self.statistics = new_statistics(config, len(classes)).to(device)
             self.modules["statistics"] = self.statistics
         self.network, self.optimizer = self.accelerator.prepare(self.student, self.optimizer)
@@ -237,7 +237,7 @@ class Trainer:
     def _finish(self) -> None:
         """Statistics of the final weights, final evaluation, final save (the first rank does)."""
         self.student.eval()
-        if self.config.method.balance != "off":
+        if self.config.method.gathers:
             alone(self._gather)
         alone(self._evaluate)
         self.save(finished=True)

@@ -1,19 +1,21 @@
 """`blda export …`: options in, one call, errors for people. Heavy imports wait until a command runs."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from adapt.errors import Group, InputError
+from adapt.errors import Group
 from export.cli.deploy import show, tensorrt, triton
 from export.cli.evaluate import evaluate
 from export.cli.options import PATH, SIZE, Channels
+from export.precision.kinds import PRECISIONS
 
 if TYPE_CHECKING:
-    import onnx
+    pass
 
-    from export.foreign.convention import ChannelOrder, Layout
+_PRECISIONS = "; ".join(f"{name}: {kind.about}" for name, kind in PRECISIONS.items())
 
 
 @click.group(cls=Group)
@@ -45,8 +47,9 @@ def main() -> None:
 )
 @click.option(
     "--precision",
-    type=click.Choice(["fp32", "fp16", "int8"]),
-    help="What the network computes in; the correction stays fp32 [default: as SOURCE, a run being fp32].",
+    type=click.Choice(list(PRECISIONS)),
+    help=f"What the network computes in ({_PRECISIONS}); "
+    "the correction stays fp32 [default: as SOURCE, a run being fp32].",
 )
 @click.option("--calibrate", type=PATH, help="Folder of target pictures, to find the ranges of int8 with.")
 @click.option("--stats", type=PATH, help="Statistics to correct with, from `calibrate` [default: SOURCE's].")
@@ -54,77 +57,24 @@ def main() -> None:
     "--other-model", is_flag=True, help="The statistics are of the same weights, exported another time."
 )
 @click.option("--force", is_flag=True, help="Overwrite the output.")
-def onnx_command(
-    source: Path,
-    output: Path,
-    correct: bool,
-    tau: float | None,
-    runtime_tau: bool,
-    size: tuple[int, int] | None,
-    scores: bool,
-    uncorrected_labels: bool,
-    error_bound: float | None,
-    data: Path | None,
-    precision: 'Literal["fp32", "fp16", "int8"] | None',
-    calibrate: Path | None,
-    stats: Path | None,
-    other_model: bool,
-    force: bool,
-) -> None:
+def onnx_command(source: Path, output: Path, **options: Any) -> None:
     """Write SOURCE, a run folder or an ONNX file made here before, as one ONNX file.
 
     With --stats, SOURCE may be any ONNX segmenter. The file takes pictures and gives labels. It is checked
     before it appears at the output's name.
     """
-    if tau is not None and not 0 <= tau <= 2:  # also catches nan
-        raise InputError(f"--tau is {tau:g}, but must lie in [0, 2]; 0.2 is a good start.")
-    if not correct and (runtime_tau or uncorrected_labels):
-        raise InputError("--runtime-tau and --uncorrected-labels need the correction; drop them or fold it.")
-    if (precision == "int8") != (calibrate is not None):
-        raise InputError("--precision int8 and --calibrate DIR belong together; give both or neither.")
-    if not correct and (stats is not None or other_model):
-        raise InputError("--stats and --other-model are of the correction; drop them or fold it.")
-    from serve.media.files import check_outputs
+    from export.pipeline import export_onnx
+    from serve.info import correction_sentences
 
-    check_outputs([output], force)
-
-    from export.fold.fold import Extras
-    from export.fold.folded import graph_info
-    from export.fold.tables import CALIBRATED_TAU, DEFAULT_BOUND, DEFAULT_TAU
-    from export.pipeline import build, write_verified
-    from export.precision.gates import in_precision
-    from export.sources.calibrated import deployed_size, open_calibrated, with_fixed_batch
-    from export.sources.pictures import calibration_pictures, pictures_for
-    from export.sources.source import open_source
-
-    if tau is None:
-        tau = DEFAULT_TAU if stats is None else CALIBRATED_TAU
-    measured = [] if calibrate is None else calibration_pictures(calibrate)
-    click.echo(f"reading {source}", err=True)
-    if stats is None:
-        opened = open_source(source, other_model)
-    else:
-        opened = open_calibrated(source, stats, other_model)
-    strength = opened.strength(tau, runtime_tau, error_bound or DEFAULT_BOUND) if correct else None
-    if correct and opened.note:
-        click.echo(opened.note, err=True)
-    click.echo("folding", err=True)
-    extras = Extras(scores, uncorrected_labels)
-    model = build(opened, strength, deployed_size(opened, size), extras)
-    folded = graph_info(model, str(output)).correction
-    if error_bound is not None and folded is not None and folded.error_bound > error_bound:
-        raise InputError(
-            f"--error-bound {error_bound:g} is less than a table can hold of these statistics; the best is "
-            f"{folded.error_bound:.2g}: give that, or lower --tau."
-        )
-    frames, words, _ = pictures_for(graph_info(model, str(output)).card, opened, data)
-    model, checked, agreed = in_precision(model, opened, strength, extras, precision, frames, words, measured)
-    model = with_fixed_batch(model, opened)
-    click.echo(f"checking on {len(frames)} {words}", err=True)
-    result = write_verified(model, output, checked, frames, words, overwrite=force)
-    _report(model, output)
-    click.echo(f"  precision: {agreed}")
-    click.echo(result.report())
+    made = export_onnx(source, output, say=partial(click.echo, err=True), **options)
+    card = made.info.card
+    size = "any size" if card.size is None else f"{card.size[0]}x{card.size[1]}"
+    click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    click.echo(f"  {len(card.classes)} classes, {size}, {card.model}")
+    for number, sentence in enumerate(correction_sentences(made.info.correction)):
+        click.echo(f"  {'' if number else 'correction: '}{sentence}")
+    click.echo(f"  precision: {made.precision}")
+    click.echo(made.verification.report())
     click.echo("next:")
     click.echo(f"  blda serve info {output}")
     click.echo(f"  blda serve image {output} PICTURES -o labels/")
@@ -148,45 +98,18 @@ def onnx_command(
 @click.option("--std", type=Channels(), help="What pixels are divided by then [default: found].")
 @click.option(
     "--range",
-    "limit",
     type=click.Choice(["1", "255"]),
     help="Largest pixel value that --mean and --std are of [default: 1].",
 )
 @click.option("--force", is_flag=True, help="Overwrite the output.")
-def calibrate_command(
-    model: Path,
-    target: tuple[Path, ...],
-    source: Path | None,
-    stats: Path,
-    classes: Path | None,
-    rounds: int,
-    frames: int,
-    output: str | None,
-    layout: "Layout | None",
-    channel_order: "ChannelOrder | None",
-    size: tuple[int, int] | None,
-    stride: int | None,
-    mean: tuple[float, float, float] | None,
-    std: tuple[float, float, float] | None,
-    limit: str | None,
-    force: bool,
-) -> None:
+def calibrate_command(model: Path, target: tuple[Path, ...], stats: Path, **options: Any) -> None:
     """Gather the statistics that balance MODEL, any ONNX segmenter, on the target.
 
     Neither labels there nor training are needed. Fold them with `export onnx MODEL --stats FILE`.
     """
-    if (mean is None) != (std is None) or (limit is not None and mean is None):
-        raise InputError("--mean and --std belong together, and --range to both; give them all.")
-    from serve.media.files import check_outputs
+    from export.statistics.calibrate import calibrate
 
-    check_outputs([stats], force)
-
-    from export.foreign.convention import Told
-    from export.statistics.calibrate import Request, calibrate_model
-
-    told = Told(layout, channel_order, size, stride, mean, std, int(limit or 1))
-    request = Request(model, target, source, classes, rounds, frames, output, told)
-    click.echo(calibrate_model(request, stats, overwrite=force).report())
+    click.echo(calibrate(model, target, stats, **options).report())
     click.echo(f"wrote {stats}")
     click.echo("next:")
     click.echo(f"  blda export onnx {model} --with-correction --stats {stats} -o corrected.onnx")
@@ -214,25 +137,3 @@ def verify_command(file: Path, against: Path | None, data: Path | None) -> None:
     click.echo(result.report())
     if not result.passed:
         raise SystemExit(1)
-
-
-def _report(model: "onnx.ModelProto", output: Path) -> None:
-    """What was written, in a few lines."""
-    from export.fold.folded import graph_info
-
-    info = graph_info(model, str(output))
-    card, correction = info.card, info.correction
-    size = "any size" if card.size is None else f"{card.size[0]}x{card.size[1]}"
-    click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
-    click.echo(f"  {len(card.classes)} classes, {size}, {card.model}")
-    if correction is None:
-        click.echo("  without correction")
-        return
-    click.echo(
-        f"  correction: tau {correction.tau:g}{' (default of the input tau)' * correction.runtime_tau}, "
-        f"{correction.knots} knots per channel, |score error| <= {correction.error_bound:.3g} proven"
-        f"{' at tau 0.2, in proportion above' * correction.runtime_tau}"
-    )
-    click.echo(f"  statistics: {correction.statistics}")
-    if correction.uncorrected:
-        click.echo(f"  uncorrected, for want of statistics: {', '.join(correction.uncorrected)}")

@@ -21,15 +21,12 @@ from safetensors.torch import load, save
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.errors import InputError
 from adapt.run.stored import stored_statistics
+from export.fold.drawn import drawn
 from export.fold.nodes import PREFIX, rename_values
 from export.fold.tables import DEFAULT_TAU, Grid
-from serve.card import PREFIX as KEY
-from serve.card import Correction, GraphInfo, from_metadata, to_metadata
+from serve.card import PREFIX as KEYS
+from serve.card import Correction, GraphInfo, Key, from_metadata, to_metadata
 
-STATISTICS = KEY + "statistics"
-BARE = KEY + "logits_graph"
-TABLE = KEY + "table"
-NETWORK = KEY + "network"
 INPUTS = ("image", "tau")
 OUTPUTS = ("labels", "scores", "uncorrected_labels")
 MOVED = "blda_original/"
@@ -57,7 +54,7 @@ def unfold(model: onnx.ModelProto) -> onnx.ModelProto:
     """The logits graph inside a folded graph, to the byte; a copy of any other graph."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
-    ends = metadata_of(model).get(BARE)
+    ends = metadata_of(model).get(Key.ENDS)
     if ends is None:
         return bare
     graph = bare.graph
@@ -77,7 +74,7 @@ def unfold(model: onnx.ModelProto) -> onnx.ModelProto:
         (graph.value_info, [v for v in graph.value_info if v.name not in names]),
         (graph.input, [bare_input]),
         (graph.output, [bare_output]),
-        (bare.metadata_props, [p for p in bare.metadata_props if not p.key.startswith(KEY)]),
+        (bare.metadata_props, [p for p in bare.metadata_props if not p.key.startswith(KEYS)]),
     ):
         kept = [type(item).FromString(item.SerializeToString()) for item in keep]
         del field[:]
@@ -98,7 +95,7 @@ def folded_statistics(model: onnx.ModelProto) -> ShiftStatistics | None:
     Raises:
         InputError: they were altered.
     """
-    text = metadata_of(model).get(STATISTICS)
+    text = metadata_of(model).get(Key.STATISTICS)
     if text is None:
         return None
     try:
@@ -112,13 +109,13 @@ def folded_statistics(model: onnx.ModelProto) -> ShiftStatistics | None:
 
 def table_grid(model: onnx.ModelProto) -> Grid | None:
     """The bins of the table that is folded in; None without one, or of a file that does not say."""
-    grid: Grid | None = _record(model, TABLE, Grid)
+    grid: Grid | None = _record(model, Key.TABLE, Grid)
     return grid
 
 
 def lineage(model: onnx.ModelProto) -> Lineage | None:
     """Which network is inside; None of a file that does not say, as those of older versions."""
-    network: Lineage | None = _record(model, NETWORK, Lineage)
+    network: Lineage | None = _record(model, Key.NETWORK, Lineage)
     return network
 
 
@@ -131,12 +128,13 @@ def write_metadata(
     network: Lineage,
 ) -> None:
     """Write all of it into a graph that has none yet; `ends` are the network's input and output."""
-    entries = to_metadata(info) | {BARE: json.dumps({"input": ends[0], "output": ends[1]})}
-    entries[NETWORK] = json.dumps(asdict(network))
+    entries = to_metadata(info) | {Key.ENDS: json.dumps({"input": ends[0], "output": ends[1]})}
+    entries[Key.NETWORK] = json.dumps(asdict(network))
     if statistics is not None:
-        entries[STATISTICS] = base64.b64encode(save(statistics.state())).decode()
+        entries[Key.STATISTICS] = base64.b64encode(save(statistics.state())).decode()
+        entries[Key.CURVES] = drawn(statistics)
     if grid is not None:
-        entries[TABLE] = json.dumps(asdict(grid))
+        entries[Key.TABLE] = json.dumps(asdict(grid))
     _put(model, entries)
 
 

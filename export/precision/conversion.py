@@ -16,7 +16,6 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
 import onnx
@@ -30,8 +29,6 @@ from export.precision.converters import named, quiet, tidied, without_detours
 from serve.card import Card
 from serve.media.images import Image, read_image
 from serve.media.whole import scratch
-
-Reduced = Literal["fp16", "int8"]
 
 ISLANDS = (
     *("LayerNormalization", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),

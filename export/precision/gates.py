@@ -8,7 +8,6 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal, NamedTuple
 
 import numpy as np
 import onnx
@@ -18,24 +17,14 @@ from adapt.errors import InputError
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import folded_statistics, graph_info, lineage, unfold
 from export.fold.session import open_session, unlike
-from export.precision.conversion import Precision, Reduced, depthwise, ends, precision_of, quantise, to_half
-from export.sources.source import Source
-from serve.card import PREFIX
+from export.precision.conversion import Precision, depthwise, ends, precision_of, quantise, to_half
+from export.precision.kinds import PRECISIONS, Gate
+from export.sources.source import GraphSource, Source
+from serve.card import Key
 from serve.media.images import Image
 
-METADATA = PREFIX + "precision"
 CLASS_SHARE = 0.001
 """Classes with a smaller share of the pixels have no gate."""
-
-
-class Gate(NamedTuple):
-    """Least share of labels equal to those of the float32 graph, near-ties included."""
-
-    overall: float
-    per_class: float
-
-
-GATES: dict[str, Gate] = {"fp16": Gate(0.995, 0.98), "int8": Gate(0.95, 0.80)}
 
 
 @dataclass(frozen=True)
@@ -60,7 +49,7 @@ def reduce(
     model: onnx.ModelProto,
     strength: Strength | None,
     extras: Extras,
-    precision: Reduced,
+    precision: str,
     frames: Sequence[Image],
     pictures: str,
     calibrate: Sequence[Path] = (),
@@ -85,17 +74,17 @@ def reduce(
         )
     known = lineage(model)
     made_from = () if known is None else tuple(sorted(known.known))
-    results = []
+    results, gate = [], PRECISIONS[precision].gate
+    assert gate is not None, "float32 is what the others are compared with"
     first = [] if precision == "fp16" else ends(bare)
     narrow = depthwise(bare)
     for islands in [first] + [[*first, *narrow]] * bool(narrow):
         network = to_half(bare, islands) if precision == "fp16" else quantise(bare, card, calibrate, islands)
         reduced = fold(network, card, strength, extras, made_from)
         results.append(agreement(model, reduced, frames, pictures))
-        if results[-1].passes(GATES[precision]):
+        if results[-1].passes(gate):
             _record(reduced, precision_of(reduced), results[-1])
             return reduced, results[-1]
-    gate = GATES[precision]
     raise InputError(
         f"--precision {precision} would change too much: {results[-1].words()}, on {pictures}; needed are "
         f"{gate.overall:.1%} and {gate.per_class:.0%} for every class. Export it in a wider precision."
@@ -107,7 +96,7 @@ def in_precision(
     source: Source,
     strength: Strength | None,
     extras: Extras,
-    precision: Literal["fp32", "fp16", "int8"] | None,
+    precision: str | None,
     frames: Sequence[Image],
     pictures: str,
     calibrate: Sequence[Path] = (),
@@ -121,15 +110,17 @@ def in_precision(
         InputError: see `reduce`; or float32 of a network that is not.
     """
     found = precision_of(model)
-    if precision in ("fp16", "int8"):
+    if precision is not None and PRECISIONS[precision].gate is not None:
         model, result = reduce(model, strength, extras, precision, frames, pictures, calibrate)
         return (
             model,
-            Source(source.path, replace(source.card, size=None), None, model),
+            GraphSource(source.path, replace(source.card, size=None), model),
             (f"{precision_of(model).words()}\n  {result.words()}, on {len(frames)} {pictures}"),
         )
-    if precision == "fp32" and found.name != "fp32":
-        raise InputError(f"--precision fp32 cannot be had from {source.path}, which is {found.words()}.")
+    if precision is not None and found.name != precision:
+        raise InputError(
+            f"--precision {precision} cannot be had from {source.path}, which is {found.words()}."
+        )
     _record(model, found, None)
     return model, source, found.words()
 
@@ -180,6 +171,6 @@ def agreement(
 def _record(model: onnx.ModelProto, precision: Precision, result: Agreement | None) -> None:
     """Store both in a graph's metadata, in place."""
     record = {"name": precision.name, **asdict(precision), "agreement": result and asdict(result)}
-    for entry in [p for p in model.metadata_props if p.key == METADATA]:
+    for entry in [p for p in model.metadata_props if p.key == Key.PRECISION]:
         model.metadata_props.remove(entry)
-    model.metadata_props.add(key=METADATA, value=json.dumps(record))
+    model.metadata_props.add(key=Key.PRECISION, value=json.dumps(record))

@@ -1,6 +1,6 @@
 """A model with a file of statistics: anything that `export calibrate` read, as a source for the fold."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -9,7 +9,6 @@ import onnx
 import torch
 from torch import Tensor
 
-from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.data.classes import IGNORE
 from adapt.errors import InputError
 from export.fold.fingerprint import fingerprint
@@ -19,51 +18,27 @@ from export.foreign.convention import Intake, Told
 from export.foreign.graph import read_graph
 from export.foreign.network import Network, Outlet, open_network, restore_network
 from export.sources.reference import Reference
-from export.sources.source import Source, open_source
+from export.sources.source import Given, Source, open_source
 from export.sources.statistics_file import Calibrated, read_statistics
-from serve.card import PREFIX, Card
+from serve.card import Card, Key
 from serve.media.images import Image
 
 
 @dataclass(frozen=True)
-class CalibratedSource(Source):
-    """A source whose statistics were given. Without `foreign` it is a run or a graph of ours."""
+class ForeignSource(Source):
+    """Anybody's model, with what was found out about it when it was calibrated."""
 
-    statistics: ShiftStatistics = field(kw_only=True)
-    calibrated: Calibrated = field(kw_only=True)
-    foreign: Network | None = None
+    foreign: Network
 
     @property
     def words(self) -> str:
-        return super().words if self.foreign is None else f"{self.path} itself, corrected in torch"
-
-    def _statistics(self) -> tuple[ShiftStatistics, str, str | None]:
-        return self.statistics, self.calibrated.source, self.calibrated.network
+        return f"{self.path} itself, corrected in torch"
 
     @cached_property
     def logits_graph(self) -> onnx.ModelProto:
-        return super().logits_graph if self.foreign is None else logits_graph_of(self.foreign)
-
-    def _made_from(self, own: str) -> tuple[str, ...]:
-        return super()._made_from(own) if self.foreign is None else (fingerprint(self.foreign.model),)
-
-    @property
-    def note(self) -> str:
-        """What could not be checked, in words."""
-        if self.calibrated.network is not None:
-            return ""
-        return (
-            f"the statistics are of an older version, which did not write which network they are of; whether "
-            f"that is {self.path.name} can't be told"
-        )
-
-    def _vouched_for(self) -> tuple[str, ...]:
-        of = self.calibrated.network
-        return (of,) if self.other_model and of is not None else ()
+        return logits_graph_of(self.foreign)
 
     def reference(self) -> Reference:
-        if self.foreign is None:
-            return super().reference()
         network = self.foreign
 
         def logits(image: Image) -> Tensor:
@@ -71,40 +46,53 @@ class CalibratedSource(Source):
 
         return logits
 
+    def statistics(self) -> Given:
+        raise InputError(f"{self.path} brings no statistics; gather them with `blda export calibrate`.")
 
-def open_calibrated(path: Path, file: Path, other_model: bool = False) -> CalibratedSource:
-    """A run, a graph of ours or anybody's ONNX file, with the statistics in `file`.
+    @property
+    def batch(self) -> int | None:
+        return self.foreign.intake.batch
 
-    Args:
-        other_model: take the statistics though they are of another graph.
+    def deployed_size(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        """The one wanted, else the one that it was calibrated at."""
+        fixed = self.foreign.fixed_size
+        if size and fixed and size != fixed:
+            raise InputError(
+                f"--size is {size[0]}x{size[1]}, but {self.path} takes only {fixed[0]}x{fixed[1]}; "
+                "leave it out."
+            )
+        return size or self.card.size
+
+    def made_from(self, own: str) -> tuple[str, ...]:
+        return (fingerprint(self.foreign.model),)
+
+
+def open_calibrated(path: Path, file: Path) -> tuple[Source, Given]:
+    """A run, a graph of ours or anybody's ONNX file, and the statistics in `file`.
 
     Raises:
         InputError: the file can't be read, or the two don't fit.
     """
     statistics, calibrated = read_statistics(file)
+    source: Source
     if path.is_dir() or is_ours(path):
         source = open_source(path)
         _check_classes(path, len(source.card.classes), file, calibrated)
-        return CalibratedSource(
-            source.path,
-            source.card,
-            source.run,
-            source.model,
-            other_model,
-            statistics=statistics,
-            calibrated=calibrated,
-        )
-    network = restore_network(path, calibrated.intake, calibrated.outlet)
-    _check_classes(path, _classes_of(network), file, calibrated)
-    card = _card(network, calibrated)
-    return CalibratedSource(
-        path, card, None, None, other_model, network, statistics=statistics, calibrated=calibrated
+    else:
+        network = restore_network(path, calibrated.intake, calibrated.outlet)
+        _check_classes(path, _classes_of(network), file, calibrated)
+        source = ForeignSource(path, _card(network, calibrated), network)
+    note = (
+        f"the statistics are of an older version, which did not write which network they are of; whether "
+        f"that is {path.name} can't be told"
     )
+    known = calibrated.network
+    return source, Given(statistics, calibrated.source, known, note if known is None else "")
 
 
 def is_ours(path: Path) -> bool:
     """Whether a file is a graph that was folded here. Raises InputError if it is no ONNX file."""
-    return any(entry.key == PREFIX + "schema" for entry in read_graph(path).metadata_props)
+    return any(entry.key == Key.SCHEMA for entry in read_graph(path).metadata_props)
 
 
 def open_uncalibrated(path: Path, told: Told, output: str | None) -> tuple[Network, Card | None]:
@@ -125,32 +113,6 @@ def open_uncalibrated(path: Path, told: Told, output: str | None) -> tuple[Netwo
     name = bare.graph.output[0].name
     outlet = Outlet(name, "NCHW", len(card.classes), card.stride, card.output_stride)
     return Network(path, bare, taken, outlet), card
-
-
-def deployed_size(source: Source, size: tuple[int, int] | None) -> tuple[int, int] | None:
-    """The picture size to fold: the one wanted, else the one that a foreign model was calibrated at.
-
-    Raises:
-        InputError: the foreign graph takes another size only.
-    """
-    if not isinstance(source, CalibratedSource) or source.foreign is None:
-        return size
-    fixed = source.foreign.fixed_size
-    if size and fixed and size != fixed:
-        raise InputError(
-            f"--size is {size[0]}x{size[1]}, but {source.path} takes only {fixed[0]}x{fixed[1]}; "
-            "leave it out."
-        )
-    return size or source.card.size
-
-
-def with_fixed_batch(model: onnx.ModelProto, source: Source) -> onnx.ModelProto:
-    """Declare, in place, that a graph takes one picture at once if the foreign one inside it does."""
-    batch = source.foreign.intake.batch if isinstance(source, CalibratedSource) and source.foreign else None
-    for value in (*model.graph.input, *model.graph.output) if batch else ():
-        if value.type.tensor_type.shape.dim:  # not the input tau
-            value.type.tensor_type.shape.dim[0].dim_value = batch
-    return model
 
 
 def _classes_of(network: Network) -> int:

@@ -53,10 +53,8 @@ def pictures_for(card: Card, source: Source, data: Path | None, labels: bool = F
         if labels and _is_labelled(data):
             return _labelled(card, data)
         return Pictures(_read(find_images(data, "val")), f"pictures of {data.resolve().name}")
-    if source.run is not None and source.run.frames:
-        return Pictures(
-            _read(source.run.frames), f"target pictures kept in {source.path.resolve().name}"
-        )  # no path of this machine: the words go into files
+    if kept := source.pictures():  # no path of this machine: the words go into files
+        return Pictures(_read(kept), f"target pictures kept in {source.path.resolve().name}")
     return Pictures(synthetic_frames(card), "synthetic pictures (give real ones: --data)")
 
 

@@ -1,8 +1,11 @@
 """What a deployable graph is made from and checked against: a run, or a graph that was folded before."""
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
+from typing import NamedTuple
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -13,99 +16,98 @@ from adapt.errors import InputError
 from adapt.run.run import Run, load_run
 from export.fold.fingerprint import fingerprint
 from export.fold.fold import Strength
-from export.fold.folded import Lineage, folded_statistics, graph_info, lineage, unfold
+from export.fold.folded import Lineage, folded_statistics, graph_info, lineage, table_grid, unfold
+from export.fold.tables import Grid
 from export.sources.network import logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
 from serve.card import Card
 
 
+class Given(NamedTuple):
+    """Statistics to correct with."""
+
+    statistics: ShiftStatistics
+    words: str
+    """Where they come from."""
+    of: str | None
+    """Fingerprint of the graph that they are of; None if that was not written down."""
+    note: str = ""
+    """What could not be checked of them, in words."""
+
+
 @dataclass(frozen=True)
-class Source:
-    """What a graph can be made from, and checked against: a run, or a graph that was folded before."""
+class Source(ABC):
+    """A network, how it takes pictures, and what it can be corrected with and compared with."""
 
     path: Path
     card: Card
-    """With no fixed size."""
-    run: Run | None
-    model: onnx.ModelProto | None
-    """The folded graph, if this is no run."""
-    other_model: bool = False
-    """Take its statistics though they are of another graph: the person says that it is the same network."""
+    """With no fixed size, unless the network itself takes one only."""
 
     @property
-    def note(self) -> str:
-        """What could not be checked of its statistics, in words."""
-        recorded = None if self.model is None else lineage(self.model)
-        if self.model is None or recorded is not None or folded_statistics(self.model) is None:
-            return ""
-        return f"an older version wrote {self.path.name}: whose its statistics are can't be told"
+    @abstractmethod
+    def logits_graph(self) -> onnx.ModelProto:
+        """The network alone."""
+
+    @abstractmethod
+    def reference(self) -> Reference:
+        """The slow way to the same logits."""
+
+    @abstractmethod
+    def statistics(self) -> Given:
+        """The statistics that it brings. Raises InputError if it has none."""
 
     @property
+    @abstractmethod
     def words(self) -> str:
         """What a check against it compares with; the words go into files, so no path of this machine."""
-        if self.run is not None:
-            return f"the network of {self.path.resolve().name}, in torch"
-        return f"the bare network in {self.path.name}, corrected in torch"
 
-    def strength(self, tau: float, runtime: bool, error_bound: float) -> Strength:
-        """The correction to fold.
+    def pictures(self) -> Sequence[Path]:
+        """Pictures of the target that it keeps."""
+        return ()
 
-        Raises:
-            InputError: the source has no statistics, or they are of another network.
-        """
-        statistics, words, of = self._statistics()
-        if of is not None and of not in self.network.known:
-            raise InputError(
-                f"the statistics ({words}) were not gathered with the network of {self.path}, so they would "
-                "correct what it never says; gather them again with `blda export calibrate`, or give "
-                "--other-model if it is the same network, exported again."
-            )
-        return Strength(statistics, words, tau, runtime, error_bound, of)
+    @property
+    def grid(self) -> Grid | None:
+        """Bins of the table inside, if there is one."""
+        return None
 
-    def _statistics(self) -> tuple[ShiftStatistics, str, str | None]:
-        """The statistics, where they come from in words, and the fingerprint of the graph they are of."""
-        if self.run is not None:  # they lie in one file with the weights, and are written together
-            return self.run.shift_statistics(), f"run {self.path.name}", self.network.sha256
-        assert self.model is not None
-        statistics = folded_statistics(self.model)
-        correction = graph_info(self.model, str(self.path)).correction
-        if statistics is None or correction is None:
-            raise InputError(
-                f"{self.path} was exported without a correction, so it holds no statistics to fold; "
-                "export the run again with --with-correction."
-            )
-        known = lineage(self.model)
-        return statistics, correction.statistics, None if known is None else known.statistics_of
+    @property
+    def batch(self) -> int | None:
+        """How many pictures the network takes at once; None is any number."""
+        return None
+
+    def deployed_size(self, size: tuple[int, int] | None) -> tuple[int, int] | None:
+        """The picture size to fold for the one wanted. Raises InputError if the network takes another."""
+        return size
+
+    def made_from(self, own: str) -> tuple[str, ...]:
+        """Fingerprints of the graphs that the network, whose own is given, was made from."""
+        return ()
 
     @cached_property
     def network(self) -> Lineage:
-        """Which network it is; with `other_model`, the one that its statistics are of counts as the same."""
+        """Which network it is."""
         own = fingerprint(self.logits_graph)
-        return Lineage(own, (*self._made_from(own), *self._vouched_for()))
+        return Lineage(own, self.made_from(own))
 
-    def _made_from(self, own: str) -> tuple[str, ...]:
-        recorded = None if self.model is None else lineage(self.model)
-        return () if recorded is None or recorded.sha256 != own else recorded.made_from
+    def strength(
+        self, given: Given, tau: float, runtime: bool, error_bound: float, other_model: bool = False
+    ) -> Strength:
+        """The correction to fold.
 
-    def _vouched_for(self) -> tuple[str, ...]:
-        recorded = None if self.model is None else lineage(self.model)
-        of = None if recorded is None else recorded.statistics_of
-        return (of,) if self.other_model and of is not None else ()
+        Args:
+            other_model: take the statistics though they are of another graph: the person says that it is the
+                same network.
 
-    @cached_property
-    def logits_graph(self) -> onnx.ModelProto:
-        """The network alone."""
-        if self.run is not None:
-            return logits_graph(self.run.segmenter())
-        assert self.model is not None
-        return unfold(self.model)
-
-    def reference(self) -> Reference:
-        """The slow way to the same logits."""
-        if self.run is not None:
-            return run_reference(self.run)
-        assert self.model is not None
-        return bare_reference(self.model, str(self.path))
+        Raises:
+            InputError: the statistics are of another network.
+        """
+        if given.of is not None and not other_model and given.of not in self.network.known:
+            raise InputError(
+                f"the statistics ({given.words}) were not gathered with the network of {self.path}, so they "
+                "would correct what it never says; gather them again with `blda export calibrate`, or give "
+                "--other-model if it is the same network, exported again."
+            )
+        return Strength(given.statistics, given.words, tau, runtime, error_bound, given.of)
 
     def unlike(self, card: Card) -> list[str]:
         """In what a graph's card differs from this source's, apart from its size, in words."""
@@ -127,14 +129,77 @@ class Source:
             )
 
 
-def open_source(path: Path, other_model: bool = False) -> Source:
+@dataclass(frozen=True)
+class RunSource(Source):
+    """A run folder."""
+
+    run: Run
+
+    @property
+    def words(self) -> str:
+        return f"the network of {self.path.resolve().name}, in torch"
+
+    @cached_property
+    def logits_graph(self) -> onnx.ModelProto:
+        return logits_graph(self.run.segmenter())
+
+    def reference(self) -> Reference:
+        return run_reference(self.run)
+
+    def statistics(self) -> Given:  # they lie in one file with the weights, and are written together
+        return Given(self.run.shift_statistics(), f"run {self.path.name}", self.network.sha256)
+
+    def pictures(self) -> Sequence[Path]:
+        return self.run.frames
+
+
+@dataclass(frozen=True)
+class GraphSource(Source):
+    """A graph that was folded here."""
+
+    model: onnx.ModelProto
+
+    @property
+    def words(self) -> str:
+        return f"the bare network in {self.path.name}, corrected in torch"
+
+    @cached_property
+    def logits_graph(self) -> onnx.ModelProto:
+        return unfold(self.model)
+
+    def reference(self) -> Reference:
+        return bare_reference(self.model, str(self.path))
+
+    def statistics(self) -> Given:
+        statistics = folded_statistics(self.model)
+        correction = graph_info(self.model, str(self.path)).correction
+        if statistics is None or correction is None:
+            raise InputError(
+                f"{self.path} was exported without a correction, so it holds no statistics to fold; "
+                "export the run again with --with-correction."
+            )
+        known = lineage(self.model)
+        if known is not None:
+            return Given(statistics, correction.statistics, known.statistics_of)
+        note = f"an older version wrote {self.path.name}: whose its statistics are can't be told"
+        return Given(statistics, correction.statistics, None, note)
+
+    @property
+    def grid(self) -> Grid | None:
+        return table_grid(self.model)
+
+    def made_from(self, own: str) -> tuple[str, ...]:
+        recorded = lineage(self.model)
+        return () if recorded is None or recorded.sha256 != own else recorded.made_from
+
+
+def open_source(path: Path) -> RunSource | GraphSource:
     """Open a run folder or a graph file. Raises InputError if it is neither."""
     if path.is_dir():
         run = load_run(path)
-        return Source(path, _card_of(run), run, None, other_model)
+        return RunSource(path, _card_of(run), run)
     model = read_model(path)
-    card = graph_info(model, str(path)).card
-    return Source(path, replace(card, size=None), None, model, other_model)
+    return GraphSource(path, replace(graph_info(model, str(path)).card, size=None), model)
 
 
 def read_model(path: Path) -> onnx.ModelProto:

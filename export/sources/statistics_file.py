@@ -44,11 +44,6 @@ class Calibrated:
     """`export.fold.fingerprint.fingerprint` of the graph, cut at its logits. None in files of versions that
     did not write it: whether a model is the one that they are of can't be told."""
 
-    @property
-    def size(self) -> tuple[int, int] | None:
-        """Size of the pictures that the statistics were gathered at; None for their own."""
-        return self.intake.size
-
 
 class _Format(BaseModel):
     format: int

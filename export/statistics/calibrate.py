@@ -10,13 +10,14 @@ from adapt.data.datasets import check_labels, open_target
 from adapt.data.domains import find_classes, open_labelled
 from adapt.errors import InputError
 from export.fold.fingerprint import fingerprint
-from export.foreign.convention import Told
+from export.foreign.convention import ChannelOrder, Layout, Told, Triple
 from export.foreign.network import Network, describe
 from export.sources.calibrated import open_uncalibrated
 from export.sources.pictures import classes_of
 from export.sources.statistics_file import Calibrated, write_statistics
-from export.statistics.gather import MIN_PIXELS, Calibration, calibrate
+from export.statistics.gather import MIN_PIXELS, Calibration, gather
 from serve.card import Card, Color
+from serve.media.files import check_outputs
 from serve.media.whole import scratch
 
 
@@ -60,12 +61,55 @@ class Outcome:
         return "\n".join(lines)
 
 
-def calibrate_model(request: Request, statistics: Path, *, overwrite: bool = True) -> Outcome:
-    """Gather statistics and write them to `statistics`; see `write_statistics` for `overwrite`.
+def calibrate(
+    model: Path | str,
+    target: Sequence[Path | str],
+    stats: Path | str,
+    *,
+    source: Path | None = None,
+    classes: Path | None = None,
+    rounds: int = 1,
+    frames: int = 200,
+    output: str | None = None,
+    layout: Layout | None = None,
+    channel_order: ChannelOrder | None = None,
+    size: tuple[int, int] | None = None,
+    stride: int | None = None,
+    mean: Triple | None = None,
+    std: Triple | None = None,
+    range: int | None = None,
+    force: bool = False,
+) -> Outcome:
+    """Gather the statistics that balance any ONNX segmenter on the target, and write them to `stats`.
+
+    Args:
+        model: the ONNX file.
+        target: one folder of pictures, or videos; no labels are needed.
+        stats: file to write.
+        source: labelled folder for the anchors; None is source-free, they are pooled from the target.
+        classes: class file of the model's outputs, in their order; None takes what the model says of itself,
+            else the list that comes with the source.
+        rounds: times to label the target, from the second time on with the corrected model.
+        frames: frames per video.
+        output: name of the logits in the graph; None is its one float output.
+        layout, channel_order, size, stride, mean, std, range: how the model takes pictures; None is found
+            out. `range` is the largest pixel value that mean and std are of, 1 or 255.
+        force: replace what is at `stats`.
 
     Raises:
         InputError: a model, folder or class list that can't be used, or that don't fit each other.
     """
+    if (mean is None) != (std is None) or (range is not None and mean is None):
+        raise InputError("--mean and --std belong together, and --range to both; give them all.")
+    check_outputs([Path(stats)], force)
+    told = Told(layout, channel_order, size, stride, mean, std, int(range or 1))
+    folders = tuple(map(Path, target))
+    made = _calibrate(Request(Path(model), folders, source, classes, rounds, frames, output, told))
+    write_statistics(Path(stats), made.calibration.statistics, made.calibrated, overwrite=force)
+    return made
+
+
+def _calibrate(request: Request) -> Outcome:
     network, card = open_uncalibrated(request.model, request.told, request.output)
     size = network.intake.size
     class_list = _class_list(request, card)
@@ -77,7 +121,7 @@ def calibrate_model(request: Request, statistics: Path, *, overwrite: bool = Tru
         check_labels(source)
     with scratch() as cache:
         target = open_target(request.target, cache, request.frames, size)
-        calibration = calibrate(network, target, source, request.rounds)
+        calibration = gather(network, target, source, request.rounds)
     calibrated = Calibrated(
         model=request.model.name,
         source=_words(request, calibration),
@@ -88,7 +132,6 @@ def calibrate_model(request: Request, statistics: Path, *, overwrite: bool = Tru
         outlet=network.outlet,
         network=fingerprint(network.model),
     )
-    write_statistics(statistics, calibration.statistics, calibrated, overwrite=overwrite)
     return Outcome(calibration, calibrated, network)
 
 

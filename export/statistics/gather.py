@@ -57,7 +57,7 @@ class Calibration:
     """0: source-free, the anchors are pooled from the target."""
 
 
-def calibrate(
+def gather(
     network: Network, target: UnlabelledImages, source: LabelledFolder | None, rounds: int = 1
 ) -> Calibration:
     """Gather the statistics; the network sees every picture once.

@@ -9,9 +9,10 @@ import onnx
 from adapt.errors import InputError
 from export.deploy.tensorrt import sidecar_of
 from export.fold.fingerprint import fingerprint
-from export.fold.folded import folded_statistics, graph_info, lineage, record_verification, table_grid, unfold
+from export.fold.folded import graph_info, lineage, record_verification, unfold
 from export.precision.conversion import precision_of
-from export.precision.gates import GATES, against_float
+from export.precision.gates import against_float
+from export.precision.kinds import PRECISIONS
 from export.sources.pictures import pictures_for
 from export.sources.source import open_source, read_model
 from export.verification.parity import compare, engine_candidate, verify
@@ -67,7 +68,8 @@ def check_file(file: Path, against: Path | None, data: Path | None) -> Check:
     if agreement is not None:  # the network has gates of its own; around it all must be as exact as ever
         precision = precision_of(model)
         reduced = f"{precision.words()}\n  {agreement.words()}, on {len(frames)} {words}"
-        passed = agreement.passes(GATES[precision.name])
+        gate = PRECISIONS[precision.name].gate
+        passed = gate is not None and agreement.passes(gate)
         reference = open_source(file)
     logits, compared = reference.reference(), reference.words
     result = verify(model, str(file), logits, compared, frames, words, truths, faults)
@@ -99,11 +101,12 @@ def _check_engine(file: Path, against: Path | None, data: Path | None) -> Check:
     sidecar, source = read_sidecar(file), open_source(against)
     if faults := source.unlike(sidecar.info.card):
         raise InputError(f"{file} was not built from {against}: {'; '.join(faults)}; give what it was.")
-    statistics = None if source.model is None else folded_statistics(source.model)
-    if source.run is not None and sidecar.info.correction is not None:
-        statistics = source.run.shift_statistics()
-    grid = None if source.model is None else table_grid(source.model)
-    candidate = engine_candidate(open_engine(file), statistics, grid)
+    corrected = sidecar.info.correction is not None
+    try:
+        statistics = source.statistics().statistics if corrected else None
+    except InputError:  # an uncorrected graph
+        statistics = None
+    candidate = engine_candidate(open_engine(file), statistics, source.grid)
     size = sidecar.info.card.size or (sidecar.best[1], sidecar.best[2])  # of colour fields, if they must do
     frames, words, truths = pictures_for(replace(sidecar.info.card, size=size), source, data, labels=True)
     result = compare(candidate, source.reference(), source.words, frames, words, truths)

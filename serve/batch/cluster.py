@@ -31,6 +31,7 @@ from serve.media.video.packets import readable_packets
 from serve.media.video.source import MICROSECOND, Selection, find_stream, open_container, rate_of, resets
 from serve.media.video.times import RunningTime
 from serve.video.model import callers
+from serve.video.outputs import OUTPUTS
 from serve.video.segment import VideoReport, segment_video
 from serve.video.settings import Settings
 
@@ -202,7 +203,7 @@ def _absolute(job: Job) -> Job:
 
 
 def _cuts(job: Job, settings: Settings, length: Fraction) -> list[Selection]:
-    if not isinstance(job.source, Path) or settings.smooth or settings.output == "side-by-side":
+    if not isinstance(job.source, Path) or settings.smooth or OUTPUTS[settings.output].uncorrected:
         return [settings.selection]
     return segments(job.source, settings.selection, length)
 

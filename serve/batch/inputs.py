@@ -11,7 +11,7 @@ from serve.errors import InputError
 from serve.media.files import VIDEO_SUFFIXES, find_files, in_folder, say_left_out
 from serve.media.series import FRAME_SUFFIXES, FrameSeries, in_order, matching
 from serve.media.video.source import Source, is_address, to_address
-from serve.video.settings import SUFFIXES, Output
+from serve.video.outputs import OUTPUTS
 
 
 class _Files(NamedTuple):
@@ -138,6 +138,6 @@ def stem(source: Source) -> str:
     return "-".join("".join(c if c.isalnum() or c in "._" else " " for c in words).split())
 
 
-def target_of(source: Source, folder: Path, output: Output) -> Path:
+def target_of(source: Source, folder: Path, output: str) -> Path:
     """The output of `source` in `folder`."""
-    return folder / (stem(source) + SUFFIXES[output])
+    return folder / (stem(source) + OUTPUTS[output].suffix)

@@ -19,6 +19,7 @@ from serve.media.series import FrameSeries
 from serve.media.video.source import Selection, Source, listed_frames
 from serve.media.whole import replacing
 from serve.video.model import check_outputs_of
+from serve.video.outputs import OUTPUTS
 from serve.video.segment import VideoReport, note, segment_video
 from serve.video.settings import Settings
 
@@ -87,7 +88,7 @@ def plan(
         finished = not force and batch_sidecar.is_finished(target, origin)
         jobs.append(Job(source, target, origin, finished, force))
     waiting = [job.target for job in jobs if not job.finished]
-    check_outputs(waiting, force, folders=settings.output == "frames")
+    check_outputs(waiting, force, folders=not OUTPUTS[settings.output].suffix)
     check_outputs([folder / REPORT], force=True)
     for job in jobs:
         _refuse_input_as_output(job)

@@ -9,9 +9,10 @@ import click
 
 from serve.cli.options import Rate, Seconds, common, joined, ran
 from serve.errors import InputError
+from serve.video.outputs import ENCODERS, OUTPUTS
 
-_OUTPUTS = ("overlay", "colors", "side-by-side", "labels", "frames")  # as in serve.video.settings
-_CODECS = ("h264", "hevc", "av1")
+_PRESETS = "; ".join(f"{name}: {e.presets[0]} to {e.presets[-1]}" for name, e in ENCODERS.items())
+_QUALITIES = ", ".join(f"{name}: 0 to {e.worst}, by default {e.crf}" for name, e in ENCODERS.items())
 
 
 @click.command()
@@ -22,15 +23,14 @@ _CODECS = ("h264", "hevc", "av1")
 )
 @click.option(
     "--output",
-    type=click.Choice(_OUTPUTS),
+    type=click.Choice(list(OUTPUTS)),
     default="overlay",
     show_default=True,
-    help="Colours over the frames with a legend; the colours alone; input, uncorrected and corrected side by "
-    "side; or class numbers, lossless: a grey FFV1 video (.mkv), or a folder of PNG frames.",
+    help="; ".join(f"{name}: {output.about}" for name, output in OUTPUTS.items()) + ".",
 )
-@click.option("--codec", type=click.Choice(_CODECS), default="h264", show_default=True)
-@click.option("--crf", type=int, help="Quality, 0 to 51 (av1: 63); less is better and larger.  [default: 20]")
-@click.option("--preset", help="Speed of the encoder: ultrafast to veryslow (av1: 13 to 0).")
+@click.option("--codec", type=click.Choice(list(ENCODERS)), default="h264", show_default=True)
+@click.option("--crf", type=int, help=f"Quality; less is better and larger ({_QUALITIES}).")
+@click.option("--preset", help=f"Speed of the encoder ({_PRESETS}).")
 @click.option(
     "--every", type=click.IntRange(min=1), default=1, show_default=True, help="Take one frame of N."
 )
@@ -111,7 +111,7 @@ def video(
     from serve.video.settings import Settings
 
     settings = Settings(selection=Selection(start, end, every, max_size), **options)
-    single = out.suffix != "" and not out.is_dir() and settings.output != "frames"
+    single = out.suffix != "" and not out.is_dir() and OUTPUTS[settings.output].suffix != ""
     opening = {"provider": provider, "threads": threads, "tile": tile, "callers": callers(threads)}
     if single and cluster:
         raise InputError(f"{out} is one file, but --ray fills a folder; give a folder as the output.")
@@ -139,10 +139,9 @@ def _only_input(inputs: tuple[str, ...], out: Path, settings: Any, fps: Fraction
     """The one input of an output file, when everything is as it should be."""
     from serve.batch.inputs import find_videos
     from serve.media.files import check_outputs
-    from serve.video.settings import SUFFIXES
     from serve.video.shares import shares_file
 
-    suffix = SUFFIXES[settings.output]
+    suffix = OUTPUTS[settings.output].suffix
     if out.suffix.lower() != suffix:
         raise InputError(
             f"{out} does not end in {suffix}, as {settings.output} must; choose another name or a folder."

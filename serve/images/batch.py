@@ -17,7 +17,6 @@ from serve.media.images import Image, count_pictures, read_image, write_image
 
 _AHEAD = 2
 _SUFFIX = {"labels": ".png", "colors": ".png", "overlay": ".jpg"}
-KINDS = tuple(_SUFFIX)
 
 
 class Read(NamedTuple):

@@ -32,12 +32,16 @@ _GAP = 4  # pixels between panels
 def drawing(card: Card, settings: Settings, height: int, width: int) -> Draw:
     """How frames of `height` x `width` pixels are drawn for an output that is a picture."""
     painter = Painter(card.palette)
-    if settings.output == "colors":
-        return lambda item: painter.colors(item.labels)
-    if settings.output == "side-by-side":
-        return _side_by_side(card, painter, settings.opacity, height, width)
+    return DRAWINGS[settings.output](card, painter, settings.opacity, height, width)
+
+
+def _colors(card: Card, painter: Painter, opacity: float, height: int, width: int) -> Draw:
+    return lambda item: painter.colors(item.labels)
+
+
+def _overlay(card: Card, painter: Painter, opacity: float, height: int, width: int) -> Draw:
     strip = legend(every_class(card), height, width)
-    return lambda item: below(painter.overlay(item.frame.pixels, item.labels, settings.opacity), strip)
+    return lambda item: below(painter.overlay(item.frame.pixels, item.labels, opacity), strip)
 
 
 def _side_by_side(card: Card, painter: Painter, opacity: float, height: int, width: int) -> Draw:
@@ -63,3 +67,11 @@ def _side_by_side(card: Card, painter: Painter, opacity: float, height: int, wid
 
 def _wider(image: Image, width: int) -> Image:
     return np.pad(image, ((0, 0), (0, width - image.shape[1]), (0, 0)))
+
+
+DRAWINGS: dict[str, Callable[[Card, Painter, float, int, int], Draw]] = {
+    "overlay": _overlay,
+    "colors": _colors,
+    "side-by-side": _side_by_side,
+}
+"""By the output's name in `serve.video.outputs.OUTPUTS`: those that are pictures."""

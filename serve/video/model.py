@@ -21,6 +21,7 @@ from serve.errors import InputError
 from serve.inference.segmenter import Segmentation, Segmenter
 from serve.media.video.reader import Frame
 from serve.video.draw import Labelled
+from serve.video.outputs import OUTPUTS
 from serve.video.settings import Settings
 from serve.video.smooth import Smoother
 
@@ -185,6 +186,6 @@ def check_outputs_of(segmenter: Segmenter, settings: Settings) -> None:
 def _needs(settings: Settings) -> dict[str, tuple[str, bool]]:
     """Optional outputs of a graph: the option that needs each, and whether it is on."""
     return {
-        "uncorrected_labels": ("--output side-by-side", settings.output == "side-by-side"),
+        "uncorrected_labels": (f"--output {settings.output}", OUTPUTS[settings.output].uncorrected),
         "scores": ("--smooth", settings.smooth > 0),
     }

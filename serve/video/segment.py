@@ -25,6 +25,7 @@ from serve.media.video.source import Source, state
 from serve.media.whole import Unfinished, unfinished
 from serve.video.draw import Labelled
 from serve.video.model import Model
+from serve.video.outputs import OUTPUTS
 from serve.video.settings import Settings
 from serve.video.shares import share_table, shares_file
 from serve.video.sink import Growing, Sink, open_sink
@@ -118,7 +119,7 @@ def segment_video(
             outputs = [shares] if chosen.shares == "csv" else []  # Parquet is nothing without its end
             table = stack.enter_context(closing(share_table(shares.path, segmenter.card)))
         output = stack.enter_context(
-            unfinished(target, overwrite=overwrite, folder=chosen.output == "frames")
+            unfinished(target, overwrite=overwrite, folder=not OUTPUTS[chosen.output].suffix)
         )
         if before_naming is not None:
             stack.push(_on_success(before_naming, output))

@@ -1,79 +1,23 @@
 """What to make of a video: checked as a whole before any work starts."""
 
 from dataclasses import dataclass, field
-from typing import Literal, get_args
 
 from serve.errors import InputError
 from serve.media.video.source import Selection
+from serve.video.outputs import ENCODERS, OUTPUTS
 from serve.video.shares import Format, require_parquet
-
-Output = Literal["overlay", "colors", "side-by-side", "labels", "frames"]
-Codec = Literal["h264", "hevc", "av1"]
-
-OUTPUTS: tuple[str, ...] = get_args(Output)
-CODECS: tuple[str, ...] = get_args(Codec)
-SUFFIXES: dict[str, str] = {
-    "overlay": ".mp4",
-    "colors": ".mp4",
-    "side-by-side": ".mp4",
-    "labels": ".mkv",
-    "frames": "",
-}
-"""What the name of each output ends in; `frames` is a folder."""
-LOSSLESS = ("labels", "frames")
-
-_X26_PRESETS = (
-    "ultrafast",
-    "superfast",
-    "veryfast",
-    "faster",
-    "fast",
-    "medium",
-    "slow",
-    "slower",
-    "veryslow",
-)
-
-
-@dataclass(frozen=True)
-class Encoder:
-    """What libav needs to know of one codec."""
-
-    library: str
-    crf: int
-    """Default quality: about the same picture for all codecs."""
-    worst: int
-    """Largest crf."""
-    preset: str
-    """Default speed: near real time at 1280x720 on two cores."""
-    presets: tuple[str, ...]
-    undelayed: dict[str, str]
-    """Options for frames that leave the encoder as soon as they entered it."""
-    tag: str = ""
-    """Four-letter code in the mp4, where players insist on one."""
-
-
-ENCODERS: dict[str, Encoder] = {
-    "h264": Encoder("libx264", 20, 51, "veryfast", _X26_PRESETS, {"tune": "zerolatency"}),
-    "hevc": Encoder("libx265", 24, 51, "ultrafast", _X26_PRESETS, {"tune": "zerolatency"}, tag="hvc1"),
-    "av1": Encoder(
-        "libsvtav1", 32, 63, "10", tuple(str(n) for n in range(14)), {"svtav1-params": "pred-struct=1"}
-    ),
-}
 
 
 @dataclass(frozen=True)
 class Settings:
     """How one video is segmented and written."""
 
-    output: Output = "overlay"
-    """"overlay": frame, colours, legend. "colors": the colours alone. "side-by-side": input, uncorrected and
-    corrected overlay, for graphs with the output `uncorrected_labels`. "labels": each grey value is a class
-    number, lossless FFV1 in Matroska. "frames": the same as one PNG per frame in a folder, with their times
-    in frames.csv."""
+    output: str = "overlay"
+    """One of `serve.video.outputs.OUTPUTS`."""
     opacity: float = 0.5
     """Of the colours over the frame, in [0, 1]."""
-    codec: Codec = "h264"
+    codec: str = "h264"
+    """One of `serve.video.outputs.ENCODERS`."""
     crf: int | None = None
     """Quality; less is better and larger. None is the codec's default."""
     preset: str | None = None
@@ -97,8 +41,11 @@ class Settings:
         """
         if self.shares == "parquet":
             require_parquet()
+        for option, value, known in (("output", self.output, OUTPUTS), ("codec", self.codec, ENCODERS)):
+            if value not in known:
+                raise InputError(f"--{option} {value} is not known; choose one of {', '.join(known)}.")
         encoder = ENCODERS[self.codec]
-        if self.output in LOSSLESS and (self.codec != "h264" or self.crf is not None or self.preset):
+        if OUTPUTS[self.output].lossless and (self.codec != "h264" or self.crf is not None or self.preset):
             raise InputError(
                 f"--output {self.output} is lossless and has a codec of its own; leave --codec, --crf and "
                 "--preset out."

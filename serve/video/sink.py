@@ -8,6 +8,7 @@ from typing import Any, Protocol
 import av
 import numpy as np
 
+from serve.card import Card
 from serve.inference.segmenter import Segmenter
 from serve.media.images import Image
 from serve.media.video.reader import Frame
@@ -15,7 +16,8 @@ from serve.media.video.series_reader import Reader
 from serve.media.whole import Unfinished
 from serve.video.draw import Draw, Labelled, drawing
 from serve.video.labels import LabelFrames, LabelVideo
-from serve.video.settings import ENCODERS, Settings
+from serve.video.outputs import ENCODERS, OUTPUTS
+from serve.video.settings import Settings
 from serve.video.writer import VideoWriter
 
 
@@ -44,14 +46,9 @@ class Sink(Protocol):
 def open_sink(reader: Reader, segmenter: Segmenter, settings: Settings, path: Path) -> Iterator[Sink]:
     """The sink that the settings ask for, at `path`; finished when the block is left."""
     height, width = reader.size
-    if settings.output == "frames":
-        with LabelFrames(path, time_base=reader.time_base) as frames:
-            yield _LabelSink(frames)
-        return
-    common: dict[str, Any] = {"time_base": reader.time_base, "rate": reader.rate, "live": reader.live}
-    if settings.output == "labels":
-        with LabelVideo(path, segmenter.card, height=height, width=width, **common) as video:
-            yield _LabelSink(video)
+    if OUTPUTS[settings.output].lossless:
+        with STORES[settings.output](reader, segmenter.card, path) as labels:
+            yield _LabelSink(labels)
         return
     draw = drawing(segmenter.card, settings, height, width)
     black = np.zeros((height, width), np.uint8)
@@ -65,9 +62,28 @@ def open_sink(reader: Reader, segmenter: Segmenter, settings: Settings, path: Pa
         preset=settings.preset,
         sample_aspect_ratio=reader.sample_aspect_ratio,
         audio=reader.audio,
-        **common,
+        time_base=reader.time_base,
+        rate=reader.rate,
+        live=reader.live,
     ) as writer:
         yield _DrawnSink(draw, writer)
+
+
+def _label_video(reader: Reader, card: Card, path: Path) -> LabelVideo:
+    height, width = reader.size
+    times: dict[str, Any] = {"time_base": reader.time_base, "rate": reader.rate, "live": reader.live}
+    return LabelVideo(path, card, height=height, width=width, **times)
+
+
+def _label_frames(reader: Reader, card: Card, path: Path) -> LabelFrames:
+    return LabelFrames(path, time_base=reader.time_base)
+
+
+STORES: dict[str, Callable[[Reader, Card, Path], LabelVideo | LabelFrames]] = {
+    "labels": _label_video,
+    "frames": _label_frames,
+}
+"""By the output's name in `serve.video.outputs.OUTPUTS`: those that are label maps."""
 
 
 class _DrawnSink:

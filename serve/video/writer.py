@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.errors import InputError
-from serve.video.settings import Encoder
+from serve.video.outputs import Encoder
 from serve.video.sound import Sound
 
 _BT709 = 1
@@ -61,7 +61,7 @@ class VideoWriter:
         Args:
             time_base: seconds per unit of the times that frames are given.
             rate: average frames per second (for the encoder's rate control only).
-            encoder: of serve.video.settings.ENCODERS.
+            encoder: of serve.video.outputs.ENCODERS.
             crf: the encoder's quality, less is better; None is its default.
             preset: the encoder's speed; None is its default.
             audio: av audio streams of the source, whose packets will be given to `write_audio`.

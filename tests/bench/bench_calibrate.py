@@ -37,7 +37,7 @@ from export.statistics.gather import (
     EM_STEPS,
     MIN_PIXELS,
     balanced_labels,
-    calibrate,
+    gather,
     kept_logits,
     logits_inside,
 )
@@ -143,10 +143,10 @@ def variants(
         "plain argmax": fit(logit_histogram(kept, plain)),
         "plain, anchors pooled by class": fit(logit_histogram(kept, plain), by_class=True),
         "balanced, anchors pooled by class": fit(logit_histogram(kept, balanced), by_class=True),
-        "balanced, 2 rounds": calibrate(network, target, None, 2).statistics,
+        "balanced, 2 rounds": gather(network, target, None, 2).statistics,
     }
     if source is not None:
-        found["balanced, anchors of the source"] = calibrate(network, target, source).statistics
+        found["balanced, anchors of the source"] = gather(network, target, source).statistics
     for title, statistics in found.items():
         table = shift_table(statistics)
         rows |= {
@@ -177,7 +177,7 @@ def time_ratio(network: Network, target: UnlabelledFolder) -> float:
         for index in range(len(target)):
             network.logits(target[index][None])
 
-    turns = [(seconds(run), seconds(lambda: calibrate(network, target, None))) for _ in range(TURNS)]
+    turns = [(seconds(run), seconds(lambda: gather(network, target, None))) for _ in range(TURNS)]
     running, calibrating = (min(times) for times in zip(*turns, strict=True))
     return calibrating / running
 

@@ -23,7 +23,8 @@ import tiny
 from export.fold.fold import Extras
 from export.pipeline import build
 from export.precision.conversion import precision_of
-from export.precision.gates import GATES, reduce
+from export.precision.gates import reduce
+from export.precision.kinds import PRECISIONS
 from export.show import measure
 from export.sources.pictures import calibration_pictures
 from export.sources.source import open_source
@@ -72,7 +73,7 @@ def bench(run: Path, target: Path, evaluate: Path, folder: Path) -> None:
             f"{precision}: {file.stat().st_size / 1e6:.2f} MB, {1e3 * latency.seconds:.1f} ms at "
             f"{size[0]}x{size[1]}, {precision_of(graph).words()}; {words}"
         )
-    print("gates:", GATES)
+    print("gates:", {name: kind.gate for name, kind in PRECISIONS.items() if kind.gate})
 
 
 if __name__ == "__main__":

@@ -31,6 +31,7 @@ import numpy as np
 import onnxruntime
 import yaml
 from safetensors.numpy import load_file
+from tqdm import tqdm
 
 sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 
@@ -136,6 +137,7 @@ def run(trial: Trial, inputs: Path, times: int, dice: random.Random) -> Result:
     result = Result()
     first_sign, whole = undisturbed(trial, inputs)
     expected = files_of(inputs / OUT)
+    progress = tqdm(total=times, desc=trial.name, unit="kill", leave=False)
     while result.killed < times:
         shutil.rmtree(inputs / OUT)
         moment = dice.uniform(0.9 * first_sign, whole)
@@ -146,14 +148,20 @@ def run(trial: Trial, inputs: Path, times: int, dice: random.Random) -> Result:
         said = f"killed after {moment:.2f} s"
         result.faults += [f"{said}: {fault}" for fault in (*unloadable(inputs / OUT), *lost(inputs / OUT))]
         command = trial.resume if (inputs / trial.made).exists() else trial.begin
-        again = subprocess.run(
-            program(command), cwd=inputs, capture_output=True, text=True, timeout=PATIENCE, check=False
-        )
+        progress.update()
+        try:
+            again = subprocess.run(
+                program(command), cwd=inputs, capture_output=True, text=True, timeout=PATIENCE, check=False
+            )
+        except subprocess.TimeoutExpired:
+            result.faults.append(f"{said}: the next run had not ended after {PATIENCE:.0f} s")
+            continue
         if again.returncode:
             result.faults.append(f"{said}: the next run ended with {again.returncode}: {again.stderr[-500:]}")
         result.faults += [f"{said}, next run: {fault}" for fault in unloadable(inputs / OUT)]
         left = files_of(inputs / OUT) ^ expected
         result.faults += [f"{said}, next run: {name} is there in one of them only" for name in sorted(left)]
+    progress.close()
     return result
 
 

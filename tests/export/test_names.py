@@ -13,7 +13,7 @@ from export import show
 from export.cli.commands import main
 from export.deploy import triton
 from export.fold.fold import Extras, Strength, fold
-from export.statistics import calibrate as calibrate_model
+from export.statistics import calibrate
 from serve.media.images import write_image
 
 
@@ -61,8 +61,8 @@ def test_a_name_that_was_taken_meanwhile(tmp_path, model, monkeypatch, command) 
             "m.safetensors",
             "m-2.safetensors",
             (plain, "--target", tmp_path / "pictures", "--mean", "0,0,0", "--std", "1,1,1", "--rounds", "1"),
-            calibrate_model,
-            "calibrate",
+            calibrate,
+            "gather",
         ),
     }[command]
     given = out if command == "triton" else out / name

@@ -238,7 +238,13 @@ def test_a_truncated_video_is_kept_up_to_there_and_said(graph: Path, tmp_path: P
 
 def test_info_for_people_and_for_programs(graph: Path) -> None:
     text = serve("info", graph).stdout
-    for word in ("strongest channel", "red, green, blue", "tau = 0.25", "uncorrected: green", "runs on cpu"):
+    for word in (
+        "strongest channel",
+        "red, green, blue",
+        "tau = 0.25",
+        "want of statistics: green",
+        "runs on    cpu",
+    ):
         assert word in text
     facts = json.loads(serve("info", graph, "--json").stdout)
     assert facts["card"]["classes"] == ["red", "green", "blue"] and facts["correction"]["tau"] == TAU

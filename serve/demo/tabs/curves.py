@@ -1,15 +1,58 @@
-"""Drawings of a graph's statistics for the Model tab: inline SVG and HTML, nothing to load."""
+"""Drawings of a graph's correction for the Model tab: inline SVG and HTML, nothing to load."""
 
 import html
-from collections.abc import Sequence
+import json
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from serve.card import Card, Color
-from serve.demo.tabs.folded_statistics import Array, Curve
+from serve.card import Card, Color, Key
 
 _WIDTH, _HEIGHT = 220, 120
-_POINTS = 96
+
+Array = NDArray[np.float64]
+
+
+class Curve(NamedTuple):
+    """Delta[c, c](z): what the correction adds to a class's own logit, at strength 1."""
+
+    logits: Array
+    """[G] z, between the quantiles eps and 1 - eps of the class's own distribution."""
+    shift: Array
+    """[G] Delta."""
+
+
+class Drawn(NamedTuple):
+    """What a file shows of its correction; `export` wrote it."""
+
+    bias: Array
+    """[C] of the uncorrected network, estimated without labels; positive: predicted too often."""
+    curves: list[Curve | None]
+    """[C]; None for a class without statistics."""
+
+
+def read_drawn(metadata: Mapping[str, str], classes: int) -> Drawn | None:
+    """Curves and bias in a graph's metadata; None if there are none that this version knows.
+
+    A page is no place to refuse a graph for altered metadata: `export` does that.
+    """
+    try:
+        found = json.loads(metadata[Key.CURVES])
+        bias = np.array(found["bias"], np.float64)
+        curves = [None if shift is None else _curve(**shift) for shift in found["shifts"]]
+    except (KeyError, TypeError, ValueError):
+        return None
+    whole = bias.shape == (classes,) and len(curves) == classes and any(curves)
+    return Drawn(bias, curves) if whole else None
+
+
+def _curve(lower: float, step: float, shift: list[float]) -> Curve:
+    values = np.array(shift, np.float64)
+    if values.ndim != 1 or not values.size:
+        raise ValueError("a shift is a list of numbers")
+    return Curve(np.asarray(lower + step * np.arange(len(values)), np.float64), values)
 
 
 def curves_html(curves: Sequence[Curve | None], card: Card) -> str:
@@ -53,8 +96,7 @@ def bias_html(bias: Array, card: Card) -> str:
 def _drawing(curve: Curve, color: Color, low: float, high: float, reach: float) -> str:
     x = (curve.logits - low) / ((high - low) or 1) * _WIDTH
     y = _HEIGHT / 2 - curve.shift / reach * (_HEIGHT / 2 - 4)
-    step = max(1, len(x) // _POINTS)
-    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x[::step], y[::step], strict=True))
+    points = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(x, y, strict=True))
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" preserveAspectRatio="none">'
         f'<line x1="0" y1="{_HEIGHT / 2}" x2="{_WIDTH}" y2="{_HEIGHT / 2}"/>'

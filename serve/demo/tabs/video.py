@@ -14,9 +14,9 @@ from serve.demo.request.values import choose, fraction, one_of, strength
 from serve.demo.request.work import WORK, Stoppable, Work
 from serve.errors import InputError
 from serve.inference.segmenter import Segmenter
+from serve.video.outputs import OUTPUTS
 from serve.video.segment import VideoReport, note, segment_video
 
-OUTPUTS = ("overlay", "colors", "side-by-side")
 EMPTY = '<p class="hint">Give a video: drop a file or record one, then press Segment.</p>'
 STOPPED = '<p class="hint">Stopped. Nothing was kept.</p>'
 
@@ -30,7 +30,8 @@ class Answer(NamedTuple):
 
 def outputs_of(segmenter: Segmenter) -> list[str]:
     """What this model's videos can show."""
-    return [o for o in OUTPUTS if o != "side-by-side" or "uncorrected_labels" in segmenter.extras]
+    both = "uncorrected_labels" in segmenter.extras
+    return [name for name, o in OUTPUTS.items() if not o.lossless and (both or not o.uncorrected)]
 
 
 class VideoDesk:

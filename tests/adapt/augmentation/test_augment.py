@@ -15,7 +15,6 @@ from adapt.augmentation.augment import (
     pad,
     random_crop,
     random_flip,
-    random_resized_crop,
     rare_class_probabilities,
     without_labels,
 )
@@ -119,21 +118,6 @@ def test_too_few_pixels_give_the_best_window_and_an_absent_class_any():
     assert crop_with_class(sample, 9, (4, 4), 100, generator).labels.shape == (4, 4)
 
 
-@settings(deadline=None)
-@given(sides, sides, sides, sides, st.integers(0, 99))
-def test_resized_crops_have_their_size_and_no_new_labels(height, width, crop_height, crop_width, seed):
-    sample, size = numbered(height, width), (crop_height, crop_width)
-    crop = random_resized_crop(sample, size, (0.5, 2.0), np.random.default_rng(seed))
-    assert crop.image.shape == (*size, 3) and crop.image.dtype == np.uint8
-    assert crop.labels.shape == size and crop.labels.dtype == np.uint8
-    assert set(np.unique(crop.labels)) <= {*np.unique(sample.labels), IGNORE}
-
-
-def test_resizing_by_two_enlarges():
-    crop = random_resized_crop(numbered(8, 8), (8, 8), (2.0, 2.0), np.random.default_rng(0))
-    np.testing.assert_array_equal(crop.labels[:, ::2], crop.labels[:, 1::2])
-
-
 def test_flips_mirror_both_half_of_the_time():
     generator, sample, flipped = np.random.default_rng(0), numbered(3, 5), 0
     for _ in range(200):
@@ -153,7 +137,6 @@ def test_the_generator_decides_alone():
         return [
             random_crop(sample, (9, 9), generator, 0.75).image,
             crop_with_class(sample, 2, (9, 9), 8, generator).image,
-            random_resized_crop(sample, (9, 9), (0.5, 2), generator).image,
             random_flip(sample, generator).image,
         ]
 

@@ -27,11 +27,12 @@ from adapt.errors import InputError
 from adapt.reporting.web_report import write_report
 from adapt.run.run import load_run
 from export.cli.commands import main as export_main
-from export.fold.folded import STATISTICS, folded_statistics, graph_info
+from export.fold.folded import folded_statistics, graph_info
 from export.foreign.convention import Intake
 from export.foreign.network import Outlet
 from export.sources.source import open_source
 from export.sources.statistics_file import Calibrated, read_statistics, write_statistics
+from serve.card import Key
 
 OPTIONAL = {("evaluation",), ("evaluated_at",), ("model", "dilated"), ("model", "multi_resolution")}
 """Keys that older runs lack, or that are left out where there is nothing to say."""
@@ -401,7 +402,7 @@ def test_tensors_of_a_file_of_statistics(calibrated: Path, tmp_path: Path, key: 
 def test_statistics_inside_a_graph(tmp_path: Path) -> None:
     model = folded()
     assert folded_statistics(model) is not None
-    entry = next(entry for entry in model.metadata_props if entry.key == STATISTICS)
+    entry = next(entry for entry in model.metadata_props if entry.key == Key.STATISTICS)
     tensors = load(base64.b64decode(entry.value))
     for change in (lambda t: t.pop("seen"), lambda t: t.update({"seen": torch.ones(9)})):
         other = dict(tensors)

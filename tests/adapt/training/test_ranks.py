@@ -15,6 +15,7 @@ import torch
 from adapt.balance.histogram import logit_histogram
 from adapt.balance.logit_statistics import LogitStatistics, UpdateRule
 from adapt.run.run import load_run
+from adapt.training.ranks import join_ranks
 
 TOGETHER = """
 import sys, torch
@@ -242,3 +243,21 @@ def test_other_ranks_end_with_the_first_one(end: str, codes: list[int]) -> None:
             rank.kill()
     assert [rank.returncode for rank in ranks] == codes, stderr
     assert ("rank 0 has ended" in stderr) == (end == "killed")
+
+
+@pytest.mark.parametrize(("gpus", "shared"), [(0, False), (1, True), (2, False)])
+def test_ranks_that_share_a_gpu_exchange_through_gloo(
+    gpus: int, shared: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """NCCL refuses two ranks on one GPU, and accelerate would look for a second GPU."""
+    asked: list[dict[str, object]] = []
+    monkeypatch.setattr("adapt.training.ranks.PartialState", lambda **options: asked.append(options))
+    monkeypatch.setattr("adapt.training.ranks.best_device", lambda: torch.device("cuda" if gpus else "cpu"))
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: gpus)
+    monkeypatch.setenv("LOCAL_WORLD_SIZE", "2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("ACCELERATE_BYPASS_DEVICE_MAP", "false")
+    join_ranks()
+    assert asked == [{"cpu": gpus == 0} | ({"backend": "gloo"} if shared else {})]
+    assert (os.environ["ACCELERATE_BYPASS_DEVICE_MAP"] == "true") == shared
+    assert ("2 ranks share 1 GPU here" in capsys.readouterr().err) == shared

@@ -16,9 +16,10 @@ from small_network import small_network, smooth_pictures, write_pictures
 from export.cli.commands import main
 from export.fold.fingerprint import fingerprint
 from export.fold.fold import Strength, fold
-from export.fold.folded import NETWORK, lineage, unfold
+from export.fold.folded import lineage, unfold
 from export.precision.conversion import to_half
 from export.sources.statistics_file import read_statistics
+from serve.card import Key
 
 
 def copy(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -225,7 +226,7 @@ def test_statistics_and_files_of_older_versions_are_taken_with_a_word(place, tmp
     result = fold_into(place, place / "model.onnx", file, stats=stats)
     assert result.exit_code == 0 and "can't be told" in result.output, result.output
     model = onnx.load(file)
-    model.metadata_props.remove(next(p for p in model.metadata_props if p.key == NETWORK))
+    model.metadata_props.remove(next(p for p in model.metadata_props if p.key == Key.NETWORK))
     onnx.save(model, file)
     for result in (
         call("verify", file, "--data", place / "target"),

@@ -11,13 +11,14 @@ from onnx import TensorProto, helper
 from onnx_segmenters import card, pictures, plain_segmenter, run, same_bytes, statistics
 from small_network import pixels_of, small_network, smooth_pictures, write_pictures
 
-import export.precision.gates
 from adapt.errors import InputError
 from export.cli.commands import main
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info, unfold
+from export.precision import gates
 from export.precision.conversion import depthwise, ends, precision_of, quantise, to_half
-from export.precision.gates import Gate, agreement, reduce
+from export.precision.gates import agreement, reduce
+from export.precision.kinds import PRECISIONS, Gate
 from export.sources.pictures import calibration_pictures
 
 STRENGTH = Strength(statistics(3), "random", 0.5)
@@ -119,11 +120,9 @@ def test_agreement_counts_per_class():
 
 
 def test_what_changes_too_much_is_refused_after_a_second_try(tmp_path, monkeypatch):
-    monkeypatch.setitem(export.precision.gates.GATES, "fp16", Gate(1.01, 1.0))
+    monkeypatch.setitem(PRECISIONS, "fp16", PRECISIONS["fp16"]._replace(gate=Gate(1.01, 1.0)))
     tried = []
-    monkeypatch.setattr(
-        export.precision.gates, "to_half", lambda bare, islands: tried.append(islands) or to_half(bare)
-    )
+    monkeypatch.setattr(gates, "to_half", lambda bare, islands: tried.append(islands) or to_half(bare))
     model = fold(small_network(), card(3), STRENGTH)
     with pytest.raises(
         InputError, match=r"would change too much: .*% of labels equal to float32, least by class"

@@ -18,7 +18,7 @@ from export.cli.commands import main
 from export.fold.fold import fold
 from export.fold.folded import graph_info
 from export.sources.pictures import calibration_pictures, pictures_for
-from export.sources.source import Source
+from export.sources.source import GraphSource, Source
 from export.sources.statistics_file import read_statistics
 from serve.card import Card
 
@@ -36,7 +36,7 @@ def card_of(classes) -> Card:
 
 
 def nowhere(classes) -> Source:
-    return Source(Path("x.onnx"), card_of(classes), None, None)
+    return GraphSource(Path("x.onnx"), card_of(classes), onnx.ModelProto())
 
 
 @pytest.fixture(scope="module", params=SETS)

@@ -20,10 +20,11 @@ from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.errors import InputError
 from export.fold.curves import Curves, shift_curves
 from export.fold.fold import Extras, Strength, fold
-from export.fold.folded import STATISTICS, metadata_of
+from export.fold.folded import metadata_of
 from export.pipeline import write_verified
-from export.sources.source import Source
+from export.sources.source import GraphSource
 from export.verification.check import check_file
+from serve.card import Key
 
 Model = onnx.ModelProto
 
@@ -172,7 +173,9 @@ def tau_ignored(model: Model) -> None:
 
 def another_runs_statistics(model: Model) -> None:
     other = fold(plain_segmenter(4), card(4), Strength(statistics(4, 2), "other", 0.5))
-    next(p for p in model.metadata_props if p.key == STATISTICS).value = metadata_of(other)[STATISTICS]
+    next(p for p in model.metadata_props if p.key == Key.STATISTICS).value = metadata_of(other)[
+        Key.STATISTICS
+    ]
 
 
 def first_picture_for_all(model: Model) -> None:
@@ -341,7 +344,7 @@ NEEDS_THE_SOURCE = ("classes in another order", "colours of other classes")
 
 def refusal(mutated: Model, honest: Path, out: Path) -> str:
     """What the check at writing says."""
-    source = Source(honest, card(4), None, onnx.load(honest))
+    source = GraphSource(honest, card(4), onnx.load(honest))
     with pytest.raises(InputError) as refused:
         write_verified(mutated, out, source, smooth_pictures(2, 96, 128), "fields")
     assert not out.exists() and "nothing was written" in refused.value.message
@@ -367,7 +370,7 @@ def test_a_wrong_graph_is_neither_written_nor_verified(honest, tmp_path, name):
 def test_the_right_graph_is_written_and_verified(honest, tmp_path, runtime):
     """So that all of the above fail for what was done to them."""
     right = honest[runtime]
-    source = Source(right, card(4), None, onnx.load(right))
+    source = GraphSource(right, card(4), onnx.load(right))
     pictures = smooth_pictures(2, 96, 128)
     assert write_verified(onnx.load(right), tmp_path / "x.onnx", source, pictures, "fields").passed
     for against in (None, right):

@@ -248,9 +248,9 @@ def test_the_model_tab_shows_the_card(page):
         "sliding.onnx",
         "strongest channel",
         "none needed",
-        "Its strength τ is a slider, which begins at 0.25.",
+        "Strength tau = 0.25, set at run time, by default.",
         "Its statistics come from nothing real.",
-        "exact to 0.03 logits.",
+        "scores are exact to 0.03 logits, proven at tau 0.2",
         "Left as they are, for want of statistics: green.",
         "Labels equal: 0.9999.",
     ):

@@ -1,6 +1,5 @@
 """The demo without a browser: what its options refuse, what its API answers, what it keeps and contacts."""
 
-import base64
 import http.client
 import json
 import re
@@ -19,19 +18,16 @@ from urllib.error import HTTPError
 import av
 import gradio_client
 import numpy as np
-import oracle
 import pytest
 from click.testing import CliRunner
 from demo_server import Demo, demo, file_data, result, submit, upload, upload_endlessly
 from PIL import Image
-from safetensors.numpy import save
 from serve_graphs import PALETTE, halves, write_clip, write_graph
 
 from serve.cli.commands import main
 from serve.demo.options import Limits
 from serve.demo.request.files import Results, Upload
 from serve.demo.request.limits import read_picture
-from serve.demo.tabs.folded_statistics import estimated_bias, own_shifts, read_statistics
 from serve.errors import InputError
 
 
@@ -355,45 +351,3 @@ def test_equal_content_has_an_equal_path(tmp_path):
     assert results.keep_image(first, "a.png") == results.keep_image(first, "a.png")
     assert results.keep_image(first, "a.png") != results.keep_image(other, "a.png")
     assert results.new_file("a.mp4") != results.new_file("a.mp4")
-
-
-def _metadata(rows, anchors, seen) -> dict[str, str]:
-    """As `export` writes them."""
-    tensors = {"seen": seen, "eps": np.float64(0.01)}
-    for kind, mixture in (("rows", rows), ("anchors", anchors)):
-        names = ("weights", "means", "variances")
-        tensors |= {f"{kind}.{name}": each for name, each in zip(names, mixture, strict=True)}
-    return {
-        "blda.statistics": base64.b64encode(save({k: np.asarray(v) for k, v in tensors.items()})).decode()
-    }
-
-
-def test_curves_and_bias_agree_with_the_oracle():
-    rng = np.random.default_rng(3)
-    rows, anchors, seen = oracle.random_statistics(rng, 5)
-    seen[2] = False
-    statistics = read_statistics(_metadata(rows, anchors, seen), 5)
-    for c, curve in enumerate(own_shifts(statistics)):
-        if c == 2:
-            assert curve is None
-        else:
-            expected = oracle.delta(rows, anchors, seen, c, c, curve.logits)
-            np.testing.assert_allclose(curve.shift, expected, atol=0.02)
-    expected = oracle.bias_without_labels(rows, seen, 40_000, rng)
-    bias = estimated_bias(statistics)
-    np.testing.assert_allclose(bias, expected, atol=0.01)
-    assert abs(bias.sum()) < 1e-9 and bias[2] == pytest.approx(expected[2], abs=0.01)
-
-
-def test_statistics_that_are_missing_or_foreign_are_not_drawn():
-    rows, anchors, seen = oracle.random_statistics(np.random.default_rng(0), 3)
-    metadata = _metadata(rows, anchors, seen)
-    assert read_statistics(metadata, 3) is not None
-    assert read_statistics({}, 3) is None
-    assert read_statistics(metadata, 4) is None
-    for text in (
-        "no base64!",
-        base64.b64encode(b"\x02\0\0\0\0\0\0\0{}").decode(),
-        metadata["blda.statistics"][:99],
-    ):
-        assert read_statistics({"blda.statistics": text}, 3) is None

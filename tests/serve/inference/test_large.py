@@ -425,7 +425,7 @@ def test_faults_of_our_own_in_opening_are_not_called_the_user_s(
     with pytest.raises(TypeError):
         Segmenter(network)
     with pytest.raises(TypeError):
-        open_session(onnx.ModelProto(), str(network))
+        open_session(onnx.ModelProto(), "m.onnx")
 
 
 def test_faults_of_our_own_are_not_called_a_foreign_model_s() -> None:

@@ -51,10 +51,10 @@ def as_calibration(target: Path, monkeypatch: pytest.MonkeyPatch) -> Pixels:
         intake=SimpleNamespace(size=None), outlet=SimpleNamespace(classes=len(card().classes))
     )
     monkeypatch.setattr(calibrate, "open_uncalibrated", lambda *_: (network, card()))
-    monkeypatch.setattr(calibrate, "calibrate", gather)
-    request = calibrate.Request(Path("model.onnx"), (target,), frames=FRAMES)
+    monkeypatch.setattr(calibrate, "gather", gather)
+    stats = target.parent / "stats.safetensors"
     with pytest.raises(InputError, match="enough"):
-        calibrate.calibrate_model(request, Path("stats"))
+        calibrate.calibrate(Path("model.onnx"), [target], stats, frames=FRAMES)
     return found[0]
 
 

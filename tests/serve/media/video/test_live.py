@@ -33,8 +33,9 @@ from serve.media.video.source import Selection
 from serve.media.whole import NameTakenError
 from serve.video import sink as video_sink
 from serve.video.labels import LabelVideo
+from serve.video.outputs import ENCODERS
 from serve.video.segment import VideoReport, note, segment_video
-from serve.video.settings import ENCODERS, Settings
+from serve.video.settings import Settings
 from serve.video.writer import VideoWriter
 
 

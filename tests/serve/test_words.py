@@ -1,8 +1,8 @@
-"""The Model tab's sentences about a verification, of this version's records and of others."""
+"""Sentences about a verification, of this version's records and of others."""
 
 import pytest
 
-from serve.demo.tabs.words import verification_sentences
+from serve.words import verification_sentences
 
 RECORD = {
     "against": "run",

@@ -1,0 +1,71 @@
+"""What `adapt train` does, for programs."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from adapt.commands.start import new_trainer, resumed_trainer
+from adapt.config.settings import load_config
+from adapt.run.run import Run, load_run
+
+
+def train(
+    output: Path | str,
+    *,
+    source: Path | str | None = None,
+    target: Sequence[Path | str] = (),
+    evaluate: Path | str | None = None,
+    classes: Path | str | None = None,
+    label_map: Path | str | None = None,
+    preset: str | None = None,
+    config: Path | str | None = None,
+    settings: Sequence[str] = (),
+    force: bool = False,
+) -> Run:
+    """Train on a labelled source and an unlabelled target, with balanced learning (Li et al. 2025).
+
+    SIGINT, SIGTERM and SIGHUP end it after the step in work, with everything saved: `run.card.finished` is
+    false then, and `resume` goes on. Progress is on standard error.
+
+    Args:
+        output: the run folder to write.
+        source: labelled data set, or a part of it.
+        target: a data set or folder of images, or videos.
+        evaluate: labelled data set of the target domain, for evaluation only.
+        classes: class file; None takes the one that comes with the source.
+        label_map: YAML file `id: class`, if the source's labels have other ids.
+        preset: named starting point of the settings (`adapt presets`).
+        config: YAML file of settings, over the preset.
+        settings: "section.key=value" texts, over both.
+        force: replace the run folder if it exists.
+
+    Raises:
+        InputError: anything wrong with the settings, the data or the place of the run.
+    """
+    named = {
+        "source": source,
+        "target": tuple(target) or None,
+        "classes": classes,
+        "label_map": label_map,
+        "evaluate": evaluate,
+    }
+    data = {key: value for key, value in named.items() if value is not None}
+    loaded = load_config(preset, None if config is None else Path(config), tuple(settings), {"data": data})
+    trainer = new_trainer(loaded, Path(output), force, preset)
+    trainer.train()
+    return load_run(trainer.folder)
+
+
+def resume(run: Path | str, settings: Sequence[str] = ()) -> Run:
+    """Continue a run where it was interrupted; returns and ends as `train` does.
+
+    Args:
+        run: the run folder.
+        settings: "section.key=value" texts, to change from here on.
+
+    Raises:
+        InputError: not a run, already finished, changes that would make it another run, or its data has
+            changed or gone.
+    """
+    trainer = resumed_trainer(Path(run), tuple(settings))
+    trainer.train()
+    return load_run(trainer.folder)

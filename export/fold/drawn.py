@@ -1,0 +1,35 @@
+"""What a graph file shows of its correction: curves and estimated bias, ready to be drawn without torch."""
+
+import json
+
+import torch
+
+from adapt.balance.bias import bias_without_labels
+from adapt.balance.correction import shift_table
+from adapt.balance.logit_statistics import ShiftStatistics
+
+POINTS = 96
+_DIGITS = 5
+
+
+def drawn(statistics: ShiftStatistics) -> str:
+    """As `serve.demo.tabs.curves.read_drawn` reads it: JSON.
+
+    "bias": [C] (Li et al. 2025, bias), of the uncorrected network, estimated without labels. "shifts": for
+    each class Delta[c, c] on an even grid between its quantiles eps and 1 - eps, {"lower", "step", "shift"}
+    in logits at tau = 1; null for a class without statistics.
+    """
+    exact = statistics.to(torch.float64)
+    table = shift_table(exact, POINTS)
+    shifts = [
+        {
+            "lower": round(float(table.lower[c, c]), _DIGITS),
+            "step": float(table.step[c, c]),
+            "shift": [round(value, _DIGITS) for value in table.shift[c, c].tolist()],
+        }
+        if seen
+        else None
+        for c, seen in enumerate(statistics.seen.tolist())
+    ]
+    bias = [round(value, _DIGITS) for value in bias_without_labels(exact).tolist()]
+    return json.dumps({"bias": bias, "shifts": shifts})
