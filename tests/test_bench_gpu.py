@@ -104,9 +104,9 @@ def test_a_kind_of_step_that_breaks_leaves_the_others(monkeypatch: pytest.Monkey
 def test_balancing_changes_no_more_than_the_balanced_steps() -> None:
     training = gpu_training.Training(CPU, next(iter(TINY.encoders.values())), "fp32", TINY)
     training.step("off")
-    assert training.statistics is None
+    assert training.balance is None
     training.step("online")
-    assert training.statistics is not None and int(training.statistics.iteration) == 1
+    assert training.balance is not None and int(training.balance.statistics.iteration) == 1
 
 
 def test_statistics_of_a_device() -> None:

@@ -171,10 +171,11 @@ def colour_jitter(images: Tensor, strength: float, probability: float, generator
         return images
     draws = torch.rand(4, len(chosen), generator=generator, device=generator.device).to(images)
     brightness, contrast, saturation, hue = (2 * draws - 1) * strength
-    jittered = enhance.adjust_brightness(images[chosen], brightness)
-    jittered = enhance.adjust_contrast_with_mean_subtraction(jittered, 1 + contrast)
-    jittered = enhance.adjust_saturation_with_gray_subtraction(jittered, 1 + saturation)
-    jittered = enhance.adjust_hue(jittered, 2 * torch.pi * hue)
+    with _own_precision(images):
+        jittered = enhance.adjust_brightness(images[chosen], brightness)
+        jittered = enhance.adjust_contrast_with_mean_subtraction(jittered, 1 + contrast)
+        jittered = enhance.adjust_saturation_with_gray_subtraction(jittered, 1 + saturation)
+        jittered = enhance.adjust_hue(jittered, 2 * torch.pi * hue)
     return images.index_copy(0, chosen, jittered.clamp(0, 1))
 
 
@@ -197,7 +198,13 @@ def gaussian_blur(
     draws = torch.rand(len(chosen), 1, generator=generator, device=generator.device).to(images)
     sigma = (low + (high - low) * draws).expand(-1, 2)
     width = 2 * max(1, int(4 * high)) + 1
-    return images.index_copy(0, chosen, gaussian_blur2d(images[chosen], (width, width), sigma))
+    with _own_precision(images):
+        return images.index_copy(0, chosen, gaussian_blur2d(images[chosen], (width, width), sigma))
+
+
+def _own_precision(images: Tensor) -> torch.autocast:
+    """Mixed precision is for the network: a picture rounded to bfloat16 has 8 bits left, and another type."""
+    return torch.autocast(images.device.type, enabled=False)
 
 
 def _chosen(images: Tensor, probability: float, generator: torch.Generator) -> Tensor:

@@ -19,7 +19,7 @@ from adapt.balance.mixtures import Mixture, cdf, pdf, quantile
 def support(statistics: ShiftStatistics) -> tuple[Tensor, Tensor]:
     """The quantiles F^-1(eps) and F^-1(1 - eps) of every F[c, l], each [C, C], in logits."""
     means = statistics.rows.means
-    tails = torch.tensor([statistics.eps, 1 - statistics.eps], dtype=means.dtype, device=means.device)
+    tails = torch.linspace(statistics.eps, 1 - statistics.eps, 2, dtype=means.dtype, device=means.device)
     both = quantile(statistics.rows, tails.expand(*means.shape[:-1], 2))
     return both[..., 0], both[..., 1]
 
@@ -170,7 +170,7 @@ def _anchor_quantile(anchor: Mixture, probability: Tensor, eps: float, refine: i
     A fine table brackets each answer; interpolation inside the cell is good to about a thousandth of a
     logit, and `refine` Newton steps that never leave the shrinking bracket make it exact.
     """
-    ends = torch.tensor([0.5 * eps, 1 - 0.5 * eps], dtype=probability.dtype, device=probability.device)
+    ends = torch.linspace(0.5 * eps, 1 - 0.5 * eps, 2, dtype=probability.dtype, device=probability.device)
     low, high = quantile(anchor, ends)
     grid = torch.lerp(low, high, torch.linspace(0, 1, 2049, dtype=ends.dtype, device=ends.device))
     levels = cdf(anchor, grid)

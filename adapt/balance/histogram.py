@@ -73,8 +73,17 @@ def logit_histogram(logits: Tensor, labels: Tensor) -> Histogram:
     # A NaN has no bin; it lands in the first, and the loss that it makes stops the training.
     index = position.nan_to_num_(0).clamp_(0, BINS - 1).int()
     index += (row * classes + channel) * BINS
-    counts = torch.bincount(index.flatten(), minlength=(classes + 1) * classes * BINS)
+    counts = _count(index.flatten(), (classes + 1) * classes * BINS)
     return Histogram(counts.view(classes + 1, classes, BINS)[:classes], outside)
+
+
+def _count(index: Tensor, bins: int) -> Tensor:
+    """How often each of 0..bins-1 occurs, int64 [bins]."""
+    if index.device.type == "cpu":
+        return torch.bincount(index, minlength=bins)
+    # bincount would read back the largest index, for which a GPU has to wait.
+    counts = torch.zeros(bins, dtype=torch.int32, device=index.device)
+    return counts.index_add_(0, index, torch.ones_like(index)).long()
 
 
 def labels_at_stride(labels: Tensor, stride: int) -> Tensor:

@@ -28,14 +28,27 @@ class Mixture(NamedTuple):
         return Mixture(*(parameter[index] for parameter in self))
 
 
+_SMALL = 2**20
+"""Numbers up to which a GPU computes all components at once: of so few, calls cost more than arithmetic.
+Beyond, and on a CPU, a loop over the few components keeps the largest intermediate at the points' size."""
+
+
 def cdf(mixture: Mixture, z: Tensor) -> Tensor:
     """Cumulative distribution F(z): mixture [..., K] and points [..., G] give [..., G]."""
+    if z.device.type != "cpu" and z.numel() * mixture.means.shape[-1] <= _SMALL:
+        return _cdf_at_once(mixture, z)
     total = torch.zeros_like(z)
-    # A loop over the few components keeps the largest intermediate at the size of z.
     for weight, mean, variance in zip(*(p.unbind(-1) for p in mixture), strict=True):
         scale = (2 * variance).rsqrt().unsqueeze(-1)
         total += weight.unsqueeze(-1) * torch.erf((z - mean.unsqueeze(-1)) * scale)
     return 0.5 * (1 + total)  # the weights sum to one
+
+
+def _cdf_at_once(mixture: Mixture, z: Tensor) -> Tensor:
+    """`cdf` without its loop over components."""
+    weights, means, variances = (parameter.unsqueeze(-2) for parameter in mixture)  # [..., 1, K]
+    parts = torch.erf((z.unsqueeze(-1) - means) * (2 * variances).rsqrt())
+    return 0.5 * (1 + (weights * parts).sum(-1))
 
 
 def pdf(mixture: Mixture, z: Tensor) -> Tensor:
@@ -47,13 +60,16 @@ def pdf(mixture: Mixture, z: Tensor) -> Tensor:
     return total
 
 
-def quantile(mixture: Mixture, probability: Tensor, sections: int = 32) -> Tensor:
+def quantile(mixture: Mixture, probability: Tensor, sections: int | None = None) -> Tensor:
     """Inverse CDF: mixture [..., K] and probabilities [..., G] in (0, 1) give [..., G].
 
     Section search, as exact as the dtype allows: every round looks at that many sections at once and keeps
-    one. Many sections make few calls, which is what costs on the small tensors of a training step; two
-    (bisection) need the least memory and arithmetic, for many points.
+    one. Many sections make few calls, which is what costs on the small tensors of a training step, on a GPU
+    above all; two (bisection) need the least memory and arithmetic, for many points. None is 32, or 256 where
+    arithmetic costs next to nothing.
     """
+    if sections is None:
+        sections = 32 if probability.device.type == "cpu" else 256
     reach = 12 * mixture.variances.sqrt()  # no quantile that a float can tell from 0 or 1 lies beyond
     low = (mixture.means - reach).amin(-1, keepdim=True).expand_as(probability)
     width = (mixture.means + reach).amax(-1, keepdim=True) - low
@@ -123,7 +139,9 @@ def em(counts: Tensor, centres: Tensor, start: Mixture, steps: int) -> Mixture:
     return Mixture(weights, means, variances)
 
 
-def _floor(centres: Tensor) -> float:
-    """Variance of a uniform distribution over one bin: a histogram cannot tell anything narrower."""
-    width = float(centres[1] - centres[0])
-    return width**2 / 12
+def _floor(centres: Tensor) -> Tensor:
+    """Variance of a uniform distribution over one bin: a histogram cannot tell anything narrower.
+
+    It stays a tensor: to read it would make a GPU wait.
+    """
+    return (centres[1] - centres[0]) ** 2 / 12

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from adapt.augmentation.augment import Mixed, class_mix, colour_jitter, gaussian_blur, random_mask
 from adapt.augmentation.pairs import Pair
+from adapt.balance.captured import Captured
 from adapt.balance.correction import ShiftTable, cumulative_density, shift_table, stack_tables
 from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
 from adapt.balance.logit_statistics import LogitStatistics
@@ -31,22 +32,49 @@ DETAIL_WEIGHT = 0.1
 """Weight of the loss on the detail alone, where the network has two scales (HRDA's lambda_d)."""
 
 
-@dataclass
 class Balance:
-    """The online correction's part of a step; absent when `method.balance` is not online."""
+    """The online correction's part of every step; absent when `method.balance` is not online.
 
-    statistics: LogitStatistics
-    total: Callable[[Tensor], Tensor]
-    """Sums a tensor over the ranks of data-parallel training."""
-    source_table: ShiftTable | None = None
-    """This step's shifts of the source, which the mixed pictures need again."""
-    target_table: ShiftTable | None = None
+    Attributes:
+        statistics: the running ones.
+        source_table: the step's shifts of the source, once it has taken in the source's logits. The mixed
+            pictures need them again.
+        target_table: the same of the target.
+    """
+
+    source_table: ShiftTable
+    target_table: ShiftTable
+
+    def __init__(self, statistics: LogitStatistics, total: Callable[[Tensor], Tensor]) -> None:
+        """Balance by `statistics`; `total` sums a tensor over the ranks of data-parallel training."""
+        self.statistics = statistics
+        self._total = total
+        self._source = Captured(self._update_source)
+        self._target = Captured(self._update_target)
+
+    def take_source(self, logits: Tensor, labels: Tensor, stride: int) -> None:
+        """Take in the step's source logits; labels [N, H, W] at full size."""
+        histogram = self.count(logits, labels, stride)
+        self.source_table = self._source(histogram.counts, histogram.outside)
+
+    def take_target(self, logits: Tensor, labels: Tensor, stride: int) -> None:
+        """Take in the step's target logits, after the source's."""
+        histogram = self.count(logits, labels, stride)
+        self.target_table = self._target(histogram.counts, histogram.outside)
+
+    def _update_source(self, counts: Tensor, outside: Tensor) -> ShiftTable:
+        self.statistics.update_source(Histogram(counts, outside))
+        return shift_table(self.statistics.shift_statistics("source"), TABLE_POINTS)
+
+    def _update_target(self, counts: Tensor, outside: Tensor) -> ShiftTable:
+        self.statistics.update_target(Histogram(counts, outside))
+        return shift_table(self.statistics.shift_statistics("target"), TABLE_POINTS)
 
     def count(self, logits: Tensor, labels: Tensor, stride: int) -> Histogram:
-        """Histogram of this step's logits over all ranks; labels [N, H, W] at full size."""
+        """Histogram of the step's logits over all ranks."""
         own = logit_histogram(logits.detach(), labels_at_stride(labels, stride))
         # An int32 holds the pixels of any step, and is half of what ranks would exchange otherwise.
-        return Histogram(self.total(own.counts.int()).long(), self.total(own.outside))
+        return Histogram(self._total(own.counts.int()).long(), self._total(own.outside))
 
 
 Network = Callable[[Tensor], TrainingOutput]
@@ -104,8 +132,7 @@ def source_term(step: Step) -> dict[str, Tensor]:
     pixels = segmenter.normalise(_unit(step.pair.source_image))
     output = step.network(pixels)
     if balance is not None:
-        balance.statistics.update_source(balance.count(output.logits, labels, segmenter.output_stride))
-        balance.source_table = shift_table(balance.statistics.shift_statistics("source"), TABLE_POINTS)
+        balance.take_source(output.logits, labels, segmenter.output_stride)
     table = None if balance is None else balance.source_table
     losses = {"source": _cross_entropy(step, output, labels, table)}
     if balance is not None and method.density_weight > 0:
@@ -125,10 +152,8 @@ def mixed_term(step: Step) -> dict[str, Tensor]:
     table = rows = None
     if balance is not None:
         own = torch.where(mixed.from_target, mixed.labels, IGNORE)
-        balance.statistics.update_target(balance.count(output.logits, own, segmenter.output_stride))
+        balance.take_target(output.logits, own, segmenter.output_stride)
     if balance is not None and method.correct_mixed:
-        assert balance.source_table is not None, "source_term comes first"
-        balance.target_table = shift_table(balance.statistics.shift_statistics("target"), TABLE_POINTS)
         table = stack_tables(balance.source_table, balance.target_table)
         rows = _rows(mixed.labels, mixed.from_target, segmenter.num_classes)
     losses = {"mixed": _cross_entropy(step, output, mixed.labels, table, rows, mixed.weights)}

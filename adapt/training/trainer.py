@@ -73,9 +73,11 @@ class Trainer:
             self.feature_distance = FeatureDistance(built.segmenter.encoder, things)
             self.feature_distance.encoder.load_state_dict(read_tensors(folder / PRETRAINED))
         self.statistics: LogitStatistics | None = None
+        self.balance: Balance | None = None
         if config.method.online:
             self.statistics = new_statistics(config, len(classes)).to(device)
             self.modules["statistics"] = self.statistics
+            self.balance = Balance(self.statistics, lambda t: self.accelerator.reduce(t, "sum"))
         self.network, self.optimizer = self.accelerator.prepare(self.student, self.optimizer)
         self.terms = terms_of(config.method)
         self.iteration = 0
@@ -219,9 +221,6 @@ class Trainer:
         return values
 
     def _new_step(self, pair: Pair, generator: torch.Generator) -> Step:
-        balance = None
-        if self.statistics is not None:
-            balance = Balance(self.statistics, lambda t: self.accelerator.reduce(t, "sum"))
         return Step(
             network=self.network,
             segmenter=self.student.segmenter,
@@ -229,7 +228,7 @@ class Trainer:
             method=self.config.method,
             backward=lambda loss: self.accelerator.backward(loss / self.config.training.accumulate),
             generator=generator,
-            balance=balance,
+            balance=self.balance,
             teacher=self.teacher,
             feature_distance=self.feature_distance,
         )

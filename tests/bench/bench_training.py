@@ -43,7 +43,7 @@ class Bench:
         self.student = StudentNetwork(segmenter).to(device).train()
         self.teacher = new_teacher(segmenter, (SIDE, SIDE))
         self.optimizer = torch.optim.AdamW(self.student.parameters(), lr=6e-5)
-        self.statistics = new_statistics(Config(), CLASSES).to(device)
+        self.balance = Balance(new_statistics(Config(), CLASSES).to(device), lambda tensor: tensor)
         self.pair = Pair(*(tensor.to(device) for tensor in pair(self.batch)))
         self.autocast = torch.autocast(device.type, torch.bfloat16) if gpu else nullcontext()
 
@@ -59,7 +59,7 @@ class Bench:
             method=method,
             backward=lambda loss: loss.backward(),  # type: ignore[no-untyped-call]
             generator=torch.Generator().manual_seed(0),
-            balance=Balance(self.statistics, lambda tensor: tensor) if balance == "online" else None,
+            balance=self.balance if balance == "online" else None,
             teacher=self.teacher,
         )
         with self.autocast:

@@ -275,3 +275,13 @@ def test_blur_keeps_flat_pictures_and_the_mean_and_smooths():
     # the peak of a normalised sampled Gaussian, sigma 1, radius 4
     taps = torch.exp(-(torch.arange(-4, 5, dtype=torch.float64) ** 2) / 2)
     torch.testing.assert_close(blurred[0, 0, 8, 8].item(), (1 / taps.sum() ** 2).item(), atol=1e-5, rtol=0)
+
+
+@pytest.mark.parametrize("change", [gaussian_blur, lambda x, g, p: colour_jitter(x, 0.2, p, g)])
+def test_mixed_precision_leaves_pictures_as_they_are(change):
+    """A GPU's fp16 and bf16 are for the network; once a blurred picture came back in them and was refused."""
+    images = torch.rand(3, 3, 24, 32)
+    expected = change(images, torch.Generator().manual_seed(1), 1.0)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = change(images, torch.Generator().manual_seed(1), 1.0)
+    assert found.dtype == torch.float32 and torch.equal(found, expected)

@@ -28,8 +28,8 @@ statistics = LogitStatistics(3, rule=UpdateRule(min_pixels=5, warmup=4))
 balance = Balance(statistics, lambda tensor: ranks.reduce(tensor, "sum"))
 own = slice(ranks.process_index, ranks.process_index + 1)
 for logits, labels in batches:
-    statistics.update_source(balance.count(logits[own], labels[own], 4))
-    statistics.update_target(balance.count(logits[own] * 0.5, labels[own], 4))
+    balance.take_source(logits[own], labels[own], 4)
+    balance.take_target(logits[own] * 0.5, labels[own], 4)
 torch.save(statistics.state_dict(), f"{sys.argv[1]}.{ranks.process_index}")
 ranks.end_training()
 """

@@ -17,7 +17,6 @@ from gpu_report import Report
 from gpu_sizes import Sizes, run, said_last, start
 
 from adapt.augmentation.pairs import Pair
-from adapt.balance.logit_statistics import LogitStatistics
 from adapt.config.settings import Config, Encoder, Model
 from adapt.errors import InputError
 from adapt.model.build import build
@@ -50,17 +49,17 @@ class Training:
         self.teacher = new_teacher(segmenter, (sizes.side, sizes.side))
         self.optimizer = new_optimizer(self.student, Config().training)
         self.scaler = torch.amp.GradScaler(device.type, enabled=precision == "fp16")
-        self.statistics: LogitStatistics | None = None
+        self.balance: Balance | None = None
         """Made by the first balanced step, so that the memory of plain ones has none."""
         self.pair = Pair(*(tensor.to(device) for tensor in noise(sizes)))
         self.iteration = 0
 
     def step(self, balance: str) -> float:
         """Seconds of one step; `balance` is off or online."""
-        method, started, balancing = METHODS[balance], self._now(), None
-        if balance == "online":
-            self.statistics = self.statistics or new_statistics(Config(), self.classes).to(self.device)
-            balancing = Balance(self.statistics, lambda tensor: tensor)
+        method, started = METHODS[balance], self._now()
+        if balance == "online" and self.balance is None:
+            statistics = new_statistics(Config(), self.classes).to(self.device)
+            self.balance = Balance(statistics, lambda tensor: tensor)
         self.optimizer.zero_grad()
         step = Step(
             network=self.student,
@@ -69,7 +68,7 @@ class Training:
             method=method,
             backward=lambda loss: self.scaler.scale(loss).backward(),  # type: ignore[no-untyped-call]
             generator=torch.Generator().manual_seed(0),
-            balance=balancing,
+            balance=self.balance if balance == "online" else None,
             teacher=self.teacher,
         )
         with autocast(self.device, self.precision):
