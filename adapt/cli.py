@@ -150,7 +150,7 @@ def evaluate(
         raise InputError(f"{run} is no run folder; score an exported file with `blda export eval {run}`.")
     if overlap is not None and window is None:
         raise InputError("--overlap is that of windows; give --window HEIGHTxWIDTH too.")
-    from adapt.commands.outputs import check_outputs
+    from serve.media.files import check_outputs
 
     check_outputs([path for path in (json_path, confusion) if path is not None], force)
 
@@ -194,7 +194,7 @@ def tau(run: Path, data: Path | None, output: Path | None, force: bool) -> None:
     With labels: mIoU, mAcc, std of IoU and the measured sum of |Bias|, and how far the label-free estimate
     agrees. Always: the estimate of that sum, from the statistics in the run.
     """
-    from adapt.commands.outputs import check_outputs
+    from serve.media.files import check_outputs
 
     check_outputs([] if output is None else [output], force)
 
@@ -225,7 +225,7 @@ def report(run: Path, data: Path | None, tau: float, output: Path | None, force:
     Curves, scores and bias per class, logits against the anchors over training, the pictures it was trained
     on, the best and the worst ones, the confusion matrix, and what to do next.
     """
-    from adapt.commands.outputs import check_outputs
+    from serve.media.files import check_outputs
 
     check_outputs([] if output is None else [output], force)
 

@@ -2,36 +2,13 @@
 
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from serve.interruption import STOPPING, handling
+
 _GRACE = 60  # seconds, for the step in work
-STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-
-
-@contextmanager
-def like_ctrl_c() -> Iterator[None]:
-    """Inside, SIGTERM and SIGHUP raise KeyboardInterrupt, the first one only; nohup's stays ignored.
-
-    As the first process of a container, a command would not even notice a SIGTERM without a handler.
-    """
-    former: dict[int, Any] = {}
-
-    def interrupt(number: int, frame: Any) -> None:
-        for each in former:  # whoever asks again must not disturb the tidying up
-            signal.signal(each, signal.SIG_IGN)
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is threading.main_thread():  # no other one may set handlers
-        taken = [number for number in STOPPING if signal.getsignal(number) is signal.SIG_DFL]
-        former.update((number, signal.signal(number, interrupt)) for number in taken)
-    try:
-        yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def outlive_interrupts(_: int) -> None:
@@ -67,10 +44,6 @@ def interruption() -> Iterator[Callable[[], bool]]:
                 )
 
     nohup = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
-    taken = [number for number in STOPPING if not (nohup and number == signal.SIGHUP)]
-    former = {number: signal.signal(number, handle) for number in taken}
-    try:
+    numbers = [n for n in (signal.SIGINT, *STOPPING) if not (nohup and n == signal.SIGHUP)]
+    with handling(handle, numbers):
         yield lambda: bool(caught)
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)

@@ -18,8 +18,9 @@ from export.sources.source import Source, open_source
 from export.verification.parity import verify
 from export.verification.result import Verification
 from serve.card import GraphInfo
-from serve.media.files import check_outputs, replacing
+from serve.media.files import check_outputs
 from serve.media.images import Image
+from serve.media.whole import replacing
 
 
 @dataclass(frozen=True)
@@ -154,7 +155,7 @@ def write_verified(
     """Check the graph, store the result in it and write it; nothing appears at `output` if the check fails.
 
     Args:
-        overwrite: replace what is at `output` by then; else it is kept, see `serve.media.files.unfinished`.
+        overwrite: replace what is at `output` by then; else it is kept, see `serve.media.whole.unfinished`.
 
     Raises:
         InputError: the check failed, or the graph is not valid ONNX.

@@ -1,30 +1,37 @@
-"""SIGTERM (docker stop, systemd) and SIGHUP (a closed terminal) end a command as Ctrl-C does.
+"""SIGTERM (docker stop, systemd, Slurm) and SIGHUP (a closed terminal) end a command as Ctrl-C does.
 
 As the first process of a container, a command would not even notice a SIGTERM that it has no handler for.
 """
 
 import signal
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack, contextmanager
 from types import FrameType
 from typing import Any, Self
 
 STOPPING = (signal.SIGTERM, signal.SIGHUP)
+Handler = Callable[[int, FrameType | None], None]
+
+
+@contextmanager
+def handling(handler: Handler, numbers: Iterable[int]) -> Iterator[None]:
+    """Inside, `handler` gets these signals; not off the main thread, which alone may set handlers."""
+    former: dict[int, Any] = {}
+    if threading.current_thread() is threading.main_thread():
+        former = {number: signal.signal(number, handler) for number in numbers}
+    try:
+        yield
+    finally:
+        for number, handled in former.items():
+            signal.signal(number, handled)
 
 
 @contextmanager
 def like_ctrl_c() -> Iterator[None]:
     """Inside, SIGTERM and SIGHUP raise KeyboardInterrupt; a signal that is ignored (nohup) stays so."""
-    former: dict[int, Any] = {}
-    if threading.current_thread() is threading.main_thread():  # no other one may set handlers
-        taken = [number for number in STOPPING if signal.getsignal(number) is signal.SIG_DFL]
-        former = {number: signal.signal(number, interrupt) for number in taken}
-    try:
+    with handling(interrupt, [n for n in STOPPING if signal.getsignal(n) is signal.SIG_DFL]):
         yield
-    finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
 
 
 def interrupt(number: int, _: FrameType | None) -> None:
@@ -44,18 +51,16 @@ class Interruption:
     def __init__(self) -> None:
         self.caught = False
         self._waits = False
-        self._former: dict[int, Any] = {}
+        self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        if threading.current_thread() is threading.main_thread():
-            raising = (signal.default_int_handler, interrupt)
-            taken = [n for n in (signal.SIGINT, *STOPPING) if signal.getsignal(n) in raising]
-            self._former = {number: signal.signal(number, self._handle) for number in taken}
+        raising = (signal.default_int_handler, interrupt)
+        taken = [n for n in (signal.SIGINT, *STOPPING) if signal.getsignal(n) in raising]
+        self._stack.enter_context(handling(self._handle, taken))
         return self
 
     def __exit__(self, *_: object) -> None:
-        for number, handler in self._former.items():
-            signal.signal(number, handler)
+        self._stack.close()
 
     @contextmanager
     def waiting(self) -> Iterator[None]:

@@ -10,12 +10,14 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-ROOMS = {"adapt": {"adapt"}, "export": {"adapt", "export", "serve"}, "serve": {"serve"}}
+ROOMS = {"adapt": {"adapt", "serve"}, "export": {"adapt", "export", "serve"}, "serve": {"serve"}}
 """Which of our rooms each may import."""
+GROUND = ("serve.interruption", "serve.errors", "serve.cores", "serve.media")
+"""All that `adapt` may import of `serve`, and that these may import of it: the ground floor of the house."""
 EXTRAS = {
-    "adapt": ["adapt"],
-    "export": ["adapt", "export", "serve", "cpu", "trt"],
-    "serve": ["serve", "cpu", "demo", "cluster", "parquet", "heif", "trt"],
+    "adapt": ["media", "adapt"],
+    "export": ["media", "adapt", "export", "serve", "cpu", "trt"],
+    "serve": ["media", "serve", "cpu", "demo", "cluster", "parquet", "heif", "trt"],
 }
 """Which extras of pyproject.toml each room's imports come from, besides the base dependencies."""
 IMPORT_NAMES = {
@@ -45,17 +47,32 @@ HEAVY = [
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 
 
-def imports_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
-    """(line, top-level module) of every import, also those inside functions and by name."""
+def modules_imported(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, module.name) of every import, also those inside functions and by name."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from ((node.lineno, alias.name.split(".")[0]) for alias in node.names)
+            yield from ((node.lineno, alias.name) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute, so that the walls can be read"
-            yield node.lineno, (node.module or "").split(".")[0]
+            yield from ((node.lineno, f"{node.module}.{alias.name}") for alias in node.names)
         elif isinstance(node, ast.Call) and getattr(node.func, "attr", "") == "import_module":
             names = [argument.value for argument in node.args if isinstance(argument, ast.Constant)]
-            yield from ((node.lineno, str(name).split(".")[0]) for name in names)
+            yield from ((node.lineno, str(name)) for name in names)
+
+
+def imports_of(tree: ast.AST) -> Iterator[tuple[int, str]]:
+    """(line, top-level module) of every import."""
+    yield from dict.fromkeys((line, name.split(".")[0]) for line, name in modules_imported(tree))
+
+
+def above_the_ground(files: list[Path]) -> list[str]:
+    """Imports of `serve` outside GROUND, as file:line module."""
+    return [
+        f"{below_the_root(path)}:{line} {name}"
+        for path in files
+        for line, name in modules_imported(ast.parse(path.read_text()))
+        if name.split(".")[0] == "serve" and not on_the_ground(name)
+    ]
 
 
 def below_the_root(path: Path) -> Path:
@@ -98,8 +115,30 @@ def test_a_room_imports_only_what_its_door_allows(room):
     )
 
 
+def on_the_ground(module: str) -> bool:
+    return any(module == place or module.startswith(f"{place}.") for place in GROUND)
+
+
+def ground() -> list[Path]:
+    return [path for path in modules("serve") if on_the_ground(module_of(path))]
+
+
+def module_of(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def test_adapt_knows_the_ground_floor_of_serve_alone():
+    assert above_the_ground(modules("adapt")) == []
+
+
+def test_the_ground_floor_carries_itself():
+    assert {module_of(path) for path in ground()} >= {*GROUND, "serve.media.video.reader"}
+    assert above_the_ground(ground()) == []
+    assert foreign_imports(ground(), {"serve", *declared(["media", "heif"])}) == []
+
+
 def test_the_serving_room_declares_nothing_heavy_itself():
-    assert declared(["serve", "cpu"]).isdisjoint(
+    assert declared(["media", "serve", "cpu"]).isdisjoint(
         {"torch", "onnx", "transformers", "gradio", "adapt", "export"}
     )
 
@@ -116,7 +155,7 @@ def test_every_declared_package_is_used():
         for path in modules(room)
         for _, module in imports_of(ast.parse(path.read_text()))
     }
-    assert declared(["adapt", "export", "serve", "cpu", "trt"]) - used - set(USED_BY_OTHERS) == set()
+    assert declared(["media", "adapt", "export", "serve", "cpu", "trt"]) - used - set(USED_BY_OTHERS) == set()
 
 
 def test_the_walker_sees_imports_wherever_they_hide(tmp_path):
@@ -128,6 +167,10 @@ def test_the_walker_sees_imports_wherever_they_hide(tmp_path):
     )
     expected = ["hidden.py:4 torch", "hidden.py:5 onnx", "hidden.py:7 export"]
     assert sorted(foreign_imports([hidden], {"click"})) == expected
+    hidden.write_text(
+        "def f():\n    from serve import media\n    import serve.card\nfrom serve import Segmenter\n"
+    )
+    assert above_the_ground([hidden]) == ["hidden.py:4 serve.Segmenter", "hidden.py:3 serve.card"]
 
 
 COMMANDS = ["adapt", "export", "serve", "blda", "blda adapt", "blda export", "blda serve"]
@@ -166,18 +209,21 @@ def test_help_of_every_command_imports_no_heavy_library(module):
 
 WITHOUT_THE_OTHERS = """
 import sys, importlib
-for name in ["torch", "onnx", "transformers", "adapt", "export"]:
+absent, *names = sys.argv[1:]
+for name in absent.split():
     sys.modules[name] = None  # importing it now fails
-for name in sys.argv[1:]:
+for name in names:
     importlib.import_module(name)
 """
 
 
-def test_the_serving_room_works_where_the_others_are_not_installed():
-    files = [path.relative_to(ROOT).with_suffix("") for path in modules("serve") if path.stem != "__main__"]
-    names = [".".join(path.parts).removesuffix(".__init__") for path in files]
-    assert "serve.media.video.reader" in names
+@pytest.mark.parametrize(
+    ("room", "absent"),
+    [("serve", "torch onnx transformers adapt export"), ("adapt", "onnxruntime onnx gradio ray export")],
+)
+def test_a_room_works_where_the_others_are_not_installed(room: str, absent: str):
+    names = [module_of(path) for path in modules(room) if path.stem != "__main__"]
     run = subprocess.run(
-        [sys.executable, "-c", WITHOUT_THE_OTHERS, *names], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-c", WITHOUT_THE_OTHERS, absent, *names], capture_output=True, text=True, cwd=ROOT
     )
     assert run.returncode == 0, run.stderr

@@ -10,10 +10,8 @@ from adapt.balance.bias import bias_without_labels, bias_without_labels_correcte
 from adapt.balance.correction import ShiftTable, shift_table
 from adapt.balance.histogram import Pooling
 from adapt.balance.posthoc import gather_statistics
-from adapt.commands.outputs import check_outputs
 from adapt.data.datasets import LabelledFolder, open_target
 from adapt.data.domains import open_labelled, open_source
-from adapt.data.images import read_image
 from adapt.errors import InputError
 from adapt.evaluation.prediction import evaluate, predict
 from adapt.evaluation.scores import Scores
@@ -23,6 +21,8 @@ from adapt.model.segmenter import Segmenter
 from adapt.model.window import Window, check_window
 from adapt.reporting.pictures import Example, draw_bias, draw_distributions, draw_examples
 from adapt.run.run import Run, load_run, part, prefixed, write_tensors
+from serve.media.files import check_outputs
+from serve.media.images import read_image
 
 DEFAULT_TAUS = (0.0, 0.2, 1.0)
 EXAMPLES = 3

@@ -17,7 +17,7 @@ from adapt.data.datasets import LabelledFolder, UnlabelledImages, check_images, 
 from adapt.data.domains import find_classes, open_labelled, open_source
 from adapt.data.finding import TargetPart, describe_target, find_target
 from adapt.data.frames import check_video
-from adapt.data.images import read_image, write_png
+from adapt.data.images import write_png
 from adapt.errors import InputError
 from adapt.model.build import Built, build
 from adapt.run.run import (
@@ -32,12 +32,13 @@ from adapt.run.run import (
     write_text,
 )
 from adapt.run.stored import read_class_pixels
-from adapt.temporary import creating, replacing
 from adapt.training.alone import alone
 from adapt.training.checks import check_classes, check_machine, check_network, check_settings
 from adapt.training.journal import last_evaluation, rewind
 from adapt.training.ranks import join_ranks
 from adapt.training.trainer import Trainer
+from serve.media.images import read_image
+from serve.media.whole import creating, replacing
 
 FRAMES = 4
 """Target pictures kept in the run for checks and reports."""
@@ -74,7 +75,7 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     source = open_source(config.data, classes)
     evaluation = _evaluation(config, classes)
     parts = find_target(config.data.target)
-    _check_openable(parts, config.data.frames)
+    _check_openable(parts)
     torch.manual_seed(config.training.seed)
     built = build(config.model, len(classes))
     check_network(config, built.segmenter)
@@ -113,7 +114,7 @@ def _say_differences(config: Config, preset: str | None) -> None:
             print(f"  {change.key}: {change.before} -> {change.after}", file=sys.stderr)
 
 
-def _check_openable(parts: list[TargetPart], frames: int) -> None:
+def _check_openable(parts: list[TargetPart]) -> None:
     """Open every video and the first picture of every folder; all of them are read later.
 
     Raises:
@@ -121,7 +122,7 @@ def _check_openable(parts: list[TargetPart], frames: int) -> None:
     """
     for part in parts:
         if part.is_video:
-            check_video(part.path, frames)
+            check_video(part.path)
         else:
             read_image(part.pictures[0])
 

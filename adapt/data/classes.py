@@ -23,7 +23,7 @@ from adapt.data.label_codes import IGNORE as IGNORE
 from adapt.data.label_codes import LARGEST_ID, LabelCode
 from adapt.data.label_codes import Color as Color
 from adapt.errors import InputError
-from adapt.temporary import replacing
+from serve.media.whole import replacing
 
 MOST_CLASSES = 255  # train ids are uint8 and 255 is IGNORE
 

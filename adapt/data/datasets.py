@@ -16,10 +16,11 @@ from tqdm import tqdm
 from adapt.data.classes import ClassList
 from adapt.data.finding import Split, find_images, find_labelled, find_target
 from adapt.data.frames import extract_frames
-from adapt.data.images import read_image, resize_image, resize_labels
+from adapt.data.images import resize_image, resize_labels
 from adapt.data.label_codes import LabelCode, UnknownLabels, describe_counts
 from adapt.data.label_systems import guess_system
 from adapt.errors import InputError
+from serve.media.images import read_image
 
 _SHOWN = 3  # files an error message names before it says how many more there are
 

@@ -10,12 +10,11 @@ from os.path import normpath
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from adapt.data.images import IMAGE_SUFFIXES
 from adapt.data.layouts import LAYOUTS, LabelFiles, Layout, Picture, fill, level_of, pictures_below
 from adapt.errors import InputError
+from serve.media.files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, in_folder, kinds_and_names
 
 Split = Literal["train", "val"]
-VIDEO_SUFFIXES = (".mp4", ".mov", ".mkv", ".avi", ".webm", ".m4v", ".mpg", ".mpeg", ".ts")
 
 _DEPTH = 4  # folders between a root and the deepest part that can be named
 _SHOWN = 3  # files an error message names before it says how many more there are
@@ -48,7 +47,7 @@ def find_images(path: Path, split: Split) -> list[Path]:
                 return [picture.path for picture in pictures]
         except InputError as error:
             refusal = refusal or error
-    own = [file for file in sorted(path.iterdir()) if _is_image(file)]
+    own, _ = in_folder(path, PICTURE_SUFFIXES)
     if not own:
         raise refusal or InputError(_no_images(path))
     _check_different(own)
@@ -100,7 +99,7 @@ def _folder_part(path: Path) -> TargetPart:
     pictures = find_images(path, "train")
     taken = set(pictures)
     places = sorted({picture.parent for picture in pictures})
-    beside = [each for place in places for each in sorted(place.iterdir()) if not each.name.startswith(".")]
+    beside = [each for place in places for part in in_folder(place, set()) for each in part]
     return TargetPart(path, pictures, [each for each in beside if each not in taken])
 
 
@@ -111,7 +110,7 @@ def describe_target(parts: Sequence[TargetPart], frames: int) -> str:
     counted = [f"{pictures} pictures"] if pictures or not videos else []
     counted += [f"{videos} video{'s' * (videos != 1)} ({frames} frames sampled)"] if videos else []
     left_out = [path for part in parts for path in part.left_out]
-    rest = f"; left out {len(left_out)} (no pictures): {names(left_out)}" if left_out else ""
+    rest = f"; left out {kinds_and_names(left_out)}" if left_out else ""
     return ", ".join(counted) + rest
 
 
@@ -189,10 +188,6 @@ def _within(path: Path, folder: Path) -> bool:
     return path == folder or folder in path.parents
 
 
-def _is_image(path: Path) -> bool:
-    return not path.name.startswith(".") and path.suffix.lower() in IMAGE_SUFFIXES
-
-
 def _existing(folder: Path) -> Path:
     """As an absolute path without `..`, so that its parents are those that people see."""
     if not folder.is_dir():
@@ -210,9 +205,10 @@ def _check_different(images: Sequence[Path]) -> None:
 
 
 def _no_images(folder: Path) -> str:
-    videos = any(path.suffix.lower() in VIDEO_SUFFIXES for path in folder.iterdir())
+    videos, others = in_folder(folder, VIDEO_SUFFIXES)
+    instead = f", only {kinds_and_names(others)}" if others else ""
     advice = "; give its videos themselves." if videos else "."
-    return f"The folder {folder} holds no images ({', '.join(IMAGE_SUFFIXES)}){advice}"
+    return f"The folder {folder} holds no images{instead}{advice}"
 
 
 def _not_labelled(path: Path) -> str:

@@ -1,10 +1,9 @@
-"""Picture files to arrays. OpenCV decodes; what it leaves open is settled here.
+"""Label files read exactly; pictures and labels resized and written.
 
-* OpenCV fills up truncated files with grey and says nothing, so the file's own structure is checked first.
-* OpenCV paints palette PNGs, but in a label file the palette index is the value.
+Pictures are read by `serve.media.images`. A label file is none: decoders paint palettes and stretch few bits,
+but here the palette index, or the sample, is the value.
 """
 
-import re
 import zlib
 from pathlib import Path
 
@@ -12,23 +11,11 @@ import cv2
 import numpy as np
 
 from adapt.errors import InputError
+from serve.media.images import encode, imdecode, read_whole
+from serve.media.structure import PNG_SIGNATURE, png_chunks
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp")
-_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # PNG colour types
 _GREY, _PALETTE, _GREY_ALPHA = 0, 3, 4
-# In a JPEG's coded data, 0xFF is followed by 0 (it means 0xFF) or a restart marker; else a segment begins.
-_NEXT_JPEG_MARKER = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")
-
-
-def read_image(path: Path) -> np.ndarray:
-    """uint8 [H, W, 3] RGB of an image file.
-
-    Grey becomes three equal channels; 16-bit values keep their upper 8 bits (full scale stays full scale);
-    alpha is dropped; EXIF orientation is applied, so that pixels lie as people see (and annotate) them.
-    Raises InputError if the file is empty, truncated or not an image.
-    """
-    return _to_rgb(_decode(path, _read_complete(path), cv2.IMREAD_COLOR))
 
 
 def read_labels(path: Path) -> np.ndarray:
@@ -66,18 +53,18 @@ def read_palette(path: Path) -> tuple[tuple[int, int, int], ...] | None:
     data = _read_complete_png(path)
     if data[25] != _PALETTE:
         return None
-    colors = next(content for kind, content in _png_chunks(data) if kind == b"PLTE")
+    colors = next(content for kind, content in png_chunks(data) if kind == b"PLTE")
     return tuple((r, g, b) for r, g, b in zip(colors[::3], colors[1::3], colors[2::3], strict=True))
 
 
 def write_png(path: Path, image: np.ndarray) -> None:
     """Write uint8 [H, W] or RGB [H, W, 3], lossless, lightly compressed (speed matters more than size)."""
-    _encode(path, image, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 3])
+    path.write_bytes(encode(image, ".png", compression=3))
 
 
 def write_jpeg(path: Path, image: np.ndarray) -> None:
     """Write uint8 RGB [H, W, 3], quality 95."""
-    _encode(path, image, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 95])
+    path.write_bytes(encode(image, ".jpg", quality=95))
 
 
 def resize_image(image: np.ndarray, size: tuple[int, int]) -> np.ndarray:
@@ -104,7 +91,9 @@ def _read_png(path: Path) -> np.ndarray:
     bits, color_type = data[24], data[25]
     if color_type == _PALETTE:
         data = _palette_indices_as_grey(data)
-    decoded = _decode(path, data, cv2.IMREAD_UNCHANGED)
+    decoded = imdecode(data, cv2.IMREAD_UNCHANGED)
+    if decoded is None:
+        raise InputError(f"{path} is no PNG that can be decoded; replace or remove it.")
     if color_type not in (_GREY, _PALETTE, _GREY_ALPHA):
         return decoded
     grey = decoded if decoded.ndim == 2 else decoded[..., 0]
@@ -113,106 +102,26 @@ def _read_png(path: Path) -> np.ndarray:
 
 
 def _read_complete_png(path: Path) -> bytes:
-    data = _read_complete(path)
-    if not data.startswith(_PNG_SIGNATURE):
+    data = read_whole(path)
+    if not data.startswith(PNG_SIGNATURE):
         raise InputError(
             f"{path} is not a PNG file; labels must be PNG, since lossy formats change their values."
         )
     return data
 
 
-def _read_complete(path: Path) -> bytes:
-    try:
-        data = path.read_bytes()
-    except FileNotFoundError as error:
-        raise InputError(f"There is no file {path}; it was there when its folder was listed.") from error
-    if not data:
-        raise InputError(f"{path} is empty; replace or remove it.")
-    if not _is_complete(data):
-        raise InputError(f"{path} is truncated or damaged; replace or remove it.")
-    return data
-
-
-def _is_complete(data: bytes) -> bool:
-    if data.startswith(_PNG_SIGNATURE):
-        return _png_is_complete(data)
-    if data.startswith(b"\xff\xd8"):
-        return _jpeg_is_complete(data)
-    if data.startswith(b"RIFF"):  # WebP
-        return len(data) >= 8 + int.from_bytes(data[4:8], "little")
-    if data.startswith(b"BM"):
-        return len(data) >= int.from_bytes(data[2:6], "little")
-    return True  # not a format we know: the decoder judges
-
-
-def _png_chunks(data: bytes) -> list[tuple[bytes, bytes]]:
-    """(type, content) of each chunk, up to the first one that is cut off or has a wrong checksum."""
-    chunks, position = [], len(_PNG_SIGNATURE)
-    while position + 12 <= len(data):
-        end = position + 12 + int.from_bytes(data[position : position + 4], "big")
-        body = data[position + 4 : end - 4]
-        if end > len(data) or zlib.crc32(body) != int.from_bytes(data[end - 4 : end], "big"):
-            break
-        chunks.append((body[:4], body[4:]))
-        position = end
-    return chunks
-
-
-def _png_is_complete(data: bytes) -> bool:
-    return any(kind == b"IEND" for kind, _ in _png_chunks(data))
-
-
-def _jpeg_is_complete(data: bytes) -> bool:
-    """Walk the segments to the end marker: the bytes alone may also come from an embedded thumbnail."""
-    position = 2
-    while position + 2 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
-        if marker == 0xD9:  # end of image
-            return True
-        if marker == 0xFF:  # padding
-            position += 1
-            continue
-        position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-        if marker == 0xDA:  # start of scan: coded data follows
-            found = _NEXT_JPEG_MARKER.search(data, position)
-            if found is None:
-                return False
-            position = found.start()
-    return False
-
-
 def _palette_indices_as_grey(data: bytes) -> bytes:
     """The same PNG declared as grey and without its palette, so that a decoder returns the indices."""
     kept = []
-    for kind, content in _png_chunks(data):
+    for kind, content in png_chunks(data):
         if kind == b"IHDR":
             kept.append((kind, content[:9] + bytes([_GREY]) + content[10:]))
         elif kind in (b"IDAT", b"IEND"):
             kept.append((kind, content))
-    return _PNG_SIGNATURE + b"".join(
+    return PNG_SIGNATURE + b"".join(
         len(content).to_bytes(4, "big") + kind + content + zlib.crc32(kind + content).to_bytes(4, "big")
         for kind, content in kept
     )
-
-
-def _decode(path: Path, data: bytes, mode: int) -> np.ndarray:
-    try:
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), mode)
-    except cv2.error:
-        decoded = None
-    if decoded is None:
-        raise InputError(
-            f"{path} cannot be read as an image ({', '.join(IMAGE_SUFFIXES)}); replace or remove it."
-        )
-    return np.asarray(decoded)
-
-
-def _encode(path: Path, image: np.ndarray, suffix: str, parameters: list[int]) -> None:
-    pixels = image if image.ndim == 2 else cv2.cvtColor(image, cv2.COLOR_RGB2BGR)
-    encoded, data = cv2.imencode(suffix, pixels, parameters)
-    if not encoded:
-        raise ValueError(f"cannot encode {image.dtype} {list(image.shape)} as {suffix}")
-    path.write_bytes(data.tobytes())  # unlike cv2.imwrite, this says so when the disk is full
 
 
 def _to_rgb(decoded: np.ndarray) -> np.ndarray:

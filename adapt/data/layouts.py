@@ -15,8 +15,9 @@ from typing import NamedTuple
 import numpy as np
 
 from adapt.data.classes import ClassList
-from adapt.data.images import IMAGE_SUFFIXES, read_first_channel, read_labels
+from adapt.data.images import read_first_channel, read_labels
 from adapt.data.known_classes import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
+from serve.media.files import PICTURE_SUFFIXES
 
 _FIELD = re.compile(r"\{(\w+)(?::([^}]*))?\}")
 
@@ -131,7 +132,7 @@ def pictures_below(root: Path, pattern: str) -> list[Picture]:
     for glob in _globs(pattern):
         for path in root.glob(f"{glob}.*"):
             match = fits.fullmatch(path.relative_to(root).with_suffix("").as_posix())
-            if match is not None and path.suffix.lower() in IMAGE_SUFFIXES:
+            if match is not None and path.suffix.lower() in PICTURE_SUFFIXES:
                 found.append(Picture(path, match.groupdict()))
     return sorted(found)
 

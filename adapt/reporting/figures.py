@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from adapt.temporary import replacing
+from serve.media.whole import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

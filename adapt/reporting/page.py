@@ -8,10 +8,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import NamedTuple
 
-import cv2
 import numpy as np
 
 from adapt.data.images import resize_image, resize_labels
+from serve.media.images import encode
 
 LONGEST = 480
 """Pictures are made to have no side longer than this, in pixels."""
@@ -201,7 +201,7 @@ def confusion_table(caption: str, names: Sequence[str], shares: np.ndarray) -> s
 def photograph(image: np.ndarray, alt: str, kind: str = "") -> str:
     """A picture, uint8 [H, W, 3] RGB, as JPEG inside the page. kind: "" or "wide"."""
     small = resize_image(image, _small(image.shape, LONGEST * 2 if kind == "wide" else LONGEST))
-    return _image(small, ".jpg", [cv2.IMWRITE_JPEG_QUALITY, 82], alt, kind)
+    return _image(small, encode(small, ".jpg", quality=82), "jpeg", alt, kind)
 
 
 def label_map(painted: np.ndarray, alt: str) -> str:
@@ -210,7 +210,7 @@ def label_map(painted: np.ndarray, alt: str) -> str:
     small = np.dstack(
         [resize_labels(np.ascontiguousarray(channel), size) for channel in np.dsplit(painted, 3)]
     )
-    return _image(small, ".png", [cv2.IMWRITE_PNG_COMPRESSION, 9], alt, "")
+    return _image(small, encode(small, ".png", compression=9), "png", alt, "")
 
 
 def _row(row: Sequence[str]) -> str:
@@ -231,12 +231,11 @@ def _small(shape: tuple[int, ...], longest: int) -> tuple[int, int]:
     return max(1, round(shape[0] * scale)), max(1, round(shape[1] * scale))
 
 
-def _image(image: np.ndarray, suffix: str, options: list[int], alt: str, kind: str) -> str:
-    _, data = cv2.imencode(suffix, cv2.cvtColor(image, cv2.COLOR_RGB2BGR), options)
-    text = base64.b64encode(data.tobytes()).decode()
+def _image(image: np.ndarray, encoded: bytes, format_name: str, alt: str, kind: str) -> str:
+    text = base64.b64encode(encoded).decode()
     height, width = image.shape[:2]
     css = f' class="{kind}"' if kind else ""
     return (
-        f'<img{css} src="data:image/{"jpeg" if suffix == ".jpg" else "png"};base64,{text}" '
+        f'<img{css} src="data:image/{format_name};base64,{text}" '
         f'width="{width}" height="{height}" alt="{escape(alt)}">'
     )

@@ -8,7 +8,6 @@ import torch
 
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture, pdf, quantile
-from adapt.data.images import read_image
 from adapt.reporting.charts import Line, line_chart
 from adapt.reporting.page import Section, figure, grid, keys, paragraph, photograph, table
 from adapt.reporting.pictures import class_densities
@@ -16,6 +15,7 @@ from adapt.run.run import Run
 from adapt.training.album import Moment
 from adapt.training.journal import EVALUATIONS, METRICS, read_lines
 from adapt.training.optimisation import learning_rate_factor
+from serve.media.images import read_image
 
 POINTS = 60
 """Points of a density curve."""

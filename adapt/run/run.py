@@ -25,7 +25,7 @@ from adapt.model.build import Built, rebuild
 from adapt.model.segmenter import Segmenter
 from adapt.run.cards import CARD, FORMAT, Card, Recipe, altered, read_card
 from adapt.run.stored import stored_statistics
-from adapt.temporary import replacing
+from serve.media.whole import replacing
 
 PRETRAINED = "pretrained.safetensors"
 """The encoder before training, where a loss compares with it."""

@@ -21,7 +21,7 @@ from adapt.errors import InputError
 from adapt.synthetic.rendering import render
 from adapt.synthetic.street import CLASSES, Domain, Frequencies
 from adapt.synthetic.things import build_street
-from adapt.temporary import creating
+from serve.media.whole import creating
 
 _STREET = 110.0  # metres that a camera can see, and a bit
 _CLIP_RATE = 12  # frames per second

@@ -23,7 +23,7 @@ from adapt.data.classes import ClassList, paint
 from adapt.data.images import resize_image, write_jpeg
 from adapt.run.cards import altered
 from adapt.run.run import part, prefixed, read_tensors, write_tensors
-from adapt.temporary import replacing
+from serve.media.whole import replacing
 
 MOMENTS = 12
 """Most moments that an album has."""

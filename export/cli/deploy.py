@@ -87,7 +87,8 @@ def triton(
 @FORCE
 def show(file: Path, output: Path | None, size: Any, force: bool) -> None:
     """Say what is inside FILE, and draw the shifts that are folded into it."""
-    from serve.media.files import check_outputs, replacing
+    from serve.media.files import check_outputs
+    from serve.media.whole import replacing
 
     if output is not None:
         if output.suffix != ".png":

@@ -20,7 +20,7 @@ import onnx
 from adapt.errors import InputError
 from export.fold.folded import graph_info
 from serve.card import Card, to_metadata
-from serve.media.files import replacing
+from serve.media.whole import replacing
 
 Shape = tuple[int, int, int]
 """(N, H, W) of a batch of pictures."""

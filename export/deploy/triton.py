@@ -15,7 +15,7 @@ from pathlib import Path
 from adapt.errors import InputError
 from serve.card import GraphInfo
 from serve.inference.engine import read_sidecar
-from serve.media.files import replacing
+from serve.media.whole import replacing
 
 DEFAULT_BATCH = 8
 QUEUE_DELAY = 2000
@@ -87,7 +87,7 @@ def _open_engine(file: Path, most_pictures: int | None, warm_up: tuple[int, int]
 def write_repository(model: Model, repository: Path, name: str, *, overwrite: bool = True) -> Path:
     """Write the model's folder in a repository, replacing one of that name; returns it.
 
-    Without `overwrite`, one that is there by then is kept: `serve.media.files.unfinished`.
+    Without `overwrite`, one that is there by then is kept: `serve.media.whole.unfinished`.
 
     Raises:
         InputError: a name that Triton can't use, or an engine that must be fed tau.

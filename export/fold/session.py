@@ -4,12 +4,10 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 from numpy.typing import NDArray
 
-from adapt.errors import InputError
 from serve.card import Card
-from serve.inference.runtime import failed, first_line
+from serve.inference import opening
 
 Labels = NDArray[Any]
 ALTERED = "; it was altered, export it again"
@@ -17,25 +15,8 @@ ALTERED = "; it was altered, export it again"
 
 
 def open_session(model: onnx.ModelProto, source: str, *, advice: str = "") -> Any:
-    """An onnxruntime.InferenceSession of a graph in memory.
-
-    Args:
-        source: the file that it is of, for the message.
-        advice: what to do if it can't be opened, to end the sentence with.
-
-    Raises:
-        InputError: ONNX Runtime refuses it.
-    """
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    try:
-        return onnxruntime.InferenceSession(
-            model.SerializeToString(), options, providers=["CPUExecutionProvider"]
-        )
-    except Exception as error:  # ONNX Runtime's exceptions share no base class
-        if not failed(error):
-            raise
-        raise InputError(f"ONNX Runtime can't open {source} ({first_line(error)}){advice}.") from error
+    """An onnxruntime.InferenceSession of a graph in memory; see `serve.inference.opening.open_session`."""
+    return opening.open_session(model.SerializeToString(), source, advice=advice)
 
 
 def unlike(labels: Labels, shape: tuple[int, ...], card: Card) -> list[str]:

@@ -22,13 +22,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
-from adapt.data.images import read_image, resize_image
+from adapt.data.images import resize_image
 from adapt.errors import InputError
-from adapt.temporary import scratch
 from export.fold.nodes import PREFIX
 from export.precision.converters import named, quiet, tidied, without_detours
 from serve.card import Card
-from serve.media.images import Image
+from serve.media.images import Image, read_image
+from serve.media.whole import scratch
 
 ISLANDS = (
     *("LayerNormalization", "BatchNormalization", "InstanceNormalization", "GroupNormalization"),

@@ -13,12 +13,12 @@ import numpy as np
 from adapt.data.classes import IGNORE, ClassList
 from adapt.data.domains import open_labelled
 from adapt.data.finding import NotLabelledError, find_images, find_labelled
-from adapt.data.images import read_image, resize_image
+from adapt.data.images import resize_image
 from adapt.errors import InputError
 from export.fold.session import Labels
 from export.sources.source import Source
 from serve.card import Card
-from serve.media.images import Image
+from serve.media.images import Image, read_image
 
 Item = TypeVar("Item")
 

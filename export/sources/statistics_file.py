@@ -20,7 +20,7 @@ from adapt.run.stored import stored_statistics
 from export.foreign.convention import Intake
 from export.foreign.network import Outlet
 from serve.card import Color
-from serve.media.files import replacing
+from serve.media.whole import replacing
 
 FORMAT = 1
 _KEY = "blda.calibration"
@@ -55,7 +55,7 @@ _RECORD = TypeAdapter(Calibrated)
 def write_statistics(
     path: Path, statistics: ShiftStatistics, calibrated: Calibrated, *, overwrite: bool = True
 ) -> None:
-    """Write the file in one step; without `overwrite`, what is there is kept, see `serve.media.files`."""
+    """Write the file in one step; without `overwrite`, what is there is kept, see `serve.media.whole`."""
     record = {"format": FORMAT, **_RECORD.dump_python(calibrated, mode="json")}
     with replacing(path, overwrite=overwrite) as temporary:
         temporary.write_bytes(save(statistics.state(), {_KEY: json.dumps(record)}))

@@ -9,7 +9,6 @@ from adapt.data.classes import ClassList, load_classes
 from adapt.data.datasets import check_labels, open_target
 from adapt.data.domains import find_classes, open_labelled
 from adapt.errors import InputError
-from adapt.temporary import scratch
 from export.fold.fingerprint import fingerprint
 from export.foreign.convention import ChannelOrder, Layout, Told, Triple
 from export.foreign.network import Network, describe
@@ -19,6 +18,7 @@ from export.sources.statistics_file import Calibrated, write_statistics
 from export.statistics.gather import MIN_PIXELS, Calibration, gather
 from serve.card import Card, Color
 from serve.media.files import check_outputs
+from serve.media.whole import scratch
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ from export.verification.parity import compare, engine_candidate, verify
 from export.verification.result import Verification
 from serve.card import to_metadata
 from serve.inference.engine import Sidecar, open_engine, read_sidecar
-from serve.media.files import replacing
+from serve.media.whole import replacing
 
 
 @dataclass(frozen=True)

@@ -28,7 +28,7 @@ from serve.batch.run import Job, Outcome, local_work
 from serve.errors import InputError
 from serve.inference.segmenter import Pixels, Segmentation, Segmenter
 from serve.media.video.packets import readable_packets
-from serve.media.video.source import MICROSECOND, Selection, find_stream, open_container, resets
+from serve.media.video.source import MICROSECOND, Selection, find_stream, open_container, rate_of, resets
 from serve.media.video.times import RunningTime
 from serve.video.model import callers
 from serve.video.outputs import OUTPUTS
@@ -90,7 +90,8 @@ def _key_frames(source: Path) -> list[Fraction]:
     """Times of the key frames, in seconds from the start of the video; none where the file gives no times."""
     with open_container(source) as container:
         stream = find_stream(container, source)
-        times = RunningTime((container.start_time or 0) * MICROSECOND, resets=resets(container))
+        start, step = (container.start_time or 0) * MICROSECOND, 1 / rate_of(stream)
+        times = RunningTime(start, step=step, resets=resets(container))
         packets = times.packets(p for p in readable_packets(container) if p.stream is stream)
         return sorted(p.pts * p.time_base for p in packets if p.is_keyframe and p.pts is not None)
 

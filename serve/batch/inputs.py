@@ -8,16 +8,10 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from serve.errors import InputError
-from serve.media.files import find_files, in_folder, say_left_out
+from serve.media.files import VIDEO_SUFFIXES, find_files, in_folder, say_left_out
 from serve.media.series import FRAME_SUFFIXES, FrameSeries, in_order, matching
 from serve.media.video.source import Source, is_address, to_address
 from serve.video.outputs import OUTPUTS
-
-VIDEO_SUFFIXES = frozenset(
-    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
-    | {".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".h264", ".hevc"}
-)
-"""What counts as a video in a folder. A file that is named is tried whatever its name."""
 
 
 class _Files(NamedTuple):

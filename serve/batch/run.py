@@ -13,10 +13,11 @@ from serve.batch import sidecar as batch_sidecar
 from serve.batch.inputs import target_of
 from serve.errors import InputError
 from serve.inference.segmenter import Segmenter
-from serve.media.files import check_outputs, replacing
+from serve.media.files import check_outputs
 from serve.media.partial import sweep
 from serve.media.series import FrameSeries
 from serve.media.video.source import Selection, Source, listed_frames
+from serve.media.whole import replacing
 from serve.video.model import check_outputs_of
 from serve.video.outputs import OUTPUTS
 from serve.video.segment import VideoReport, note, segment_video

@@ -11,9 +11,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from serve.media.files import replacing
 from serve.media.series import FrameSeries
 from serve.media.video.source import Source
+from serve.media.whole import replacing
 from serve.video.settings import Settings
 
 

@@ -61,7 +61,7 @@ def segment_pictures(
         kinds: any of "labels" (positions in the card's classes), "colors" and "overlay" (with a legend).
         opacity: of the overlay's colours, in [0, 1].
         tau: see `Segmenter`.
-        overwrite: replace what is there; else it is kept, see `serve.media.files.unfinished`.
+        overwrite: replace what is there; else it is kept, see `serve.media.whole.unfinished`.
 
     Raises:
         NameTakenError: somebody else writes to the same names, which would hit all the others too.

@@ -1,6 +1,7 @@
 """Opens a deployable graph, or an engine, on the provider that was asked for."""
 
 import io
+from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any
@@ -60,8 +61,7 @@ def open_runtime(
         return open_engine(path)
     if not path.is_file():
         raise InputError(f"{path} is not a file; give a model made by `blda export onnx`.")
-    ort = _onnxruntime()
-    session = _open_session(ort, path, provider, threads, callers, record)
+    session = _on_provider(path, provider, threads, callers, record)
     metadata = session.get_modelmeta().custom_metadata_map
     info = from_metadata(metadata, str(path))
     inputs = _tensors(session.get_inputs() + session.get_overridable_initializers())
@@ -74,6 +74,40 @@ def open_runtime(
     return Runtime(path, info, session, _used(session), inputs, outputs, metadata=metadata)
 
 
+def open_session(
+    model: str | bytes,
+    source: str,
+    *,
+    providers: Sequence[str] = (_EXECUTION_PROVIDERS["cpu"],),
+    options: Any = None,
+    advice: str = "",
+) -> Any:
+    """An onnxruntime.InferenceSession of a graph file, or of a graph in memory.
+
+    Args:
+        source: what it is of, for the message.
+        providers: ONNX Runtime's names of them, in order of preference.
+        options: onnxruntime.SessionOptions.
+        advice: what to do if it can't be opened, to end the sentence with.
+
+    Raises:
+        InputError: ONNX Runtime refuses it, or is not installed.
+    """
+    ort = _onnxruntime()
+    options = options or ort.SessionOptions()
+    options.log_severity_level = _QUIET
+    try:
+        with redirect_stdout(io.StringIO()):  # it prints that it falls back from TensorRT
+            return ort.InferenceSession(model, options, providers=list(providers))
+    except Exception as error:  # ONNX Runtime's exceptions share no base class
+        if not failed(error):
+            raise
+        raise InputError(
+            f"{source} can't be opened as an ONNX graph by ONNX Runtime {ort.__version__} "
+            f"({first_line(error)}){advice}."
+        ) from error
+
+
 def _onnxruntime() -> Any:
     try:
         import onnxruntime
@@ -84,9 +118,10 @@ def _onnxruntime() -> Any:
     return onnxruntime
 
 
-def _open_session(
-    ort: Any, path: Path, provider: Provider, threads: int | None, callers: int, record: str | None
+def _on_provider(
+    path: Path, provider: Provider, threads: int | None, callers: int, record: str | None
 ) -> Any:
+    ort = _onnxruntime()
     available = ort.get_available_providers()
     wanted = _AUTO if provider == "auto" else (provider,)
     chosen = [_EXECUTION_PROVIDERS[name] for name in wanted if _EXECUTION_PROVIDERS[name] in available]
@@ -99,7 +134,6 @@ def _open_session(
     if _EXECUTION_PROVIDERS["cuda"] in available and wanted != ("cpu",):
         _load_cuda(ort)
     options = ort.SessionOptions()
-    options.log_severity_level = _QUIET
     if callers > 1:
         # Threads that wait for work by spinning would take the cores from the other callers.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -112,16 +146,8 @@ def _open_session(
         options.profile_file_prefix = record
     if _EXECUTION_PROVIDERS["cpu"] not in chosen:
         chosen.append(_EXECUTION_PROVIDERS["cpu"])  # for the few operators that others leave out
-    try:
-        with redirect_stdout(io.StringIO()):  # it prints that it falls back from TensorRT
-            session = ort.InferenceSession(str(path), options, providers=chosen)
-    except Exception as error:  # ONNX Runtime's exceptions share no base class
-        if not failed(error):
-            raise
-        raise InputError(
-            f"{path} can't be opened as an ONNX graph, so it is something else, truncated or newer than ONNX "
-            f"Runtime {ort.__version__}; export it again ({first_line(error)})."
-        ) from error
+    advice = "; it is something else, truncated or newer: export it again"
+    session = open_session(str(path), str(path), providers=chosen, options=options, advice=advice)
     if provider != "auto" and _used(session) != provider:
         raise InputError(
             f"--provider {provider} was asked for, but ONNX Runtime could only start {_used(session)} here; "

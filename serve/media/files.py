@@ -1,21 +1,24 @@
-"""Input files by name, folder or pattern; output files never overwritten unasked, never left half-written."""
+"""Input files by name, folder or pattern; output files that may be written, and none overwritten unasked."""
 
 import os
-from collections.abc import Iterable, Iterator, Sequence, Set
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence, Set
 from glob import glob
 from pathlib import Path
 
 import click
 
 from serve.errors import InputError
-from serve.media.partial import give_name, sweep, temporary_for
+from serve.media.partial import sweep
 
-
-class NameTakenError(InputError):
-    """Somebody else made a file of the same name meanwhile; ours is kept under another one."""
-
-
+PICTURE_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif", ".gif"}
+    | {".heic", ".heif", ".hif"}
+)
+VIDEO_SUFFIXES = frozenset(
+    {".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg"}
+    | {".wmv", ".flv", ".3gp", ".ogv", ".mxf", ".h264", ".hevc"}
+)
+"""What counts as a picture or a video in a folder. A file that is named is tried whatever its name."""
 _NAMED = 3  # of what is left out
 
 
@@ -35,7 +38,7 @@ def find_files(inputs: Sequence[str], suffixes: Set[str], kind: str) -> list[Pat
     for given in inputs:
         matches, more = _matches(given, suffixes)
         if not matches:
-            instead = f", only {_counted(more)}" if more else ""
+            instead = f", only {kinds_and_names(more)}" if more else ""
             raise InputError(
                 f"{given} holds no {kind}{instead}; give {kind} files, a folder of them or a quoted pattern."
             )
@@ -73,10 +76,10 @@ def in_folder(folder: Path, suffixes: Set[str]) -> tuple[list[Path], list[Path]]
 def say_left_out(others: Iterable[Path]) -> None:
     """One line on standard error that counts these files and folders and names the first; none for none."""
     if left := list(dict.fromkeys(others)):
-        click.echo(f"Left out {_counted(left)}", err=True)
+        click.echo(f"Left out {kinds_and_names(left)}", err=True)
 
 
-def _counted(others: Sequence[Path]) -> str:
+def kinds_and_names(others: Sequence[Path]) -> str:
     """3 files of other kinds and 1 folder: a.txt, b.psd, sub/ …"""
     folders = sum(path.is_dir() for path in others)
     files = len(others) - folders
@@ -120,81 +123,3 @@ def _refuse_unwritable(folder: Path) -> None:
         raise InputError(f"{ground} is a file, so nothing can be written below it; choose another output.")
     if not os.access(ground, os.W_OK | os.X_OK):
         raise InputError(f"{ground} can't be written to; choose another output or change its permissions.")
-
-
-@contextmanager
-def replacing(target: Path, *, overwrite: bool = True, folder: bool = False) -> Iterator[Path]:
-    """A temporary name beside `target` to write to; renamed to `target` on success, removed on failure.
-
-    An empty file is there already, or with `folder` an empty folder, and replaces `target` whole. See
-    `unfinished` for the rest.
-    """
-    with unfinished(target, overwrite=overwrite, folder=folder) as output:
-        yield output.path
-
-
-class Unfinished:
-    """An output in the making.
-
-    Attributes:
-        path: where it lies: its temporary name, and after `name` the one for good.
-    """
-
-    def __init__(self, path: Path, target: Path, overwrite: bool) -> None:
-        self.path = path
-        self.named = False
-        self._target = target
-        self._overwrite = overwrite
-
-    def name(self) -> None:
-        """Give it its name; if it has one already, nothing happens.
-
-        What is still being written goes on there, and stays whatever happens.
-        """
-        if not self.named:
-            self.path = give_name(self.path, self._target, overwrite=self._overwrite)
-            self.named = True
-
-    @property
-    def is_taken(self) -> bool:
-        """Does its name belong to somebody else, as far as can be told now?"""
-        if self.named:
-            return bool(self.elsewhere)
-        return not self._overwrite and self._target.exists()
-
-    @property
-    def elsewhere(self) -> str:
-        """That it got another name than `target`, in a sentence; empty if not."""
-        if not self.named or self.path == self._target:
-            return ""
-        return f"{self._target} was made by somebody else meanwhile, so this one is kept as {self.path}."
-
-
-@contextmanager
-def unfinished(target: Path, *, overwrite: bool = True, folder: bool = False) -> Iterator[Unfinished]:
-    """An output that gets the name `target` on success, or by `name` before; removed on failure.
-
-    The folder that it lies in is made if need be. An OSError inside is raised again with `target` as its
-    file, because nobody knows the temporary name.
-
-    Args:
-        overwrite: replace what is at `target` in the end. Otherwise that stays, whoever made it, and this
-            output gets a free name like it.
-
-    Raises:
-        NameTakenError: it got another name.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        with temporary_for(target, folder=folder) as path:
-            output = Unfinished(path, target, overwrite)
-            try:
-                yield output
-            except NameTakenError:  # an output inside this one is whole, and so is this
-                output.name()
-                raise
-            output.name()
-        if output.elsewhere:
-            raise NameTakenError(output.elsewhere)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror or str(error), str(target)) from error

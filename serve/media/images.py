@@ -9,20 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.errors import InputError
-from serve.media.files import find_files, replacing
+from serve.media.files import PICTURE_SUFFIXES, find_files
 from serve.media.heif import count_heif, is_avif, is_heif, read_heif, upright
+from serve.media.structure import is_complete
+from serve.media.whole import replacing
 
-SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".jp2", ".avif", ".gif"}
-    | {".heic", ".heif", ".hif"}
-)
-_JPEG_QUALITY = 92
 _HEAD = 1024  # bytes that say what a file is
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
     """Pictures as `serve.media.files.find_files` finds them, with its errors."""
-    return find_files(inputs, SUFFIXES, "picture")
+    return find_files(inputs, PICTURE_SUFFIXES, "picture")
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:
@@ -32,21 +29,16 @@ def read_image(path: Path) -> NDArray[np.uint8]:
     Of several pictures, such as the pages of a TIFF, the first one is taken.
 
     Raises:
-        InputError: unreadable, truncated, not a picture, floating-point pixels (of unknown range), or HEIF
-            without the extra `heif`.
+        InputError: unreadable, empty, truncated, not a picture, floating-point pixels (of unknown range), or
+            HEIF without the extra `heif`.
     """
-    data = _read(path)
+    data = read_whole(path)
     if is_heif(data):
         return read_heif(path, data)
     own_turn = is_avif(data)
-    # OpenCV would print its reasons for a failed decode to stderr; we say it in one sentence.
-    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
-    try:
-        # These flags keep 16 bits and apply the EXIF orientation; IMREAD_UNCHANGED would ignore the latter.
-        flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_IGNORE_ORIENTATION if own_turn else 0)
-        decoded = cv2.imdecode(np.frombuffer(data, np.uint8), flags) if data else None
-    except cv2.error:
-        decoded = None
+    # These flags keep 16 bits and apply the EXIF orientation; IMREAD_UNCHANGED would ignore the latter.
+    flags = cv2.IMREAD_COLOR | cv2.IMREAD_ANYDEPTH | (cv2.IMREAD_IGNORE_ORIENTATION if own_turn else 0)
+    decoded = imdecode(data, flags)
     if decoded is None:
         raise InputError(
             f"{path} is not a picture that can be decoded: another format, truncated, or with pixels of "
@@ -72,6 +64,31 @@ def count_pictures(path: Path) -> int:
         return 0
 
 
+def imdecode(data: bytes, flags: int) -> NDArray[Any] | None:
+    """What OpenCV makes of a picture's bytes: [H, W] or BGR or BGRA [H, W, 3 or 4]; None if it can't."""
+    # It would print its reasons to stderr; whoever asks says it in one sentence.
+    cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+    try:
+        decoded: NDArray[Any] | None = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
+    except cv2.error:
+        return None
+    return decoded
+
+
+def read_whole(path: Path) -> bytes:
+    """The contents of a picture file.
+
+    Raises:
+        InputError: it can't be read, is empty or cut off, as far as its structure says.
+    """
+    data = _read(path)
+    if not data:
+        raise InputError(f"{path} is empty; replace or remove it.")
+    if not is_complete(data):
+        raise InputError(f"{path} is truncated or damaged; replace or remove it.")
+    return data
+
+
 def _read(path: Path) -> bytes:
     try:
         return path.read_bytes()
@@ -79,16 +96,29 @@ def _read(path: Path) -> bytes:
         raise InputError(f"{path} can't be read: {error.strerror}.") from error
 
 
+def encode(image: NDArray[Any], suffix: str, *, quality: int = 92, compression: int | None = None) -> bytes:
+    """uint8 RGB [H, W, 3] or labels, uint8 or uint16 [H, W], in the format that the suffix names.
+
+    quality: of JPEG, up to 100.  compression: of PNG, up to 9; None is OpenCV's own.
+    """
+    options = [cv2.IMWRITE_JPEG_QUALITY, quality] if suffix == ".jpg" else []
+    if compression is not None:
+        options = [cv2.IMWRITE_PNG_COMPRESSION, compression]
+    pixels = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
+    encoded, data = cv2.imencode(suffix, pixels, options)
+    if not encoded:
+        raise ValueError(f"cannot encode {image.dtype} {list(image.shape)} as {suffix}")
+    return bytes(data.tobytes())
+
+
 def write_image(path: Path, image: NDArray[Any], *, overwrite: bool = True) -> None:
     """Write uint8 RGB [H, W, 3] or labels, uint8 or uint16 [H, W], in the format that the suffix names.
 
-    What is there already is replaced, or with `overwrite` off, kept: see `serve.media.files.unfinished`.
+    What is there already is replaced, or with `overwrite` off, kept: see `serve.media.whole.unfinished`.
     """
-    bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-    options = [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY] if path.suffix == ".jpg" else []
-    _, encoded = cv2.imencode(path.suffix, bgr, options)
+    encoded = encode(image, path.suffix)
     with replacing(path, overwrite=overwrite) as temporary:
-        temporary.write_bytes(encoded.tobytes())
+        temporary.write_bytes(encoded)
 
 
 Image = NDArray[np.uint8]

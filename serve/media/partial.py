@@ -1,34 +1,68 @@
-"""Outputs in the making, under a temporary name beside the one that they get.
+"""Outputs in the making, under a temporary name beside the one that they get; what a kill leaves is removed.
 
-    .out.4711.partial.mp4  ->  out.mp4
+    .out.HOST-BOOT-TOKEN.partial.mp4  ->  out.mp4
 
-Whoever writes one holds a lock on it (flock), which the kernel takes away however the process ends. So what
-nobody holds was left behind by a kill or a power cut, whatever the number of its process: every container
-counts from 1. Where a file system has no locks, nothing is taken for left behind.
+Whoever writes one holds a lock on it (flock). The kernel takes a lock back with the process that holds it,
+however that ends, so the next one to write into the same folder knows what nobody will finish, and removes
+it. A process id would not tell: another process may have got it, and containers all count from 1.
 """
 
 import fcntl
 import os
 import re
 import shutil
+import socket
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from itertools import count
 from pathlib import Path
+from secrets import token_hex
+from zlib import crc32
 
-_NAME = re.compile(r"\..+\.\d+(-\d+)?\.partial(\..+)?")
+PATIENCE = 24 * 3600.0
+"""Seconds without a change after which what seems dead is taken for dead where locks can't tell: on a disk
+without locks, or of another machine, whose locks a shared disk may not show."""
+HOST = socket.gethostname()
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+BOOT = _BOOT_ID.read_text()[:8] if _BOOT_ID.exists() else f"{crc32(HOST.encode()):08x}"
+"""What all containers of a machine share, from one start of it to the next."""
+
+_LONGEST_STEM = 32  # as much of a name as fits in beside the rest
+_EIGHT = "[0-9a-f]{8}"
+# Names that were given before this one was.
+_FORMER = rf"\..+\.\d+(-\d+)?\.partial(\..+)?|\..+\.{re.escape(HOST)}-{_EIGHT}\.blda-tmp"
+_UNFINISHED = re.compile(rf"\..+-{_EIGHT}-{_EIGHT}\.partial(\..+)?|\..+\.blda-tmp|{_FORMER}")
+_OF_THIS_MACHINE = re.compile(
+    rf"\..+(\.{re.escape(HOST)}-{_EIGHT}|-{BOOT})-{_EIGHT}\.partial(\..+)?|{_FORMER}"
+)
 
 
 @contextmanager
 def temporary_for(target: Path, *, folder: bool = False) -> Iterator[Path]:
-    """A new, empty file or folder beside `target`, locked; removed in the end unless it was renamed."""
-    path, lock = _create(target, folder)
+    """A new, empty file or folder beside `target`, locked; removed in the end unless it was renamed.
+
+    The folder that it lies in is made if need be.
+
+    Raises:
+        OSError: it can't be written; names `target`, since nobody knows the temporary name.
+    """
+    path = target
     try:
-        yield path
-    finally:
-        _remove(path)
-        if lock is not None:
-            os.close(lock)
+        target.parent.mkdir(parents=True, exist_ok=True)
+        path, lock = _create(target, folder)
+        try:
+            yield path
+        finally:
+            _remove(path)
+            if lock is not None:
+                os.close(lock)
+    except OSError as error:
+        place = Path(str(error.filename or path))
+        if path not in (place, *place.parents):
+            raise
+        raise OSError(error.errno, error.strerror or str(error), str(target)) from error
 
 
 def give_name(made: Path, target: Path, *, overwrite: bool) -> Path:
@@ -36,10 +70,17 @@ def give_name(made: Path, target: Path, *, overwrite: bool) -> Path:
 
     Returns its name. Of two processes that name theirs at the same time, one gets `target`.
     """
+    if made.is_file():
+        with made.open("rb") as file:
+            os.fsync(file.fileno())
     if overwrite:
-        if made.is_dir() and target.is_dir():  # a rename replaces no folder that holds something
-            shutil.rmtree(target)
-        return made.replace(target)
+        if not (made.is_dir() and target.is_dir()):
+            return made.replace(target)
+        former = _name_beside(target)
+        target.rename(former)  # at no moment is half a folder at `target`
+        made.rename(target)
+        _remove(former)
+        return target
     for number in count(1):
         name = target if number == 1 else target.with_name(f"{target.stem}-{number}{target.suffix}")
         with suppress(FileExistsError):
@@ -63,43 +104,35 @@ def _rename(made: Path, name: Path) -> Path:
     return name
 
 
-def sweep(folder: Path) -> None:
-    """Remove what processes that no longer run left unfinished in `folder`."""
-    for path in folder.iterdir() if folder.is_dir() else ():
-        if _NAME.fullmatch(path.name):
-            _remove_abandoned(path)
-
-
 def _create(target: Path, folder: bool) -> tuple[Path, int | None]:
     """The temporary path and the descriptor that locks it, if the file system can."""
-    for number in count():
-        again = f"-{number}" if number else ""  # another thread's, or another container's
-        path = target.with_name(f".{target.stem}.{os.getpid()}{again}.partial{target.suffix}")
+    while True:
+        path = _name_beside(target)
         try:
             path.mkdir() if folder else path.touch(exist_ok=False)
-        except FileExistsError:
-            continue
-        except KeyboardInterrupt:  # which does not tell whether it is there already
-            _remove_abandoned(path)
-            raise
-        try:
-            lock = _lock(path)
-        except (FileNotFoundError, BlockingIOError):
-            continue  # swept away before it was locked
-        except OSError:
-            return path, None
+            try:
+                lock = _lock(path)
+            except (FileNotFoundError, BlockingIOError):
+                continue  # swept away before it was locked
+            except OSError:
+                return path, None
         except KeyboardInterrupt:
             _remove(path)
             raise
         if path.exists() and os.path.samestat(os.fstat(lock), path.stat()):
             return path, lock
         os.close(lock)
-    raise AssertionError  # numbers do not end
+
+
+def _name_beside(target: Path) -> Path:
+    """A new one; libav, for one, looks at the suffix."""
+    stem = target.stem[:_LONGEST_STEM]
+    return target.with_name(f".{stem}.{HOST}-{BOOT}-{token_hex(4)}.partial{target.suffix}")
 
 
 def _lock(path: Path) -> int:
     """Lock a file or folder for as long as the descriptor is open; OSError if that can't be had."""
-    descriptor = os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
+    descriptor = _open(path)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
@@ -108,18 +141,50 @@ def _lock(path: Path) -> int:
     return descriptor
 
 
-def _remove_abandoned(path: Path) -> None:
-    """Remove what nobody works on; what can't be locked is in work, or not ours to touch."""
-    with suppress(OSError):
-        lock = _lock(path)
-        try:
-            _remove(path)
-        finally:
-            os.close(lock)
+def _open(path: Path) -> int:
+    """For locking: network disks want files open for writing."""
+    return os.open(path, os.O_RDONLY if path.is_dir() else os.O_RDWR)
 
 
 def _remove(path: Path) -> None:
     if path.is_dir():
-        shutil.rmtree(path)
+        shutil.rmtree(path, ignore_errors=True)
     elif path.exists():  # False also where the folder turned out to be none
-        path.unlink()
+        path.unlink(missing_ok=True)
+
+
+def sweep(folder: Path) -> None:
+    """Remove what processes that no longer run left unfinished in `folder`."""
+    for path in folder.iterdir() if folder.is_dir() else ():
+        if _UNFINISHED.fullmatch(path.name):
+            with suppress(OSError):  # gone meanwhile, or somebody else's
+                _remove_if_dead(path)
+
+
+@cache
+def sweep_once(folder: Path) -> None:
+    """As `sweep`, the first time that this process asks, which may write many files there."""
+    with suppress(OSError):  # whoever writes there will hear of it
+        sweep(folder)
+
+
+def _remove_if_dead(path: Path) -> None:
+    descriptor = _open(path)
+    is_ours = bool(_OF_THIS_MACHINE.fullmatch(path.name))
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return  # its writer is at work
+        except OSError:
+            is_ours = False  # as far as can be told here
+        if is_ours or _rests(path):
+            _remove(path)  # under the lock: see _create
+    finally:
+        os.close(descriptor)
+
+
+def _rests(path: Path) -> bool:
+    """Whether nothing of it has changed for long."""
+    changed = max(each.lstat().st_mtime for each in (path, *path.rglob("*")))
+    return time.time() - changed > PATIENCE

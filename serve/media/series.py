@@ -11,9 +11,9 @@ from math import gcd
 from pathlib import Path
 
 from serve.errors import InputError
-from serve.media.images import SUFFIXES
+from serve.media.files import PICTURE_SUFFIXES
 
-FRAME_SUFFIXES = SUFFIXES - {".gif"}  # which is a video of its own
+FRAME_SUFFIXES = PICTURE_SUFFIXES - {".gif"}  # which is a video of its own
 """What counts as a frame in a folder."""
 DEFAULT_RATE = Fraction(25)
 _SPARSE = 10

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, Self
 
 import av
-import cv2
 import numpy as np
 
 from serve.card import Card
 from serve.inference.segmenter import Labels
+from serve.media.images import encode
 from serve.video.writer import check_count
 
 _MILLISECOND = Fraction(1, 1000)
@@ -100,8 +100,7 @@ class LabelFrames:
     def write_labels(self, labels: Labels, pts: int, duration: int) -> None:
         """Write labels [H, W], shown from `pts` on."""
         name = f"{self._frames:06d}.png"
-        _, encoded = cv2.imencode(".png", labels)
-        (self.path / name).write_bytes(encoded.tobytes())
+        (self.path / name).write_bytes(encode(labels, ".png"))
         self._table.writerow([name, f"{float(pts * self._time_base):.6f}"])
         self._frames += 1
 

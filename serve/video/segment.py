@@ -16,13 +16,13 @@ from serve.background import background
 from serve.errors import InputError
 from serve.inference.segmenter import Segmenter
 from serve.interruption import Interruption
-from serve.media.files import Unfinished, unfinished
 from serve.media.series import FrameSeries
 from serve.media.video.damage import Damage
 from serve.media.video.live import LiveItems
 from serve.media.video.reader import Frame
 from serve.media.video.series_reader import Reader, SeriesReader, open_reader
 from serve.media.video.source import Source, state
+from serve.media.whole import Unfinished, unfinished
 from serve.video.draw import Labelled
 from serve.video.model import Model
 from serve.video.outputs import OUTPUTS
@@ -95,7 +95,7 @@ def segment_video(
         on_frame: called after every frame.
         formats: which the file may be read as, see `serve.media.video.source.open_container`; None is any.
         overwrite: replace what is at `target` in the end; else it is kept, see
-            `serve.media.files.unfinished`.
+            `serve.media.whole.unfinished`.
         settings: see serve.video.settings.Settings.
 
     Raises:

@@ -10,10 +10,10 @@ import numpy as np
 
 from serve.card import Card
 from serve.inference.segmenter import Segmenter
-from serve.media.files import Unfinished
 from serve.media.images import Image
 from serve.media.video.reader import Frame
 from serve.media.video.series_reader import Reader
+from serve.media.whole import Unfinished
 from serve.video.draw import Draw, Labelled, drawing
 from serve.video.labels import LabelFrames, LabelVideo
 from serve.video.outputs import ENCODERS, OUTPUTS

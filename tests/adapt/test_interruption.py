@@ -13,6 +13,7 @@ import tiny
 
 from adapt import interruption
 from adapt.run.run import load_run
+from serve.interruption import like_ctrl_c
 
 STOP = """
 import os, signal
@@ -73,7 +74,7 @@ def test_a_signal_becomes_a_flag(number: int) -> None:
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
 def test_other_commands_are_interrupted_and_tidy_up_once(number: int) -> None:
     tidied = False
-    with interruption.like_ctrl_c():
+    with like_ctrl_c():
         try:
             os.kill(os.getpid(), number)
             time.sleep(60)

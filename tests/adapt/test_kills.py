@@ -16,7 +16,6 @@ from adapt.cli import main
 from adapt.data.classes import load_classes
 from adapt.run.run import load_run
 from adapt.synthetic.sample import make_sample
-from adapt.temporary import SUFFIX
 from export.sources.source import read_model
 from export.sources.statistics_file import read_statistics
 
@@ -126,7 +125,7 @@ def test_exports(graph: Path, tmp_path: Path) -> None:
     assert len(folders) > 4 and any(hidden(folder) for folder in folders)
     for folder in folders:
         for model in folder.rglob("[!.]*.onnx"):
-            if not any(part.endswith(SUFFIX) for part in model.parts):
+            if not any(part.endswith(".partial") for part in model.parts):
                 read_model(model)
         assert not (folder / "models" / "model").exists() or (folder / "models/model/config.pbtxt").exists()
     ending = killed(EXPORT.format(lines=lines), tmp_path / "whole", [100000])

@@ -20,7 +20,6 @@ import onnx
 sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 import tiny
 
-from adapt.data.images import read_image
 from export.fold.fold import Extras
 from export.pipeline import build
 from export.precision.conversion import precision_of
@@ -30,6 +29,7 @@ from export.show import measure
 from export.sources.pictures import calibration_pictures
 from export.sources.source import open_source
 from serve.inference.opening import open_runtime
+from serve.media.images import read_image
 
 PICTURES = 16
 

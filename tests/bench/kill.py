@@ -43,8 +43,8 @@ from adapt.run.run import load_run
 OUT = Path("out")
 PATIENCE = 300.0
 """Seconds that an undisturbed run may take before something is taken to hang."""
-UNFINISHED = re.compile(r"\..+\.\d+(-\d+)?\.partial(\..+)?|\..+\.blda-tmp")
-"""Names of what is being written: `serve.media.partial`, `adapt.temporary`."""
+UNFINISHED = re.compile(r"\..+-[0-9a-f]{8}-[0-9a-f]{8}\.partial(\..+)?")
+"""Names of what is being written: `serve.media.partial`."""
 EVENTS = re.compile(r"events\.out\.tfevents\.[^/]+")
 """TensorBoard's logs, which grow record by record; its reader takes them up to the last whole one."""
 LAST_SECOND = 1.0

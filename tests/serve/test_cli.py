@@ -91,7 +91,7 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_others_are_done(
     assert result.exit_code == 1
     assert "of other kinds: " in result.stderr and "z.psd" in result.stderr
     assert _files(tmp_path / "out") == {"labels/a.png", "labels/b.png", "labels/c.png"}
-    assert f"Left out: {pictures / 'bad.png'} is not a picture" in result.stderr
+    assert f"Left out: {pictures / 'bad.png'} is truncated" in result.stderr
     assert "1 of 4 pictures left out" in result.stderr
 
 

@@ -5,13 +5,12 @@ import os
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import cv2
 from numpy.typing import NDArray
 
 from serve.errors import InputError
-from serve.media.files import replacing
+from serve.media.images import encode
+from serve.media.whole import replacing
 
-_JPEG_QUALITY = 92
 _LONGEST_NAME = 120  # bytes; what the page adds to it must fit into a file system's 255
 
 
@@ -109,9 +108,7 @@ class Results:
 
     def keep_image(self, image: NDArray[Any], name: str) -> str:
         """Encode uint8 RGB [H, W, 3] or labels [H, W] in the format that the suffix of `name` says."""
-        bgr = cv2.cvtColor(image, cv2.COLOR_RGB2BGR) if image.ndim == 3 else image
-        _, encoded = cv2.imencode(Path(name).suffix, bgr, [cv2.IMWRITE_JPEG_QUALITY, _JPEG_QUALITY])
-        data = encoded.tobytes()
+        data = encode(image, Path(name).suffix)
         path = self.folder / hashlib.sha256(data).hexdigest()[:32] / name
         if path.exists():
             os.utime(path)  # its age, by which it is deleted, starts anew

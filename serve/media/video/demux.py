@@ -52,7 +52,7 @@ class Demuxer:
         self.has_untimed_lead = lead.start is not None
         self.start = begin if lead.start is None else lead.start
         self.first = lead.first
-        self.times = RunningTime(self.start, resets=resets(container))
+        self.times = RunningTime(self.start, step=step, resets=resets(container))
 
     def from_beginning(self) -> Generator[Any]:
         """All packets."""

@@ -8,6 +8,9 @@ from numpy.typing import NDArray
 
 from serve.media.video.hdr import is_hdr, to_sdr
 
+RULE = 2
+"""Number of the way from a decoder's codes to pixels, here and in hdr.py, that changes with it: for whoever
+keeps decoded frames."""
 _UNKNOWN_COLORSPACE = 2
 _HD_HEIGHT = 720
 

@@ -59,6 +59,7 @@ class VideoReader:
         sample_aspect_ratio: width over height of one upright pixel.
         audio: the audio streams; `items` yields their packets, shifted to the same start as the frames.
         other_streams: kinds of streams that are left out (subtitles, data).
+        jumps: whether reading may begin anywhere in the file, and need not pass over all before.
         ended: what a live source said when it broke off; empty if it did not.
         complete: whether `items` came to the end of the selection.
         damage: what could not be decoded; known when `items` has come to its end.
@@ -100,7 +101,7 @@ class VideoReader:
     def remarks(self) -> tuple[str, ...]:
         """What is to be said of the file so far; nothing of most."""
         jumps = self._demuxer.times.jumps
-        places = "1 place" if jumps == 1 else f"{jumps} places"
+        places = f"{jumps} place{'s' * (jumps > 1)}"
         return (f"the times of the file jump at {places}; it goes on there at once",) if jumps else ()
 
     def items(self) -> Generator[Any]:
@@ -114,18 +115,17 @@ class VideoReader:
         yield from self._items
 
     def _begin(self, leads: tuple[int | None, ...]) -> None:
-        """Decode up to the first frame of the selection, from the key frame before it if that works.
-
-        `leads` are the seconds before it to try, in turn; None is from the start of the video.
-        """
+        """Decode up to the first frame of the selection, from the key frame before it if that works; `leads`
+        are the seconds before it to try, in turn; None is from the start of the video."""
         lead, *later = leads
         self._stream = find_stream(self._container, self.path)
         prepare_decoder(self._stream, self._selection.max_pixels)
         self._read_header()
-        if self._avi and self._stream.codec_context.has_b_frames:
-            lead = None  # a frame's time is counted from the start
         # A clock that may be set anew shows the same time twice, so that no place can be found by its time.
         seeks = not (resets(self._container) and isinstance(self.path, Path))
+        counts = self._avi and self._stream.codec_context.has_b_frames  # a frame's time, from the start
+        self.jumps = seeks and not counts
+        lead = None if counts else lead
         if lead is None:
             packets = self._demuxer.from_beginning()
         elif seeks:
@@ -144,10 +144,8 @@ class VideoReader:
             self._begin(tuple(later) if seeks else (None,))
 
     def _is_trusted(self) -> bool:
-        """Did decoding begin before the selection, at a key frame?
-
-        Some files jump beyond the place asked for, lose their times, or jump between key frames.
-        """
+        """Did decoding begin before the selection, at a key frame? Some files jump beyond the place, or
+        between key frames, or lose their times."""
         return self._decoded_from is not None and self._decoded_from <= self._selection.start
 
     def _read_header(self) -> None:
@@ -174,8 +172,9 @@ class VideoReader:
         self._orientation: Orientation | None = None
         self._previous = -1
         """Time of the frame decoded last, in `time_base` from the start of the video."""
+        self._filled = self._selection.start  # when it ends, in seconds
         self._passed = 0
-        """Frames of the selection so far, with those that `every` leaves out."""
+        """Frames of the selection so far, with those that are left out."""
         self._decoded_from: Fraction | None = None
         """Time of the first frame that came out of the decoder, in seconds; None if that was no key frame or
         had no time."""
@@ -188,7 +187,7 @@ class VideoReader:
                 return head
         if self._previous >= 0:
             raise InputError(f"{self.path} has no frame in the part asked for; it ends before.")
-        found = f" ({self.damage})" if self.damage else ""
+        found = f" ({self.damage})" * bool(self.damage)
         raise InputError(f"{self.path} has a video stream but no frame that can be decoded{found}.")
 
     def _decode(self, packets: Generator[Any]) -> Generator[Any]:
@@ -242,11 +241,12 @@ class VideoReader:
             seconds = pts * self.time_base
             wanted = self._selection.holds(seconds)
             self._count.frame(seconds, wanted=wanted, flawed=decoded.is_corrupt)
-            if not wanted:
-                continue
-            self._passed += 1
-            if (self._passed - 1) % self._selection.every == 0:
-                yield self._frame(decoded, pts - floor(self._selection.start / self.time_base))
+            since = self._filled
+            self._filled = max(since, seconds + ((decoded.duration or 0) * self.time_base or self._step))
+            if wanted:
+                self._passed += 1
+                if self._selection.takes(self._passed - 1, since, self._filled):
+                    yield self._frame(decoded, pts - floor(self._selection.start / self.time_base))
 
     def _decoded(self, packet: Any) -> list[Any]:
         """The frames that come out of the decoder after this packet."""
@@ -290,8 +290,8 @@ class VideoReader:
             self.sample_aspect_ratio = 1 / ratio if self._orientation.transpose else ratio
             # A stream may change its size midway; the output can't.
             self._stored = self._selection.size(decoded.width, decoded.height)
-        rgb = to_rgb(decoded, *self._stored)
-        return Frame(self._orientation.apply(rgb), pts, (decoded.duration or 0) * self._selection.every)
+        pixels = self._orientation.apply(to_rgb(decoded, *self._stored))
+        return Frame(pixels, pts, (decoded.duration or 0) * self._selection.every)
 
     def _time(self, pts: int | None) -> int:
         """A frame without a time, or going back, follows the previous."""

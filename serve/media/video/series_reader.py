@@ -13,11 +13,11 @@ from tqdm import tqdm
 from serve.errors import InputError
 from serve.media.images import Image, read_image
 from serve.media.series import DEFAULT_RATE, FrameSeries
+from serve.media.structure import PNG_SIGNATURE
 from serve.media.video.damage import Damage
 from serve.media.video.reader import Frame, VideoReader
 from serve.media.video.source import Selection, Source
 
-_PNG = b"\x89PNG\r\n\x1a\n"
 _NAMED = 3
 """Unreadable pictures that are named; the others are counted."""
 
@@ -141,7 +141,7 @@ def _size_in_header(file: Path) -> tuple[int, int] | None:
     try:
         with file.open("rb") as opened:
             head = opened.read(24)
-        if head.startswith(_PNG):  # which libav would decode as a whole
+        if head.startswith(PNG_SIGNATURE):  # which libav would decode as a whole
             return int.from_bytes(head[20:24]), int.from_bytes(head[16:20])
         with av.open(str(file)) as container:
             stream = container.streams.video[0]

@@ -1,6 +1,7 @@
 """Where a video comes from, a file, a stream or a webcam, and which part of it is wanted."""
 
 import re
+from bisect import bisect_left
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -39,6 +40,8 @@ class Selection:
     """Frames with a longer side than this are made smaller, in proportion."""
     max_pixels: int | None = None
     """Frames with more pixels than this, as they are stored, are not decoded, whatever the header says."""
+    moments: tuple[Fraction, ...] | None = None
+    """Seconds after the start of the video, in order: only the frames that are shown then are read."""
 
     def count(self, listed: int, seconds: Fraction, rate: Fraction) -> int | None:
         """How many frames are read of a file that lists so many and lasts so long; None if unknown."""
@@ -50,6 +53,13 @@ class Selection:
     def holds(self, seconds: Fraction) -> bool:
         """Is what is shown so many seconds after the video's start in the part?"""
         return self.start <= seconds and (self.end is None or seconds < self.end)
+
+    def takes(self, number: int, since: Fraction, until: Fraction) -> bool:
+        """Is a frame of the part read, its number counted from 0, that is the first to be shown after `since`
+        and ends at `until`?"""
+        if self.moments is not None and bisect_left(self.moments, since) == bisect_left(self.moments, until):
+            return False
+        return number % self.every == 0
 
     def frames_of(self, container: Any, stream: Any) -> int | None:
         """How many frames are read of a stream of an open container, as far as its file says."""
@@ -213,7 +223,7 @@ def find_stream(container: Any, source: Source) -> Any:
     """The first video stream.
 
     Raises:
-        InputError: there is none.
+        InputError: there is none, or none that can be decoded.
     """
     pictures = av.stream.Disposition.attached_pic  # the cover of a piece of music
     videos = [stream for stream in container.streams.video if not stream.disposition & pictures]
@@ -221,4 +231,8 @@ def find_stream(container: Any, source: Source) -> Any:
         kinds = {"a cover picture" if s.type == "video" else s.type for s in container.streams}
         found = ", ".join(sorted(kinds)) or "no stream at all"
         raise InputError(f"{source} has no video stream (it has {found}); give a video.")
+    if videos[0].codec_context is None:
+        raise InputError(
+            f"{source} has a video stream of an unknown codec, or it is damaged or truncated; convert it."
+        )
     return videos[0]

@@ -7,6 +7,8 @@ from typing import Any
 
 _BACK = Fraction(1)
 """Seconds by which the times of a stream may go back without a jump: frames come in the order of decoding."""
+_REORDERED = 8
+"""The same in frames, for slow videos: Matroska gives the first packets no place in that order."""
 _AHEAD = Fraction(60)
 """Seconds that a clock which may be set anew has to be ahead of everything before, for a jump."""
 _NEAR = Fraction(10)
@@ -49,11 +51,11 @@ class _Track:
 class RunningTime:
     """Gives packets the times that they are to be shown at, from zero on and without jumps.
 
-    A jump is where the times of a stream go back by more than a second, as where clips were joined byte by
-    byte (but not where a 33-bit MPEG clock wraps around: there the time just goes on). In formats whose clock
-    may be set anew (MPEG, but neither MP4 nor Matroska, where a gap is what was recorded) it is also where
-    they are a minute ahead of all before. At a jump the video goes on at once, as in players: nobody waits
-    hours between two joined clips. Shorter gaps, as where a signal was lost, stay.
+    A jump is where the times of a stream go back by more than a second (of slow videos, eight frames), as
+    where clips were joined byte by byte (but not where a 33-bit MPEG clock wraps around: there the time just
+    goes on). In formats whose clock may be set anew (MPEG, but neither MP4 nor Matroska, where a gap is what
+    was recorded) it is also where they are a minute ahead of all before. At a jump the video goes on at once,
+    as in players: nobody waits hours between two joined clips. Shorter gaps, as of a lost signal, stay.
 
     One offset is chosen per jump, for all streams, so that picture and sound keep their relation: the
     smallest with which no stream overlaps with what it had before.
@@ -62,14 +64,16 @@ class RunningTime:
         jumps: how many there were so far.
     """
 
-    def __init__(self, start: Fraction, *, resets: bool) -> None:
+    def __init__(self, start: Fraction, *, step: Fraction, resets: bool) -> None:
         """Begin a file.
 
         Args:
             start: its own time, in seconds, that becomes zero.
+            step: seconds from frame to frame, on average.
             resets: whether its clock may be set anew.
         """
         self.jumps = 0
+        self._back = max(_BACK, _REORDERED * step)
         self._resets = resets
         self._newest = _Part(-start, start, start)
         self._next: _Part | None = None
@@ -130,7 +134,7 @@ class RunningTime:
         return self._next
 
     def _goes_on(self, track: _Track, when: Fraction) -> bool:
-        if when < track.last - _BACK:
+        if when < track.last - self._back:
             return False
         return not self._resets or when <= max(track.last, track.part.front) + _AHEAD
 

@@ -83,11 +83,13 @@ def test_what_is_there_is_not_overwritten_unasked(domains: Path, run: Path, tmp_
     file.write_text("mine")
     words = ("eval", str(run), "--data", str(domains / "target_eval"), "--tau", "0", "--json", str(file))
     refused = adapt(*words)
-    assert refused.exit_code == 2 and "exists already" in refused.output and file.read_text() == "mine"
+    assert refused.exit_code == 2 and "exists; choose" in refused.output and file.read_text() == "mine"
     assert adapt(*words, "--force").exit_code == 0
     assert json.loads(file.read_text())["classes"]
-    nowhere = adapt(*words[:-1], str(tmp_path / "no" / "scores.json"))
-    assert nowhere.exit_code == 2 and "make the folder" in nowhere.output
+    assert adapt(*words[:-1], str(tmp_path / "new" / "scores.json")).exit_code == 0
+    assert json.loads((tmp_path / "new" / "scores.json").read_text())["classes"]
+    nowhere = adapt(*words[:-1], str(file / "scores.json"))
+    assert nowhere.exit_code == 2 and "is a file, so nothing can be written below" in nowhere.output
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,17 @@ import cv2
 import numpy as np
 import pytest
 from clips import make_video
+from moving_clips import number_of, ruin, write_moving
 
 from adapt.data import frames as frames_module
 from adapt.data.classes import IGNORE, ClassList
 from adapt.data.datasets import LabelledFolder, UnlabelledFolder, check_images, check_labels, open_target
-from adapt.data.images import _PNG_SIGNATURE, _png_chunks, read_image, read_labels, write_jpeg, write_png
+from adapt.data.images import read_labels, write_jpeg, write_png
 from adapt.data.label_codes import UnknownLabels
 from adapt.errors import InputError
-from adapt.temporary import HOST, SUFFIX
+from serve.media.images import read_image
+from serve.media.partial import BOOT, HOST
+from serve.media.structure import PNG_SIGNATURE, png_chunks
 
 CLASSES = ClassList(("road", "sky", "car"), (0, 1, 2), ((128, 64, 128), (70, 130, 180), (0, 0, 142)), (255,))
 
@@ -50,97 +53,6 @@ def refused(error: pytest.ExceptionInfo[InputError], *parts: object) -> None:
         assert str(part) in message
 
 
-# --- pictures
-
-
-def test_colours_come_as_rgb(tmp_path):
-    cv2.imwrite(str(tmp_path / "red.png"), np.full((4, 4, 3), (0, 0, 255), np.uint8))  # OpenCV writes BGR
-    assert (read_image(tmp_path / "red.png") == (255, 0, 0)).all()
-    write_png(tmp_path / "back.png", picture())
-    np.testing.assert_array_equal(read_image(tmp_path / "back.png"), picture())
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp"])
-def test_grey_images_become_three_equal_channels(suffix, tmp_path):
-    path = tmp_path / f"grey{suffix}"
-    cv2.imwrite(str(path), np.full((16, 16), 77, np.uint8))
-    image = read_image(path)
-    assert image.dtype == np.uint8 and image.shape == (16, 16, 3)
-    assert (image == image[..., :1]).all() and abs(int(image[0, 0, 0]) - 77) <= 2
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-def test_sixteen_bits_keep_the_upper_eight(channels, tmp_path):
-    values = np.arange(0, 65536, 256, dtype=np.uint16).reshape(16, 16) + 100
-    cv2.imwrite(str(tmp_path / "deep.png"), np.repeat(values[..., None], channels, axis=2))
-    image = read_image(tmp_path / "deep.png")
-    assert image.dtype == np.uint8
-    np.testing.assert_allclose(image[..., 0], np.arange(256).reshape(16, 16), atol=1)
-
-
-def test_alpha_is_dropped(tmp_path):
-    transparent = np.full((4, 4, 4), (30, 20, 10, 0), np.uint8)  # BGRA
-    cv2.imwrite(str(tmp_path / "clear.png"), transparent)
-    assert (read_image(tmp_path / "clear.png") == (10, 20, 30)).all()
-
-
-def test_exif_orientation_is_applied(tmp_path):
-    path = tmp_path / "phone.jpg"
-    write_jpeg(path, picture(16, 40))
-    # a minimal EXIF segment: one entry, orientation (0x0112) = 6: turn clockwise to view
-    tiff = b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0\x06\0\0\0\0\0\0"
-    exif = b"Exif\0\0" + tiff
-    plain = path.read_bytes()
-    upright = read_image(path)
-    path.write_bytes(plain[:2] + b"\xff\xe1" + (len(exif) + 2).to_bytes(2, "big") + exif + plain[2:])
-    np.testing.assert_array_equal(read_image(path), np.rot90(upright, -1))
-
-
-@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp"])
-@pytest.mark.parametrize("kept", [0.3, 0.9, 0.999])
-def test_truncated_images_are_refused(suffix, kept, tmp_path):
-    path = tmp_path / f"cut{suffix}"
-    cv2.imwrite(str(path), picture(64, 64))
-    assert read_image(path).shape == (64, 64, 3)
-    whole = path.read_bytes()
-    path.write_bytes(whole[: int(len(whole) * kept)])
-    with pytest.raises(InputError) as error:
-        read_image(path)
-    refused(error, path, "truncated")
-
-
-def test_a_progressive_jpeg_with_a_thumbnail_is_told_from_a_truncated_one(tmp_path):
-    path = tmp_path / "p.jpg"
-    _, small = cv2.imencode(".jpg", picture(8, 8))
-    _, data = cv2.imencode(".jpg", picture(64, 64), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
-    thumbnail, plain = small.tobytes(), data.tobytes()  # the thumbnail brings an end marker of its own
-    whole = plain[:2] + b"\xff\xe2" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + plain[2:]
-    path.write_bytes(whole + b"camera's own trailer")
-    assert read_image(path).shape == (64, 64, 3)
-    path.write_bytes(whole[:-10])
-    with pytest.raises(InputError, match="truncated"):
-        read_image(path)
-
-
-def test_a_png_with_a_flipped_bit_is_refused(tmp_path):
-    path = tmp_path / "bad.png"
-    write_png(path, picture())
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 16
-    path.write_bytes(data)
-    with pytest.raises(InputError, match="damaged"):
-        read_image(path)
-
-
-@pytest.mark.parametrize(("content", "word"), [(b"", "empty"), (b"hello, this is text", "cannot be read")])
-def test_files_that_are_no_images_are_refused(content, word, tmp_path):
-    path = tmp_path / "fake.jpg"
-    path.write_bytes(content)
-    with pytest.raises(InputError) as error:
-        read_image(path)
-    refused(error, path, word)
-
-
 # --- label files
 
 
@@ -148,14 +60,14 @@ def write_palette_png(path: Path, indices: np.ndarray) -> None:
     """OpenCV cannot write palettes: write a grey PNG and declare it one."""
     _, data = cv2.imencode(".png", indices)
     body = b""
-    for kind, content in _png_chunks(data.tobytes()):
+    for kind, content in png_chunks(data.tobytes()):
         if kind == b"IHDR":
             content = content[:9] + b"\x03" + content[10:]
         if kind == b"IDAT" and b"PLTE" not in body:
             colors = bytes(range(30, 30 + 9))
             body += chunk(b"PLTE", colors)
         body += chunk(kind, content)
-    path.write_bytes(_PNG_SIGNATURE + body)
+    path.write_bytes(PNG_SIGNATURE + body)
 
 
 def chunk(kind: bytes, content: bytes) -> bytes:
@@ -436,7 +348,7 @@ def test_a_killed_extraction_is_redone(tmp_path, monkeypatch):
     video, cache = make_video(tmp_path / "clip.mp4"), tmp_path / "cache"
     whole = open_target([video], cache, frames=4)
     folder = whole.paths[0].parent
-    unfinished = cache / f".{folder.name}.{HOST}-01234567{SUFFIX}"
+    unfinished = cache / f".{folder.name}.{HOST}-{BOOT}-01234567.partial"
     folder.rename(unfinished)
     (unfinished / whole.paths[3].name).unlink()
     (unfinished / "stray.png").write_bytes(b"half")
@@ -454,16 +366,58 @@ def test_a_killed_extraction_is_redone(tmp_path, monkeypatch):
     assert list(cache.iterdir()) == []
 
 
-@pytest.mark.parametrize("kept", [0.4, 0.7])
-@pytest.mark.parametrize("faststart", [False, True])
-def test_truncated_videos_are_refused_and_leave_nothing(kept, faststart, tmp_path):
-    video = make_video(tmp_path / "clip.mp4", options={"movflags": "faststart"} if faststart else None)
+@pytest.mark.parametrize("kept", [0.2, 0.4, 0.7, 0.9])
+def test_videos_that_are_cut_off_before_their_index_are_refused_and_leave_nothing(kept, tmp_path):
+    video = make_video(tmp_path / "clip.mp4")
     data = video.read_bytes()
     video.write_bytes(data[: int(len(data) * kept)])
     with pytest.raises(InputError) as error:
         open_target([video], tmp_path / "cache", frames=6)
     refused(error, video, "truncated")
     assert not (tmp_path / "cache").exists() or list((tmp_path / "cache").iterdir()) == []
+
+
+def test_of_damaged_videos_what_is_left_is_taken_and_the_rest_said(tmp_path, capsys):
+    whole = write_moving(tmp_path / "whole.mp4", sound=False)
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    images = open_target([cut], tmp_path / "cache", frames=72)
+    assert 10 < len(images) < 60
+    assert [number_of(images[index]) for index in range(10)] == list(range(10))
+    assert f"{cut}: damaged: " in capsys.readouterr().err
+    ruined = ruin(whole, tmp_path / "ruined.mp4")
+    assert 40 < len(open_target([ruined], tmp_path / "cache", frames=72)) <= 72
+    assert f"{ruined}: damaged: " in capsys.readouterr().err
+    assert len(open_target([whole], tmp_path / "cache", frames=72)) == 72
+    assert "damaged" not in capsys.readouterr().err
+
+
+def test_a_long_video_that_is_cut_off_gives_the_frames_up_to_there(tmp_path, capsys):
+    """It is read at places far apart, of which some are not there."""
+    whole = make_video(tmp_path / "whole.mp4", count=30, rate=1, options={"movflags": "faststart"})
+    assert frame_numbers(open_target([whole], tmp_path / "cache", frames=2)) == [7, 22]
+    cut = tmp_path / "cut.mp4"
+    cut.write_bytes(whole.read_bytes()[: -(whole.stat().st_size - 1500) // 3])
+    assert frame_numbers(open_target([cut], tmp_path / "cache", frames=2)) == [7]
+    assert f"{cut}: no frame at 1 of 2 places" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("suffix", ["mp4", "mkv", "ts", "avi"])
+def test_frames_far_apart_are_those_that_decoding_all_gives(suffix, tmp_path, monkeypatch):
+    video = make_video(tmp_path / f"slow.{suffix}", count=31, rate=1)
+    few = open_target([video], tmp_path / "few", frames=3)
+    monkeypatch.setattr(frames_module, "_JUMP_BEYOND", 1000)
+    all_read = open_target([video], tmp_path / "all", frames=3)
+    assert len(few) == 3
+    for index in range(3):
+        np.testing.assert_array_equal(few[index], all_read[index])
+
+
+def test_frames_read_by_another_rule_are_not_used_again(tmp_path, monkeypatch):
+    video = make_video(tmp_path / "clip.mp4")
+    first = open_target([video], tmp_path / "cache", frames=3)
+    monkeypatch.setattr(frames_module, "RULE", frames_module.RULE + 1)
+    assert set(open_target([video], tmp_path / "cache", frames=3).paths).isdisjoint(first.paths)
 
 
 def make_sound(path: Path, with_empty_picture: bool) -> Path:
@@ -495,7 +449,7 @@ def test_targets_that_are_not_there_or_not_videos_are_refused(tmp_path):
     empty.mkdir()
     clip = make_video(tmp_path / "clip.mp4")
     for given, part in (
-        ([text], "not a video"),
+        ([text], "can't be opened as a video"),
         ([tmp_path / "none"], "no folder or video"),
         ([clip, tmp_path / "none.mp4"], "no folder or video"),
         ([empty], "holds no images"),

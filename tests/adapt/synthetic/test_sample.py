@@ -29,7 +29,7 @@ from adapt.synthetic.street import (
     Thing,
 )
 from adapt.synthetic.things import build_street
-from adapt.temporary import HOST, SUFFIX
+from serve.media.partial import BOOT, HOST
 
 SMALL = {"source": 3, "target": 2, "target_eval": 2, "seconds": 0.5, "size": (64, 128)}
 
@@ -171,7 +171,9 @@ def test_an_existing_folder_is_kept_unless_it_is_a_sample_and_forced(small, tmp_
     assert (mine / "thesis.txt").exists()
     out = tmp_path / "again"
     out.mkdir()  # an empty folder is free
-    (tmp_path / f".again.{HOST}-01234567{SUFFIX}" / "source").mkdir(parents=True)  # what a kill left behind
+    (tmp_path / f".again.{HOST}-{BOOT}-01234567.partial" / "source").mkdir(
+        parents=True
+    )  # what a kill left behind
     make_sample(out, seed=6, **SMALL)
     make_sample(out, seed=5, force=True, **SMALL)
     assert digests(out) == before

@@ -183,15 +183,15 @@ def target_line(result: Result) -> str:
 def test_training_says_what_target_it_found(domains: Path, tmp_path: Path) -> None:
     target = domains / "target" / "images"
     assert target_line(train(domains, tmp_path, "training.iterations=1")) == "target: 3 pictures"
-    for name in ("notes.txt", "e.heic", "b.gif", "c.avi", ".hidden"):
+    for name in ("notes.txt", "e.psd", "b.csv", "c.avi", ".hidden"):
         (target / name).write_bytes(b"")
     (target / "night").mkdir()
     clips = [str(make_video(tmp_path / f"{count}.mp4", count, rate=10)) for count in (3, 8)]
     words = (*("--target", clips[0]), *("--target", clips[1]), "--force")
     line = target_line(train(domains, tmp_path, "training.iterations=1", "data.frames=5", words=words))
     assert line == (
-        "target: 3 pictures, 2 videos (8 frames sampled); left out 5 (no pictures): "
-        "b.gif, c.avi, e.heic, and 2 more"
+        "target: 3 pictures, 2 videos (8 frames sampled); left out 4 files of other kinds and 1 folder: "
+        "b.csv, c.avi, e.psd …"
     )
     arguments = tiny.train_arguments(domains, tmp_path / "other", "training.iterations=1", "data.frames=5")
     arguments[arguments.index("--target") + 1] = clips[0]

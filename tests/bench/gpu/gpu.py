@@ -29,7 +29,7 @@ sys.path.insert(0, str(Path(__file__).parents[3]))
 from gpu_report import Report, Row, read_rows
 from gpu_sizes import FULL, TINY, Sizes, end_group, environment
 
-from adapt.temporary import replacing
+from serve.media.whole import replacing
 
 NO_GPU = "make gpu needs an NVIDIA GPU that PyTorch can use, and this machine has none."
 SECONDS = 465

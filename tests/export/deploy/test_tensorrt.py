@@ -34,7 +34,6 @@ from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info
 from export.sources.network import logits_graph
 from serve.card import to_metadata
-from serve.errors import InputError as ServeError
 from serve.inference.engine import EngineRuntime, EngineSession, read_sidecar
 from serve.inference.opening import open_runtime
 from serve.inference.runtime import Tensor
@@ -192,7 +191,7 @@ def test_the_command_builds_and_the_server_says_what_is_wrong(exported):
     assert code == 2 and "--force" in said
 
     if not torch.cuda.is_available():
-        with pytest.raises(ServeError, match="needs an NVIDIA GPU"):
+        with pytest.raises(InputError, match="needs an NVIDIA GPU"):
             open_runtime(engine)
     side = engine.with_name("model.engine.json")
     sidecar = side.read_text()
@@ -202,14 +201,14 @@ def test_the_command_builds_and_the_server_says_what_is_wrong(exported):
         ("[]", "was altered"),
     ):
         side.write_text(text)
-        with pytest.raises(ServeError, match=message):
+        with pytest.raises(InputError, match=message):
             open_runtime(engine)
     side.write_text(sidecar)
     engine.write_bytes(engine.read_bytes()[:-1])
-    with pytest.raises(ServeError, match="is not the engine that"):
+    with pytest.raises(InputError, match="is not the engine that"):
         open_runtime(engine)
     side.unlink()
-    with pytest.raises(ServeError, match=r"model\.engine\.json does not exist"):
+    with pytest.raises(InputError, match=r"model\.engine\.json does not exist"):
         open_runtime(engine)
 
 
@@ -365,7 +364,7 @@ def test_verify_checks_an_engine_against_its_graph(engine, metadata, least, tmp_
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 63, 64), (1, 64, 129)])
 def test_pictures_out_of_the_profile_are_refused_before_the_run(engine, shape):
     with pytest.raises(
-        ServeError, match=rf"from 1x64x64 to 2x128x128, not {'x'.join(map(str, shape))}; build"
+        InputError, match=rf"from 1x64x64 to 2x128x128, not {'x'.join(map(str, shape))}; build"
     ):
         engine.run(["labels"], {"image": pictures(*shape)})
     assert engine.session.memory.held == {}

@@ -429,12 +429,11 @@ def test_faults_of_our_own_in_opening_are_not_called_the_user_s(
 
 
 def test_faults_of_our_own_are_not_called_a_foreign_model_s() -> None:
-    from adapt.errors import InputError as AdaptError
     from export.foreign import network as foreign_network
 
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])
     pixels = np.zeros((1, 3, 8, 8), np.float32)
-    for error, expected in ((KeyError("image"), KeyError), (RuntimeError("shapes"), AdaptError)):
+    for error, expected in ((KeyError("image"), KeyError), (RuntimeError("shapes"), InputError)):
         session = Broken(None, 0, error)
         with pytest.raises(expected):
             foreign_network._run(session, image, pixels, Path("m.onnx"))

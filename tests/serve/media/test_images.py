@@ -13,9 +13,10 @@ from serve_graphs import card, halves
 from serve.demo.options import find_examples
 from serve.errors import InputError
 from serve.images.render import Entry, Painter, below, every_class, legend, present, shares
-from serve.media.files import check_outputs, replacing
+from serve.media.files import check_outputs
 from serve.media.heif import upright
 from serve.media.images import count_pictures, find_images, read_image, write_image
+from serve.media.whole import replacing
 
 GRADIENT = np.add.outer(np.arange(40) * 2, np.arange(60) * 2).astype(np.uint8)
 
@@ -207,13 +208,36 @@ def test_heif_without_the_extra_says_which(tmp_path: Path, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".bmp", ".tif"])
-@pytest.mark.parametrize("share", [0.0, 0.3, 0.9])
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
 def test_truncated_pictures_are_refused(tmp_path: Path, suffix: str, share: float) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     data = cv2.imencode(suffix, noise)[1].tobytes()
     path = tmp_path / f"cut{suffix}"
     path.write_bytes(data[: int(len(data) * share)])
-    with pytest.raises(InputError, match=rf"cut\{suffix} is not a picture that can be decoded"):
+    with pytest.raises(InputError, match=rf"cut\{suffix} is .*(empty|truncated)"):
+        read_image(path)
+
+
+def test_a_progressive_jpeg_with_a_thumbnail_is_told_from_a_truncated_one(tmp_path: Path) -> None:
+    path = tmp_path / "p.jpg"
+    _, small = cv2.imencode(".jpg", halves(8, 8))
+    _, data = cv2.imencode(".jpg", halves(64, 64), [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])
+    thumbnail, plain = small.tobytes(), data.tobytes()  # the thumbnail brings an end marker of its own
+    whole = plain[:2] + b"\xff\xe2" + (len(thumbnail) + 2).to_bytes(2, "big") + thumbnail + plain[2:]
+    path.write_bytes(whole + b"camera's own trailer")
+    assert read_image(path).shape == (64, 64, 3)
+    path.write_bytes(whole[:-10])
+    with pytest.raises(InputError, match="truncated"):
+        read_image(path)
+
+
+def test_a_png_with_a_flipped_bit_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "bad.png"
+    write_image(path, halves())
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 16
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="damaged"):
         read_image(path)
 
 

@@ -10,8 +10,8 @@ import cv2
 import numpy as np
 
 from adapt.data.classes import ClassList
-from adapt.data.images import _PNG_SIGNATURE, _png_chunks
 from adapt.data.known_classes import CITYSCAPES19, SYNTHIA16
+from serve.media.structure import PNG_SIGNATURE, png_chunks
 
 SIZE = (48, 64)
 NAMES = ("road", "building", "sky", "car", "person")
@@ -44,14 +44,14 @@ def palette_png(path: Path, indices: np.ndarray, palette: list[tuple[int, int, i
     """OpenCV cannot write palettes: declare a grey PNG one."""
     _, data = cv2.imencode(".png", indices.astype(np.uint8))
     body = b""
-    for kind, content in _png_chunks(data.tobytes()):
+    for kind, content in png_chunks(data.tobytes()):
         if kind == b"IHDR":
             content = content[:9] + b"\x03" + content[10:]
         if kind == b"IDAT" and b"PLTE" not in body:
             body += _chunk(b"PLTE", bytes(part for color in palette for part in color))
         body += _chunk(kind, content)
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_PNG_SIGNATURE + body)
+    path.write_bytes(PNG_SIGNATURE + body)
     return path
 
 
@@ -63,7 +63,7 @@ def png_of_channels(path: Path, channels: list[np.ndarray]) -> Path:
     header = width.to_bytes(4, "big") + height.to_bytes(4, "big") + bytes([16, color_type, 0, 0, 0])
     data = zlib.compress(b"".join(b"\0" + row.tobytes() for row in rows))
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(_PNG_SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b""))
+    path.write_bytes(PNG_SIGNATURE + _chunk(b"IHDR", header) + _chunk(b"IDAT", data) + _chunk(b"IEND", b""))
     return path
 
 

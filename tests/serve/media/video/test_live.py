@@ -26,11 +26,11 @@ from serve import Segmenter
 from serve.cli.commands import main
 from serve.errors import InputError
 from serve.interruption import Interruption, interrupt, like_ctrl_c
-from serve.media.files import NameTakenError
 from serve.media.video import live as video_live
 from serve.media.video.live import LiveItems
 from serve.media.video.reader import Frame, VideoReader
 from serve.media.video.source import Selection
+from serve.media.whole import NameTakenError
 from serve.video import sink as video_sink
 from serve.video.labels import LabelVideo
 from serve.video.outputs import ENCODERS

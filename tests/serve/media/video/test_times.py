@@ -10,6 +10,7 @@ from typing import Any
 
 import av
 import pytest
+from clips import make_video
 from moving_clips import RATE, join, number_of, write_moving
 from serve_graphs import write_graph
 
@@ -143,6 +144,13 @@ def test_a_short_gap_stays_and_a_long_one_is_closed_where_clocks_are_set_anew(tm
         assert expected < step < expected + 3 * STEP
 
 
+def test_frames_out_of_order_at_a_frame_per_second_are_no_jump(tmp_path: Path) -> None:
+    """Matroska gives the first ones no place in the order of decoding, and they lie seconds apart."""
+    with VideoReader(make_video(tmp_path / "slow.mkv", count=20, rate=1)) as reader:
+        times = [frame.pts * reader.time_base for frame in reader.items()]
+        assert times == list(range(20)) and not reader.remarks
+
+
 def test_a_gap_of_hours_that_matroska_recorded_stays(tmp_path: Path) -> None:
     found = Read(write_moving(tmp_path / "in.mkv", 48, skip={24: HOURS}))
     assert abs(found.times[24] - found.times[23] - HOURS - STEP) < TICK and not found.remarks
@@ -189,7 +197,7 @@ def packet(stream: int, pts: int | None, dts: int | None = -1, *, duration: int 
 
 
 def running(packets: Iterable[Any], *, resets: bool = True) -> tuple[list[tuple[int, Any]], int]:
-    times = RunningTime(Fraction(0), resets=resets)
+    times = RunningTime(Fraction(0), step=Fraction(0), resets=resets)
     return [(p.stream.index, p.pts) for p in times.packets(packets)], times.jumps
 
 

@@ -1,4 +1,4 @@
-"""Unfinished files and folders: whole or not at all, and swept once nobody will finish them."""
+"""Files and folders: whole or not at all, and swept once nobody will finish them."""
 
 import errno
 import fcntl
@@ -9,22 +9,22 @@ import time
 from pathlib import Path
 
 import pytest
-from clips import make_video
 from kill_moments import killed
 
-from adapt import temporary
-from adapt.data.datasets import open_target
-from adapt.errors import InputError
-from adapt.temporary import HOST, PATIENCE, SUFFIX, caching, creating, replacing, scratch, sweep
+from serve.errors import InputError
+from serve.media import whole
+from serve.media.partial import BOOT, HOST, PATIENCE, sweep
+from serve.media.whole import creating, replacing, scratch, unfinished
 
-ELSEWHERE = f".run.elsewhere-01234567{SUFFIX}"
+OURS = f".run.{HOST}-{BOOT}-01234567.partial"
+ELSEWHERE = ".run.elsewhere-76543210-01234567.partial"
 
 
 def hidden(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.rglob(".*"))
 
 
-def left(folder: Path, name: str = f".run.{HOST}-01234567{SUFFIX}", age: float = 0) -> Path:
+def left(folder: Path, name: str = OURS, age: float = 0) -> Path:
     """What a killed process leaves."""
     path = folder / name
     (path / "report").mkdir(parents=True)
@@ -37,7 +37,7 @@ def left(folder: Path, name: str = f".run.{HOST}-01234567{SUFFIX}", age: float =
 # ---- kills -----------------------------------------------------------------------------------------------
 
 WORK = """
-from adapt.temporary import caching, creating, replacing
+from serve.media.whole import creating, replacing
 def work(folder):
     for text in ("old", "new"):
         with replacing(folder / "file") as file:
@@ -45,7 +45,7 @@ def work(folder):
         with creating(folder / "made", replace=True) as made:
             (made / "a").write_text(text)
             (made / "b").write_text(text)
-        with caching(folder / "cache") as cache:
+        with creating(folder / "cache", shared=True) as cache:
             (cache / "a").write_text("same")
 """
 
@@ -77,16 +77,29 @@ def test_what_is_being_written_is_not_swept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("age", [0, 10 * PATIENCE])
-def test_what_a_dead_process_of_this_host_left_goes_at_once(tmp_path: Path, age: float) -> None:
-    left(tmp_path, age=age)
+@pytest.mark.parametrize(
+    "name",
+    [
+        OURS,
+        f"{OURS}.mp4",
+        f".run.{HOST}-76543210-01234567.partial.json",  # before the machine was started anew
+        f".run.another-container-{BOOT}-01234567.partial",
+        f".run.{HOST}-01234567.blda-tmp",  # of older versions
+        ".run.4711.partial.mp4",
+        ".run.1-2.partial",
+    ],
+)
+def test_what_a_dead_process_of_this_machine_left_goes_at_once(tmp_path: Path, name: str, age: float) -> None:
+    left(tmp_path, name, age)
     sweep(tmp_path)
     assert hidden(tmp_path) == []
 
 
-def test_what_is_of_another_host_goes_once_it_rests(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", [ELSEWHERE, f"{ELSEWHERE}.mp4", ".run.elsewhere-01234567.blda-tmp"])
+def test_what_is_of_another_machine_goes_once_it_rests(tmp_path: Path, name: str) -> None:
     """Its lock may not be seen here."""
-    fresh, old = left(tmp_path / "a", ELSEWHERE), left(tmp_path / "b", ELSEWHERE, PATIENCE + 100)
-    busy = left(tmp_path / "c", ELSEWHERE, PATIENCE + 100)
+    fresh, old = left(tmp_path / "a", name), left(tmp_path / "b", name, PATIENCE + 100)
+    busy = left(tmp_path / "c", name, PATIENCE + 100)
     (busy / "report" / "now.png").write_bytes(b"")
     os.utime(busy, (0, 0))
     for folder in (tmp_path / name for name in "abc"):
@@ -109,7 +122,9 @@ def test_on_a_disk_without_locks_it_goes_once_it_rests(
     assert fresh.exists() and not old.exists()
 
 
-@pytest.mark.parametrize("name", [".hidden", ".run.123.tmp", ".run.part", "run.blda-tmp", f"run{SUFFIX}"])
+@pytest.mark.parametrize(
+    "name", [".hidden", ".run.123.tmp", ".run.partial", "run.blda-tmp", ".run.notes.partial", OURS[1:]]
+)
 def test_what_others_call_theirs_stays(tmp_path: Path, name: str) -> None:
     path = left(tmp_path, name, 10 * PATIENCE)
     sweep(tmp_path)
@@ -119,7 +134,8 @@ def test_what_others_call_theirs_stays(tmp_path: Path, name: str) -> None:
 SWEEPER = """
 import sys, threading, time
 from pathlib import Path
-from adapt.temporary import creating, sweep
+from serve.media.partial import sweep
+from serve.media.whole import creating
 folder = Path(sys.argv[1])
 stop = threading.Event()
 def always():
@@ -163,7 +179,7 @@ def test_an_empty_folder_is_filled(tmp_path: Path) -> None:
 
 def test_a_cache_that_another_process_has_filled_meanwhile_is_used(tmp_path: Path) -> None:
     path = tmp_path / "cache"
-    with caching(path) as folder:
+    with creating(path, shared=True) as folder:
         (folder / "mine").write_text("")
         path.mkdir()
         (path / "theirs").write_text("")
@@ -183,6 +199,29 @@ def test_failures_leave_the_old_one_and_name_the_place(tmp_path: Path) -> None:
     assert (tmp_path / "file").read_text() == "old" and hidden(tmp_path) == []
 
 
+def test_an_error_inside_a_folder_in_the_making_names_the_folder(tmp_path: Path) -> None:
+    with pytest.raises(OSError, match="No space") as full, creating(tmp_path / "run") as folder:
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder / "report" / "a.png"))
+    assert full.value.filename == str(tmp_path / "run") and hidden(tmp_path) == []
+
+
+def test_a_long_name_leaves_room_for_what_is_beside_it(tmp_path: Path) -> None:
+    target = tmp_path / f"{'ä' * 120}.json"
+    with replacing(target) as file:
+        file.write_text("whole")
+    assert target.read_text() == "whole"
+
+
+def test_a_file_for_good_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch) -> None:
+    happened: list[str] = []
+    monkeypatch.setattr(os, "fsync", lambda _: happened.append("fsync"))
+    replace = Path.replace
+    monkeypatch.setattr(Path, "replace", lambda *paths: happened.append("replace") or replace(*paths))
+    with replacing(tmp_path / "file"), unfinished(tmp_path / "other"):
+        pass
+    assert happened == ["fsync", "replace"] * 2
+
+
 def test_files_and_folders_have_the_usual_permissions(tmp_path: Path) -> None:
     """A run is often read by other people than the one who trained it."""
     former = os.umask(0o022)
@@ -198,63 +237,9 @@ def test_files_and_folders_have_the_usual_permissions(tmp_path: Path) -> None:
 
 
 def test_scratch_is_gone_afterwards_and_sweeps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(temporary.tempfile, "gettempdir", lambda: str(tmp_path))
-    left(tmp_path, f".scratch.{HOST}-01234567{SUFFIX}")
+    monkeypatch.setattr(whole.tempfile, "gettempdir", lambda: str(tmp_path))
+    left(tmp_path, f".scratch.{HOST}-{BOOT}-01234567.partial")
     with scratch() as folder:
         (folder / "big").write_text("")
         assert hidden(tmp_path) == [folder.name]
     assert hidden(tmp_path) == []
-
-
-# ---- two processes and one video -------------------------------------------------------------------------
-
-SAMPLER = """
-import sys, time
-from pathlib import Path
-from adapt.data.datasets import open_target
-video, cache = Path(sys.argv[1]), Path(sys.argv[2])
-print("ready", flush=True)
-for number in range(int(sys.argv[3])):
-    sys.stdin.readline()
-    images = open_target([video], cache / str(number), frames=12)
-    print(len([images[i] for i in range(len(images))]), flush=True)
-"""
-
-
-def test_two_processes_that_sample_one_video_share_its_frames(tmp_path: Path) -> None:
-    """Started together, several times."""
-    video, rounds = make_video(tmp_path / "clip.mp4"), 6
-    command = [sys.executable, "-c", SAMPLER, str(video), str(tmp_path / "cache"), str(rounds)]
-    processes = [
-        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) for _ in range(2)
-    ]
-    try:
-        assert [process.stdout.readline() for process in processes] == ["ready\n"] * 2
-        for number in range(rounds):
-            for process in processes:
-                process.stdin.write("go\n")
-                process.stdin.flush()
-            assert [process.stdout.readline() for process in processes] == ["12\n"] * 2
-            assert len(list((tmp_path / "cache" / str(number)).iterdir())) == 1  # and nothing hidden
-    finally:
-        for process in processes:
-            process.kill()
-            process.communicate()
-
-
-SAMPLE = """
-from pathlib import Path
-from adapt.data.datasets import open_target
-def work(folder):
-    open_target([Path({video!r})], folder / "cache", frames=4)
-"""
-
-
-def test_a_killed_sampler_leaves_nothing_that_looks_complete(tmp_path: Path) -> None:
-    video = make_video(tmp_path / "clip.mp4")
-    folders = killed(SAMPLE.format(video=str(video)), tmp_path / "kills", range(1, 12))
-    assert len(folders) > 4
-    for folder in folders:
-        assert {len(list(whole.iterdir())) for whole in (folder / "cache").glob("[!.]*")} <= {4}
-        assert len(open_target([video], folder / "cache", frames=4)) == 4
-        assert hidden(folder) == []
