@@ -19,7 +19,7 @@ from adapt.data.finding import TargetPart, describe_target, find_target
 from adapt.data.frames import check_video
 from adapt.data.images import write_png
 from adapt.errors import InputError
-from adapt.model.build import Built, build
+from adapt.model.build import COPY, Built, build
 from adapt.run.run import (
     PRETRAINED,
     Run,
@@ -96,7 +96,7 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
         with replacing(folder / "class_pixels.npy") as temporary, temporary.open("wb") as file:
             np.save(file, class_pixels)
         if built.factory is not None:
-            shutil.copyfile(built.factory, folder / "encoder.py")
+            shutil.copyfile(built.factory, folder / COPY)
         _keep_frames(folder, target, source)
         write_tensors(folder / "model.safetensors", prefixed("student", built.segmenter.state_dict()))
         if config.method.feature_distance > 0:
@@ -147,7 +147,7 @@ def resumed_trainer(path: Path, assignments: tuple[str, ...] = ()) -> Trainer:
             f"{path} is finished ({run.card.iterations} iterations); there is nothing to resume. To "
             "train on, raise training.iterations with --set."
         )
-    factory = path / "encoder.py" if "factory" in run.card.model.encoder else None
+    factory = path / COPY if "factory" in run.card.model.encoder else None
     built = Built(run.segmenter(), run.card.recipe, factory, run.card.license_note)
     check_machine(changed)
     check_network(changed, built.segmenter)

@@ -1,6 +1,7 @@
 """Build a segmenter from settings, and again from the recipe in a run's card without any network access."""
 
 import importlib.util
+import os
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
@@ -22,6 +23,12 @@ DECODERS = {
     "plain-pyramid": PlainPyramidDecoder,  # for plain ViTs (DINOv2, DINOv3)
 }
 """By the name that settings and cards give them."""
+
+
+COPY = "encoder.py"
+"""What a run calls its copy of the file of an encoder of one's own."""
+OWN_CODE = "BLDA_OWN_CODE"
+"""Environment variable; `no` refuses runs that bring code."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +71,23 @@ def build(model: Model, num_classes: int) -> Built:
 def rebuild(recipe: dict[str, Any], folder: Path) -> Segmenter:
     """Build the network of a run's card. `folder` is the run, which holds a copy of an own encoder's file.
 
-    An encoder of one's own is Python code: rebuilding such a run executes the copy.
+    An encoder of one's own is Python code: rebuilding such a run executes the copy, and nothing but the copy.
+
+    Raises:
+        InputError: it has one, and the environment variable BLDA_OWN_CODE is `no`; or the recipe is altered.
     """
     if "factory" in recipe["encoder"]:
-        encoder = _from_factory(str(folder / recipe["encoder"]["file"]), recipe["encoder"]["factory"])
+        if os.environ.get(OWN_CODE) == "no":
+            raise InputError(
+                f"{folder} has an encoder of its own, a program that {OWN_CODE}=no forbids to run; look at "
+                f"{folder / COPY}, and unset the variable if you trust it."
+            )
+        if recipe["encoder"]["file"] != COPY:
+            raise InputError(
+                f"the card of {folder} names {recipe['encoder']['file']!r} as its encoder's file, but that is "
+                f"always {COPY} in the run; it was altered, so nothing of it was run."
+            )
+        encoder = _from_factory(str(folder / COPY), recipe["encoder"]["factory"])
     else:
         encoder = _from_config(recipe["encoder"], recipe.get("dilated", False))
     return _assemble(encoder, recipe)
@@ -114,7 +134,7 @@ def _new_encoder(model: Model) -> tuple[nn.Module, dict[str, Any], str]:
             raise InputError(f"encoder.factory is file.py:function, got {encoder.factory!r}.")
         own = _from_factory(file, function)
         note = f"encoder from {Path(file).name}: its weights' licence applies"
-        return own, {"encoder": {"factory": function, "file": "encoder.py"}}, note
+        return own, {"encoder": {"factory": function, "file": COPY}}, note
     if encoder.config is not None:
         _check_fields(encoder.config)
         built = _from_config(encoder.config, model.dilated)

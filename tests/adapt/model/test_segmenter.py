@@ -218,3 +218,48 @@ def test_an_encoder_without_strides_is_refused(tmp_path: Path) -> None:
     (tmp_path / "bad.py").write_text("from torch import nn\ndef build():\n    return nn.Identity()\n")
     with pytest.raises(InputError, match="lacks `channels` and `strides`"):
         build(Model(encoder=Encoder(factory=f"{tmp_path / 'bad.py'}:build")), 2)
+
+
+# ---- an encoder of one's own is a program ------------------------------------------------------------------
+
+
+@pytest.fixture
+def trap(tmp_path: Path) -> tuple[Path, Path]:
+    """A run folder whose encoder leaves a trace when it is executed, and where the trace would lie."""
+    trace = tmp_path / "trace"
+    code = f"import pathlib\npathlib.Path({str(trace)!r}).touch()\n{OWN}"
+    for place in (tmp_path / "run" / "encoder.py", tmp_path / "outside.py", tmp_path / "run" / "other.py"):
+        place.parent.mkdir(exist_ok=True)
+        place.write_text(code)
+    return tmp_path / "run", trace
+
+
+def own_recipe(folder: Path, file: str) -> dict[str, Any]:
+    settings = Model(encoder=Encoder(factory=f"{folder / 'encoder.py'}:build"), decoder="segformer", width=8)
+    recipe = build(settings, 3).recipe
+    return recipe | {"encoder": {"factory": "build", "file": file}}
+
+
+@pytest.mark.parametrize(
+    "file", ["../outside.py", "{outside}", "other.py", "./encoder.py", "sub/../encoder.py"]
+)
+def test_a_card_executes_no_file_but_the_runs_copy(trap, tmp_path, file):
+    """A card once named any file of the machine."""
+    run, trace = trap
+    recipe = own_recipe(run, file.format(outside=tmp_path / "outside.py"))
+    trace.unlink()
+    with pytest.raises(InputError, match=r"nothing of it was run"):
+        rebuild(recipe, run)
+    assert not trace.exists()
+
+
+def test_runs_that_bring_code_can_be_refused(trap, monkeypatch):
+    run, trace = trap
+    recipe = own_recipe(run, "encoder.py")
+    trace.unlink()
+    monkeypatch.setenv("BLDA_OWN_CODE", "no")
+    with pytest.raises(InputError, match=r"BLDA_OWN_CODE=no forbids"):
+        rebuild(recipe, run)
+    assert not trace.exists()
+    monkeypatch.delenv("BLDA_OWN_CODE")
+    assert rebuild(recipe, run).num_classes == 3 and trace.exists()
