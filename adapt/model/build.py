@@ -84,8 +84,8 @@ def rebuild(recipe: dict[str, Any], folder: Path) -> Segmenter:
             )
         if recipe["encoder"]["file"] != COPY:
             raise InputError(
-                f"the card of {folder} names {recipe['encoder']['file']!r} as its encoder's file, but that is "
-                f"always {COPY} in the run; it was altered, so nothing of it was run."
+                f"the card of {folder} names {recipe['encoder']['file']!r} as its encoder's file, but that "
+                f"is always {COPY} in the run; it was altered, so nothing of it was run."
             )
         encoder = _from_factory(str(folder / COPY), recipe["encoder"]["factory"])
     else:
