@@ -2,7 +2,7 @@
 
 Trained: plain self-training (DACS), corrected on the source only, on both domains, and with the density head.
 Not trained: the post-hoc correction of the plain one with 1, 3, 5 and 8 components, and with anchors of the
-source or the target, pooled over pixels or over classes. Uses and completes what tests/bench/training/camvid.py made.
+source or the target, pooled over pixels or over classes. Uses and completes what `make camvid` made.
 """
 
 import argparse
