@@ -22,28 +22,33 @@ class Histogram:
     counts: Tensor
     outside: Tensor
     """Scalar: how many of the counted logits lay beyond the range and were put into an edge bin."""
+    stride: int = 1
+    """Pixels of the full-size label map that a counted one stands for, along a side."""
 
     @property
     def row_pixels(self) -> Tensor:
-        """Pixels of each class, [C]: every pixel appears once in each column of its row."""
-        return self.counts[:, 0].sum(-1)
+        """Full-size pixels of each class, [C]: every counted one appears once in each column of its row."""
+        return self.counts[:, 0].sum(-1) * self.stride**2
 
-    def anchors(self, pooling: Pooling = "pixels") -> Tensor:
+    def anchors(self, pooling: Pooling = "pixels", min_pixels: int = 1) -> Tensor:
         """Pooled over classes, [2, B]: the diagonal (positive logits), then all the rest.
 
         Over "pixels", as the paper does, frequent classes make the anchors (int64); over "classes" every
-        class that occurs contributes alike, by as much as if the pixels were shared out evenly (float32).
+        class with at least `min_pixels` at full size contributes alike, by as much as if the pixels were
+        shared out evenly (float32). Rarer ones do not: a handful of pixels would weigh as much as the road.
         """
         counts = self.counts
         if pooling == "classes":
             pixels = self.row_pixels
-            even = pixels.sum() / (pixels > 0).sum().clamp_min(1)
-            counts = counts * (even / pixels.clamp_min(1)).view(-1, 1, 1)
+            counted = pixels >= max(min_pixels, 1)
+            even = (counts[:, 0].sum(-1) * counted).sum() / counted.sum().clamp_min(1)
+            share = torch.where(counted, even / counts[:, 0].sum(-1).clamp_min(1), 0)
+            counts = counts * share.view(-1, 1, 1)
         positive = counts.diagonal().sum(-1)  # diagonal() puts the class last: [B, C]
         return torch.stack([positive, counts.sum((0, 1)) - positive])
 
     def __add__(self, other: "Histogram") -> "Histogram":
-        return Histogram(self.counts + other.counts, self.outside + other.outside)
+        return Histogram(self.counts + other.counts, self.outside + other.outside, self.stride)
 
 
 def bin_centres(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
@@ -54,12 +59,13 @@ def bin_centres(device: torch.device | str = "cpu", dtype: torch.dtype = torch.f
 
 
 @torch.no_grad()
-def logit_histogram(logits: Tensor, labels: Tensor) -> Histogram:
+def logit_histogram(logits: Tensor, labels: Tensor, stride: int = 1) -> Histogram:
     """Count the logits of each class's pixels.
 
     Args:
         logits: [N, C, h, w] at the decoder's stride.
         labels: [N, h, w] integers; values outside 0..C-1 are left out.
+        stride: of the decoder.
     """
     classes = logits.shape[1]
     low, high = LOGIT_RANGE
@@ -74,7 +80,7 @@ def logit_histogram(logits: Tensor, labels: Tensor) -> Histogram:
     index = position.nan_to_num_(0).clamp_(0, BINS - 1).int()
     index += (row * classes + channel) * BINS
     counts = _count(index.flatten(), (classes + 1) * classes * BINS)
-    return Histogram(counts.view(classes + 1, classes, BINS)[:classes], outside)
+    return Histogram(counts.view(classes + 1, classes, BINS)[:classes], outside, stride)
 
 
 def _count(index: Tensor, bins: int) -> Tensor:

@@ -74,7 +74,7 @@ def fit_shift_statistics(
         anchors: [2, B] pooled counts, from `Histogram.anchors` of the source (or of the same domain when
             no source is at hand).
         components: K.
-        min_pixels: a class with fewer pixels has no statistics and stays uncorrected.
+        min_pixels: a class with fewer pixels, at full size, has no statistics and stays uncorrected.
         eps: tail quantile.
         steps: EM iterations; 100 from quantiles reach the plateau on histograms of 256 bins.
     """
@@ -97,7 +97,7 @@ class UpdateRule:
     warmup: int = 1500
     """Iterations over which the momentum rises from 0."""
     min_pixels: int = 100
-    """N_min, fewest pixels of a class in a batch that update its row."""
+    """N_min, fewest pixels of a class in a batch that update its row, counted at the labels' full size."""
 
 
 class MixtureBank(nn.Module):
@@ -131,20 +131,16 @@ class MixtureBank(nn.Module):
         return self.updated >= 0
 
     @torch.no_grad()
-    def update(
-        self,
-        counts: Tensor,
-        iteration: Tensor,
-        rule: UpdateRule,
-    ) -> None:
+    def update(self, counts: Tensor, iteration: Tensor, rule: UpdateRule, stride: int = 1) -> None:
         """Take in one batch.
 
         Args:
             counts: [R, L, B] histogram of the batch, in integers.
             iteration: scalar i, counted from 0 and growing by one a call.
             rule: its constants; a row with fewer than min_pixels in the batch is left as it is.
+            stride: pixels of the full-size label map that a counted one stands for, along a side.
         """
-        enough = counts[:, 0].sum(-1) >= rule.min_pixels
+        enough = counts[:, 0].sum(-1) * stride**2 >= rule.min_pixels
         counts = counts.to(self.weights.dtype)
         centres = bin_centres(counts.device, counts.dtype)
         first = spread(counts, centres, self.weights.shape[-1])
@@ -201,14 +197,16 @@ class LogitStatistics(nn.Module):
     def update_source(self, histogram: Histogram) -> None:
         """Take in this iteration's source histogram (summed over ranks); also moves the anchors."""
         self.iteration += 1
-        self.source.update(histogram.counts, self.iteration - 1, self.rule)
-        self.anchors.update(histogram.anchors(self.pooling).unsqueeze(1), self.iteration - 1, self.rule)
+        now, stride = self.iteration - 1, histogram.stride
+        self.source.update(histogram.counts, now, self.rule, stride)
+        anchors = histogram.anchors(self.pooling, self.rule.min_pixels).unsqueeze(1)
+        self.anchors.update(anchors, now, self.rule, stride)
         self._count(histogram)
 
     @torch.no_grad()
     def update_target(self, histogram: Histogram) -> None:
         """Take in this iteration's target histogram (summed over ranks), after the source's."""
-        self.target.update(histogram.counts, self.iteration - 1, self.rule)
+        self.target.update(histogram.counts, self.iteration - 1, self.rule, histogram.stride)
         self._count(histogram)
 
     def _count(self, histogram: Histogram) -> None:

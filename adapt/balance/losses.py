@@ -46,9 +46,7 @@ def corrected_cross_entropy(
 
 
 def density_regression(predicted: Tensor, density: Tensor, weights: Tensor) -> Tensor:
-    """L1 distance to the cumulative density d = F[y, y](f[y]), weighted.
-
-    The paper's text, as summarised elsewhere, squares the difference; its released code does not.
+    """Squared distance to the cumulative density d = F[y, y](f[y]), weighted (section 3.4, Eq. 10).
 
     Args:
         predicted, density: [N, h, w]; density in [0, 1].
@@ -57,4 +55,4 @@ def density_regression(predicted: Tensor, density: Tensor, weights: Tensor) -> T
     Returns:
         Scalar: mean over all pixels with a weight above 0; 0 when there is none.
     """
-    return (weights * (predicted - density).abs()).sum() / (weights > 0).sum().clamp_min(1)
+    return (weights * (predicted - density) ** 2).sum() / (weights > 0).sum().clamp_min(1)

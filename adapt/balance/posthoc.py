@@ -42,7 +42,7 @@ def gather_statistics(
     pooled = rows if source is None else source_histogram(segmenter, source, device)
     return fit_shift_statistics(
         rows,
-        pooled.anchors(method.anchor_pooling),
+        pooled.anchors(method.anchor_pooling, method.min_pixels),
         components=method.components,
         min_pixels=method.min_pixels,
         eps=method.eps,
@@ -74,7 +74,8 @@ def _target_histograms(
     for index in tqdm(range(len(target)), desc="target statistics", unit="image"):
         image = torch.from_numpy(target[index]).unsqueeze(0).to(device)
         logits, inside = _logits_inside(segmenter, image)
-        yield logit_histogram(logits, torch.where(inside, logits.argmax(1), IGNORE))
+        labels = torch.where(inside, logits.argmax(1), IGNORE)
+        yield logit_histogram(logits, labels, segmenter.output_stride)
 
 
 @torch.inference_mode()
@@ -88,7 +89,8 @@ def _source_histograms(
         labels = torch.from_numpy(sample.labels).unsqueeze(0).to(device)
         height, width = labels.shape[1:]
         labels = F.pad(labels, (0, -width % segmenter.stride, 0, -height % segmenter.stride), value=IGNORE)
-        yield logit_histogram(logits, labels_at_stride(labels, segmenter.output_stride))
+        stride = segmenter.output_stride
+        yield logit_histogram(logits, labels_at_stride(labels, stride), stride)
 
 
 def _logits_inside(segmenter: Segmenter, image: Tensor) -> tuple[Tensor, Tensor]:

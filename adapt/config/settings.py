@@ -102,7 +102,7 @@ class Method(Settings):
     statistics_warmup: int = Field(1500, ge=1)
     """Iterations over which that momentum rises from 0."""
     min_pixels: int = Field(100, ge=1)
-    """N_min: fewest pixels of a class, at the decoder's stride, that update its mixtures."""
+    """N_min: fewest pixels of a class, at the labels' full size, that update its mixtures."""
     eps: float = Field(0.01, gt=0, lt=0.5)
     """The shift is constant outside the quantiles [eps, 1 - eps]."""
     anchor_pooling: Literal["pixels", "classes"] = "pixels"

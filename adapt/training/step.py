@@ -45,36 +45,42 @@ class Balance:
     source_table: ShiftTable
     target_table: ShiftTable
 
-    def __init__(self, statistics: LogitStatistics, total: Callable[[Tensor], Tensor]) -> None:
-        """Balance by `statistics`; `total` sums a tensor over the ranks of data-parallel training."""
+    def __init__(self, statistics: LogitStatistics, total: Callable[[Tensor], Tensor], stride: int) -> None:
+        """Balance by `statistics`.
+
+        Args:
+            total: sums a tensor over the ranks of data-parallel training.
+            stride: of the decoder.
+        """
         self.statistics = statistics
+        self._stride = stride
         self._total = total
         self._source = Captured(self._update_source)
         self._target = Captured(self._update_target)
 
-    def take_source(self, logits: Tensor, labels: Tensor, stride: int) -> None:
+    def take_source(self, logits: Tensor, labels: Tensor) -> None:
         """Take in the step's source logits; labels [N, H, W] at full size."""
-        histogram = self.count(logits, labels, stride)
+        histogram = self.count(logits, labels)
         self.source_table = self._source(histogram.counts, histogram.outside)
 
-    def take_target(self, logits: Tensor, labels: Tensor, stride: int) -> None:
+    def take_target(self, logits: Tensor, labels: Tensor) -> None:
         """Take in the step's target logits, after the source's."""
-        histogram = self.count(logits, labels, stride)
+        histogram = self.count(logits, labels)
         self.target_table = self._target(histogram.counts, histogram.outside)
 
     def _update_source(self, counts: Tensor, outside: Tensor) -> ShiftTable:
-        self.statistics.update_source(Histogram(counts, outside))
+        self.statistics.update_source(Histogram(counts, outside, self._stride))
         return shift_table(self.statistics.shift_statistics("source"), TABLE_POINTS)
 
     def _update_target(self, counts: Tensor, outside: Tensor) -> ShiftTable:
-        self.statistics.update_target(Histogram(counts, outside))
+        self.statistics.update_target(Histogram(counts, outside, self._stride))
         return shift_table(self.statistics.shift_statistics("target"), TABLE_POINTS)
 
-    def count(self, logits: Tensor, labels: Tensor, stride: int) -> Histogram:
+    def count(self, logits: Tensor, labels: Tensor) -> Histogram:
         """Histogram of the step's logits over all ranks."""
-        own = logit_histogram(logits.detach(), labels_at_stride(labels, stride))
+        own = logit_histogram(logits.detach(), labels_at_stride(labels, self._stride), self._stride)
         # An int32 holds the pixels of any step, and is half of what ranks would exchange otherwise.
-        return Histogram(self._total(own.counts.int()).long(), self._total(own.outside))
+        return Histogram(self._total(own.counts.int()).long(), self._total(own.outside), self._stride)
 
 
 Network = Callable[[Tensor], TrainingOutput]
@@ -132,7 +138,7 @@ def source_term(step: Step) -> dict[str, Tensor]:
     pixels = segmenter.normalise(_unit(step.pair.source_image))
     output = step.network(pixels)
     if balance is not None:
-        balance.take_source(output.logits, labels, segmenter.output_stride)
+        balance.take_source(output.logits, labels)
     table = None if balance is None else balance.source_table
     losses = {"source": _cross_entropy(step, output, labels, table)}
     if balance is not None and method.density_weight > 0:
@@ -151,8 +157,9 @@ def mixed_term(step: Step) -> dict[str, Tensor]:
     output = step.network(segmenter.normalise(mixed.images))
     table = rows = None
     if balance is not None:
-        own = torch.where(mixed.from_target, mixed.labels, IGNORE)
-        balance.take_target(output.logits, own, segmenter.output_stride)
+        # What the teacher is not to be believed says nothing about the target either.
+        own = torch.where(mixed.from_target & (mixed.weights > 0), mixed.labels, IGNORE)
+        balance.take_target(output.logits, own)
     if balance is not None and method.correct_mixed:
         table = stack_tables(balance.source_table, balance.target_table)
         rows = _rows(mixed.labels, mixed.from_target, segmenter.num_classes)

@@ -77,7 +77,8 @@ class Trainer:
         if config.method.online:
             self.statistics = new_statistics(config, len(classes)).to(device)
             self.modules["statistics"] = self.statistics
-            self.balance = Balance(self.statistics, lambda t: self.accelerator.reduce(t, "sum"))
+            stride = built.segmenter.output_stride
+            self.balance = Balance(self.statistics, lambda t: self.accelerator.reduce(t, "sum"), stride)
         self.network, self.optimizer = self.accelerator.prepare(self.student, self.optimizer)
         self.terms = terms_of(config.method)
         self.iteration = 0

@@ -43,7 +43,9 @@ class Bench:
         self.student = StudentNetwork(segmenter).to(device).train()
         self.teacher = new_teacher(segmenter, (SIDE, SIDE))
         self.optimizer = torch.optim.AdamW(self.student.parameters(), lr=6e-5)
-        self.balance = Balance(new_statistics(Config(), CLASSES).to(device), lambda tensor: tensor)
+        self.balance = Balance(
+            new_statistics(Config(), CLASSES).to(device), lambda tensor: tensor, segmenter.output_stride
+        )
         self.pair = Pair(*(tensor.to(device) for tensor in pair(self.batch)))
         self.autocast = torch.autocast(device.type, torch.bfloat16) if gpu else nullcontext()
 

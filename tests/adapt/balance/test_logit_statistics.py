@@ -103,11 +103,11 @@ def test_the_count_of_all_logits_is_exact() -> None:
 def test_ranks_exchange_integers() -> None:
     """Over ranks a sum of floats would stop counting as well."""
     kinds = []
-    balance = Balance(LogitStatistics(2), lambda tensor: (kinds.append(tensor.dtype), tensor * 3)[1])
+    balance = Balance(LogitStatistics(2), lambda tensor: (kinds.append(tensor.dtype), tensor * 3)[1], 4)
     labels = torch.zeros(1, 8, 8, dtype=torch.long)
-    histogram = balance.count(torch.randn(1, 2, 2, 2), labels, 4)
+    histogram = balance.count(torch.randn(1, 2, 2, 2), labels)
     assert not any(kind.is_floating_point for kind in kinds)
-    assert histogram.counts.dtype == torch.int64 and int(histogram.row_pixels[0]) == 3 * 4
+    assert histogram.counts.dtype == torch.int64 and int(histogram.row_pixels[0]) == 3 * 8 * 8
 
 
 def test_float_counts_of_old_still_fit() -> None:

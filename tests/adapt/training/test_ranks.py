@@ -25,11 +25,11 @@ from adapt.training.step import Balance
 ranks = Accelerator(cpu=True)
 batches = torch.load(sys.argv[1], weights_only=True)
 statistics = LogitStatistics(3, rule=UpdateRule(min_pixels=5, warmup=4))
-balance = Balance(statistics, lambda tensor: ranks.reduce(tensor, "sum"))
+balance = Balance(statistics, lambda tensor: ranks.reduce(tensor, "sum"), 4)
 own = slice(ranks.process_index, ranks.process_index + 1)
 for logits, labels in batches:
-    balance.take_source(logits[own], labels[own], 4)
-    balance.take_target(logits[own] * 0.5, labels[own], 4)
+    balance.take_source(logits[own], labels[own])
+    balance.take_target(logits[own] * 0.5, labels[own])
 torch.save(statistics.state_dict(), f"{sys.argv[1]}.{ranks.process_index}")
 ranks.end_training()
 """
@@ -59,8 +59,8 @@ def test_two_ranks_with_batch_one_have_the_statistics_of_one_with_batch_two(tmp_
     alone = LogitStatistics(3, rule=UpdateRule(min_pixels=5, warmup=4))
     for logits, labels in batches:
         centres = labels[:, 2::4, 2::4]
-        alone.update_source(logit_histogram(logits, centres))
-        alone.update_target(logit_histogram(logits * 0.5, centres))
+        alone.update_source(logit_histogram(logits, centres, 4))
+        alone.update_target(logit_histogram(logits * 0.5, centres, 4))
     for rank in range(2):
         state = torch.load(tmp_path / f"batches.{rank}", weights_only=True)
         for name, value in alone.state_dict().items():

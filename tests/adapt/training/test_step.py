@@ -59,11 +59,11 @@ def test_all_ignored_costs_nothing() -> None:
     loss.backward()  # and does not break
 
 
-def test_density_regression_is_a_weighted_mean_of_distances() -> None:
+def test_density_regression_is_a_weighted_mean_of_squares() -> None:
     predicted, density = torch.rand(2, 3, 4), torch.rand(2, 3, 4)
     weights = torch.rand(2, 3, 4) * (torch.rand(2, 3, 4) > 0.4)
     want = sum(
-        float(weights[i] * (predicted[i] - density[i]).abs()) for i in np.ndindex(2, 3, 4)
+        float(weights[i]) * float(predicted[i] - density[i]) ** 2 for i in np.ndindex(2, 3, 4)
     ) / int((weights > 0).sum())  # fmt: skip
     assert float(density_regression(predicted, density, weights)) == pytest.approx(want, rel=1e-5)
 
@@ -181,3 +181,15 @@ def test_padding_of_small_target_pictures_teaches_nothing() -> None:
 def test_the_same_generator_gives_the_same_step() -> None:
     first, second = run_step(Method(), new_balance(), 3)[0], run_step(Method(), new_balance(), 3)[0]
     assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_target_pixels_that_nobody_believes_do_not_count() -> None:
+    """METHOD 4: a target pixel whose weight is 0 says nothing about the target."""
+    counted = []
+    for confidence in (0.01, 0.9999):  # all of the teacher's labels are confident, or none is
+        balance = new_balance()
+        run_step(Method(confidence=confidence), balance)
+        counted.append((bool(balance.statistics.target.seen.any()), int(balance.statistics.counted)))
+    (believed, most), (unbelieved, least) = counted
+    assert believed and not unbelieved
+    assert 0 < least < most

@@ -50,13 +50,13 @@ def measure_statistics(report: Report, device: torch.device, sizes: Sizes) -> No
         report.check(f"histogram of the same {precision} logits: equal integers", same, note)
     logits, labels = clustered(C, side)
     running = [
-        Balance(new_statistics(Config(), C).to(place), lambda tensor: tensor) for place in ("cpu", device)
+        Balance(new_statistics(Config(), C).to(place), lambda tensor: tensor, 1) for place in ("cpu", device)
     ]
     for number in range(5):  # from the third on, a GPU replays its kernels
         for balance in running:
             place = balance.statistics.iteration.device
             for take, scale in ((balance.take_source, 1.0), (balance.take_target, 0.9)):
-                take((scale + 0.01 * number) * logits.to(place), labels.to(place), 1)
+                take((scale + 0.01 * number) * logits.to(place), labels.to(place))
     grid = bin_centres(dtype=torch.float64)
     worst = 0.0
     for domain in ("source", "target"):

@@ -59,7 +59,7 @@ class Training:
         method, started = METHODS[balance], self._now()
         if balance == "online" and self.balance is None:
             statistics = new_statistics(Config(), self.classes).to(self.device)
-            self.balance = Balance(statistics, lambda tensor: tensor)
+            self.balance = Balance(statistics, lambda tensor: tensor, self.student.segmenter.output_stride)
         self.optimizer.zero_grad()
         step = Step(
             network=self.student,

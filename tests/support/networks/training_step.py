@@ -79,7 +79,7 @@ def backward(loss: Tensor) -> None:
 
 
 def new_balance() -> Balance:
-    return Balance(LogitStatistics(3, rule=UpdateRule(min_pixels=5)), lambda tensor: tensor)
+    return Balance(LogitStatistics(3, rule=UpdateRule(min_pixels=5)), lambda tensor: tensor, 4)
 
 
 class Concatenate(nn.Module):
