@@ -1,6 +1,7 @@
 """One stage of a pipeline in its own thread."""
 
 import threading
+import time
 from collections.abc import Callable, Generator
 from queue import Empty, Full, Queue
 from typing import TypeVar
@@ -75,8 +76,8 @@ def background(
             hand_over(_End(error))
 
     thread = threading.Thread(target=work, name=f"background {items!r}", daemon=True)
-    thread.start()
     try:
+        thread.start()  # in here: Ctrl-C may come when it runs already
         while not isinstance(item := receive(), _End):
             yield item
         if item.error is not None:
@@ -87,4 +88,12 @@ def background(
         raise
     finally:
         closed.set()
-        thread.join(None if stop is None else _HANGING)
+        if _runs(thread):
+            thread.join(None if stop is None else _HANGING)
+
+
+def _runs(thread: threading.Thread) -> bool:
+    """Whether a thread was started, even if the start was interrupted."""
+    while thread.ident is None and thread in threading.enumerate():  # it is about to run
+        time.sleep(0.001)
+    return thread.ident is not None

@@ -16,7 +16,7 @@ THREE = ClassList(
 
 
 def test_ids_become_train_ids_in_class_order():
-    encoded = THREE.encode(np.array([[23, 7], [300, 255], [1, 7]], np.uint16))
+    encoded = THREE.code.encode(np.array([[23, 7], [300, 255], [1, 7]], np.uint16))
     assert encoded.dtype == np.uint8
     assert encoded.tolist() == [[1, 0], [2, IGNORE], [IGNORE, 0]]
 
@@ -28,18 +28,18 @@ def test_ids_and_colours_encode_alike(train_ids):
     id_of[[0, 1, 2, IGNORE]] = (*THREE.ids, THREE.ignore[0])
     color_of = np.zeros((256, 3), np.uint8)
     color_of[[0, 1, 2]] = THREE.palette
-    np.testing.assert_array_equal(THREE.encode(id_of[expected]), expected)
-    np.testing.assert_array_equal(THREE.encode(color_of[expected]), expected)
+    np.testing.assert_array_equal(THREE.code.encode(id_of[expected]), expected)
+    np.testing.assert_array_equal(THREE.code.encode(color_of[expected]), expected)
 
 
 def test_black_is_a_class_where_the_list_says_so():
     classes = ClassList(("night", "day"), (0, 1), ((0, 0, 0), (255, 255, 255)))
-    assert classes.encode(np.zeros((1, 1, 3), np.uint8)).tolist() == [[0]]
+    assert classes.code.encode(np.zeros((1, 1, 3), np.uint8)).tolist() == [[0]]
 
 
 def test_unknown_ids_are_counted_most_frequent_first():
     with pytest.raises(UnknownLabels) as caught:
-        THREE.encode(np.array([[7, 99, 99], [-1, 99, 70000]], np.int64))
+        THREE.code.encode(np.array([[7, 99, 99], [-1, 99, 70000]], np.int64))
     assert caught.value.counts == {99: 3, -1: 1, 70000: 1}
     assert next(iter(caught.value.counts)) == 99
     assert "99 (3 px)" in caught.value.message
@@ -50,19 +50,19 @@ def test_unknown_colours_are_counted_as_triples():
     labels[0, 0] = (1, 2, 3)
     labels[1] = THREE.palette[1]
     with pytest.raises(UnknownLabels) as caught:
-        THREE.encode(labels)
+        THREE.code.encode(labels)
     assert caught.value.counts == {(1, 2, 3): 1}
 
 
 def test_a_long_list_of_unknown_values_is_cut():
     with pytest.raises(UnknownLabels, match="and 35 more"):
-        THREE.encode(np.arange(30, 70)[None])
+        THREE.code.encode(np.arange(30, 70)[None])
 
 
 @pytest.mark.parametrize("labels", [np.zeros((2, 2)), np.zeros((2, 2, 4), np.uint8), np.zeros(4, np.uint8)])
 def test_arrays_that_are_not_labels_are_refused(labels):
     with pytest.raises(InputError, match="Labels must be"):
-        THREE.encode(labels)
+        THREE.code.encode(labels)
 
 
 @pytest.mark.parametrize("classes", [THREE, CAMVID11, CITYSCAPES19, SYNTHIA16])
@@ -83,9 +83,9 @@ def test_names_that_yaml_would_take_for_something_else_survive(tmp_path):
 
 def test_known_lists_have_the_sizes_in_their_names():
     assert (len(CAMVID11), len(CITYSCAPES19), len(CITYSCAPES19_TRAIN_IDS), len(SYNTHIA16)) == (11, 19, 19, 16)
-    assert CITYSCAPES19.encode(np.array([[7, 33, 0, 30, 34]])).tolist() == [[0, 18, *[IGNORE] * 3]]
-    assert CITYSCAPES19_TRAIN_IDS.encode(np.array([[0, 18, 255]])).tolist() == [[0, 18, IGNORE]]
-    assert SYNTHIA16.encode(np.array([[3, 11, 22]])).tolist() == [[0, 15, IGNORE]]
+    assert CITYSCAPES19.code.encode(np.array([[7, 33, 0, 30, 34]])).tolist() == [[0, 18, *[IGNORE] * 3]]
+    assert CITYSCAPES19_TRAIN_IDS.code.encode(np.array([[0, 18, 255]])).tolist() == [[0, 18, IGNORE]]
+    assert SYNTHIA16.code.encode(np.array([[3, 11, 22]])).tolist() == [[0, 15, IGNORE]]
 
 
 def test_synthias_classes_are_cityscapes_without_three_in_the_same_order():
@@ -95,13 +95,13 @@ def test_synthias_classes_are_cityscapes_without_three_in_the_same_order():
 
 def test_ignored_colours_do_not_count(tmp_path):
     labels = np.array([[(128, 64, 128), (81, 0, 81), (0, 0, 0)]], np.uint8)
-    assert CITYSCAPES19.encode(labels).tolist() == [[0, IGNORE, IGNORE]]
+    assert CITYSCAPES19.code.encode(labels).tolist() == [[0, IGNORE, IGNORE]]
     path = tmp_path / "classes.yaml"
     path.write_text(f"classes: [{SKY}, {CAR}]\nignore: [7, [9, 9, 9]]")
     classes = load_classes(path)
     assert classes.ignore == (7, (9, 9, 9))
-    assert classes.encode(np.array([[(1, 2, 3), (9, 9, 9)]], np.uint8)).tolist() == [[0, IGNORE]]
-    assert classes.encode(np.array([[0, 7]])).tolist() == [[0, IGNORE]]
+    assert classes.code.encode(np.array([[(1, 2, 3), (9, 9, 9)]], np.uint8)).tolist() == [[0, IGNORE]]
+    assert classes.code.encode(np.array([[0, 7]])).tolist() == [[0, IGNORE]]
 
 
 SKY, CAR = "{id: 0, name: sky, color: [1, 2, 3]}", "{id: 1, name: car, color: [4, 5, 6]}"

@@ -91,7 +91,7 @@ def test_label_ids_and_train_ids_of_cityscapes_mean_the_same(names):
     into_train_ids = recode(CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, "the data", "the run")
     np.testing.assert_array_equal(
         into_train_ids.encode(painted(CITYSCAPES19, 0)),
-        CITYSCAPES19_TRAIN_IDS.encode(painted(CITYSCAPES19_TRAIN_IDS, 255)),
+        CITYSCAPES19_TRAIN_IDS.code.encode(painted(CITYSCAPES19_TRAIN_IDS, 255)),
     )
 
 

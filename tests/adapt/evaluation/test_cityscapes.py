@@ -54,7 +54,7 @@ def make(
         truth = rng.choice(truth_ids, trees.SIZE).astype(np.uint8)
         stem = f"lindau_{i:06}_000019"
         labels = trees.write(root / "gtFine/val/lindau" / f"{stem}_gtFine_labelIds.png", truth)
-        right = CITYSCAPES19.encode(truth)
+        right = CITYSCAPES19.code.encode(truth)
         guess = rng.integers(0, 19, trees.SIZE)
         train_ids = np.where((right == IGNORE) | (rng.random(trees.SIZE) < 0.5), guess, right)
         predictions.append(train_ids)

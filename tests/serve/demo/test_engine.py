@@ -71,7 +71,7 @@ def test_the_card_is_the_engines(server):
     for words in (
         "model.engine",
         "tensorrt",
-        "up to 128 × 96; larger ones are made smaller",
+        "RGB, up to 96x128, larger ones are made smaller (height x width)",
         "strongest channel",
     ):
         assert words in card
