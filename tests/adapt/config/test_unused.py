@@ -45,7 +45,7 @@ OTHER: dict[str, str] = {
     "em_steps": "1",
     "momentum": "0.1",
     "statistics_warmup": "1",
-    "min_pixels": "40",
+    "min_pixels": "2000",
     "eps": "0.3",
     "anchor_pooling": "classes",
     "teacher_momentum": "0.1",
