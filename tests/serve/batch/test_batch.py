@@ -20,6 +20,7 @@ from serve import Segmenter
 from serve.batch import run as batch
 from serve.batch.inputs import find_videos, stem
 from serve.batch.run import local_work, plan, run_batch
+from serve.batch.sidecar import Finished
 from serve.cli.commands import main
 from serve.cli.options import Seconds
 from serve.errors import InputError
@@ -95,7 +96,7 @@ def test_time_left_is_counted_in_the_frames_that_are_still_to_do(
     settings = Settings(selection=Selection(every=2))
     segmenter = Segmenter(graph, threads=1)
     jobs = plan(segmenter, find_videos([str(clips)]), tmp_path / "out", Settings())
-    jobs = [replace(job, finished=job.target.stem == "a") for job in jobs]
+    jobs = [replace(job, finished=Finished(None) if job.target.stem == "a" else None) for job in jobs]
     run_batch(jobs, tmp_path / "out", local_work(segmenter, settings), settings.selection)
     (whole,) = bars
     assert whole.totals[0] in (3 + 6, 3 + 7) and whole.n == whole.totals[-1] == 3 + 6

@@ -65,7 +65,7 @@ class Site(NamedTuple):
     @property
     def folder(self) -> Path:
         """Where uploads lie."""
-        return next(self.server.temporary.glob("blda-demo-*"))
+        return next(self.server.temporary.glob(".blda-demo.*"))
 
     def files(self) -> set[Path]:
         return {path for path in self.folder.rglob("*") if path.is_file()}

@@ -447,9 +447,9 @@ def test_a_signal_before_the_page_is_up(tmp_path):
     environment = os.environ | {"TMPDIR": str(tmp_path / "tmp")}
     environment.pop("GRADIO_TEMP_DIR", None)
     starting = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-    until(lambda: list((tmp_path / "tmp").glob("blda-demo-*")), "folder", 60)
+    until(lambda: list((tmp_path / "tmp").glob(".blda-demo.*")), "folder", 60)
     starting.send_signal(signal.SIGTERM)
     begin = time.monotonic()
     starting.wait(20)
     assert time.monotonic() - begin < AT_ONCE
-    assert not list((tmp_path / "tmp").glob("blda-demo-*"))
+    assert not list((tmp_path / "tmp").glob(".blda-demo.*"))

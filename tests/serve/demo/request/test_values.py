@@ -341,7 +341,7 @@ FILE = b'name="files"; filename="a.png"'
 
 def _stray(site: Site) -> list[Path]:
     """Files that lie where uploads arrive."""
-    return [path for path in site.server.temporary.glob("blda-demo-*/*") if path.is_file()]
+    return [path for path in site.server.temporary.glob(".blda-demo.*/*") if path.is_file()]
 
 
 @pytest.mark.parametrize("tracked", ["", "?upload_id=u"])

@@ -564,7 +564,7 @@ def test_a_recording_does_not_take_the_name_of_another(tmp_path, segmenter, stre
         began.append(out)
 
     sentence = f"{out} was made by somebody else meanwhile, so this one is kept as {tmp_path / 'live-2.mp4'}."
-    signed: list[Path] = []
+    signed: list[object] = []
     with camera(Take(streams["first"], 1)) as source, pytest.raises(NameTakenError) as caught:
         segment_video(
             segmenter,
@@ -574,7 +574,7 @@ def test_a_recording_does_not_take_the_name_of_another(tmp_path, segmenter, stre
             reconnect=0,
             shares="csv",
             on_frame=meanwhile,
-            before_naming=signed.append,
+            before_naming=lambda *made: signed.append(made),
         )
     assert caught.value.message == sentence and not signed
     assert sentence in capsys.readouterr().err  # at once, as it may go on for long
