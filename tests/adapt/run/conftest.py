@@ -10,7 +10,7 @@ from click.testing import CliRunner
 from adapt.cli import main
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("cards")
     tiny.make_domains(root, images=3)

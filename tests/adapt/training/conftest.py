@@ -7,12 +7,12 @@ import tiny
 from training_runs import adapt
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny.make_domains(tmp_path_factory.mktemp("domains"))
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def finished(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An uninterrupted run, evaluated on the labelled target."""
     run = tmp_path_factory.mktemp("finished") / "run"
@@ -41,7 +41,7 @@ build = Own
 """
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def own(tmp_path_factory: pytest.TempPathFactory) -> str:
     """Setting of an encoder that counts as pretrained, so that there is something to stay near."""
     file = tmp_path_factory.mktemp("own") / "own.py"

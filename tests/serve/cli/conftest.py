@@ -7,7 +7,7 @@ from PIL import Image
 from serve_graphs import halves, write_graph
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_graph(tmp_path_factory.mktemp("graph") / "model.onnx", extras=True)
 

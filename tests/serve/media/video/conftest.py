@@ -9,17 +9,17 @@ from serve_graphs import write_graph
 from serve import Segmenter
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_graph(tmp_path_factory.mktemp("graph") / "m.onnx")
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def segmenter(graph: Path) -> Segmenter:
     return Segmenter(graph, threads=1)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="session")
 def streams(tmp_path_factory: pytest.TempPathFactory) -> dict[str, bytes]:
     folder = tmp_path_factory.mktemp("streams")
     return {
