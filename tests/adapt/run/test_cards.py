@@ -21,7 +21,7 @@ from safetensors.torch import load, load_file, save, save_file
 from serve_graphs import write_graph
 
 from adapt.cli import main
-from adapt.commands.inspection import strengths
+from adapt.commands.measuring import strengths
 from adapt.commands.start import resumed_trainer
 from adapt.errors import InputError
 from adapt.reporting.web_report import write_report
