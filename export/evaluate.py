@@ -27,12 +27,13 @@ from adapt.evaluation.comparison import Counter, Way, baselines_of, strengths_of
 from adapt.evaluation.prediction import labels_of_logits
 from adapt.evaluation.scores import confusion_matrix
 from adapt.reporting.scorecard import Scorecard
+from export.fold.folded import metadata_of
 from export.fold.tables import DEFAULT_BOUND
 from export.sources.calibrated import is_ours, open_calibrated
 from export.sources.pictures import classes_of, target_pictures
 from export.sources.reference import Reference, bare_reference
 from export.sources.source import read_model
-from serve.card import Card
+from serve.card import Card, Key
 from serve.inference.segmenter import Segmenter
 from serve.inference.sizes import fit, unfit
 
@@ -80,7 +81,7 @@ def score_file(
             )
         segmenter = Segmenter(file)
         card = segmenter.card
-        logits = bare_reference(read_model(file), str(file)) if target else None
+        logits = _network_inside(file) if target else None
         labeller = _shipped(segmenter, taus, logits)
     else:
         source, given = open_calibrated(file, stats)
@@ -94,6 +95,17 @@ def score_file(
     offsets = {} if shares is None else adjustments(shares)
     counts = {way: c.counts() for way, c in _counters(labeller, dataset, len(card.classes), offsets).items()}
     return Scorecard(card.classes, strengths_of(counts), baselines_of(counts), shares)
+
+
+def _network_inside(file: Path) -> Reference:
+    """The logits of a file of ours. Raises InputError if it does not say where its network ends."""
+    model = read_model(file)
+    if Key.ENDS not in metadata_of(model):
+        raise InputError(
+            f"{file} does not say where its network ends, so it gives no logits to adjust for the baselines; "
+            "export it again, or leave --baselines out."
+        )
+    return bare_reference(model, str(file))
 
 
 def _shares(logits: Reference, card: Card, target: Sequence[Path], size: tuple[int, int] | None) -> Shares:

@@ -101,6 +101,8 @@ def export_onnx(
         opened, given = open_calibrated(source, stats)
     if tau is None:
         tau = opened.tau if stats is None else CALIBRATED_TAU
+        if correct and tau == 0:
+            say("tau 0 was chosen for the run, so labels are the uncorrected ones; --tau folds another")
     strength = None
     if given is not None:
         strength = opened.strength(given, tau, runtime_tau, error_bound or DEFAULT_BOUND, other_model)

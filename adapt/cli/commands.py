@@ -174,8 +174,15 @@ def statistics(
     Balances a finished run for another place: give that place's footage as --target.
     """
     from adapt.commands.inspection import gather
+    from adapt.run.cards import read_card
 
     classes = gather(run, target, source_free, anchors)
     click.echo(f"wrote {run}/model.safetensors")
+    chosen = read_card(run).tau
+    if chosen is not None:
+        click.echo(
+            f"tau {chosen:g} was chosen with the former statistics; choose again with `adapt tau {run} "
+            "--data LABELLED --write`"
+        )
     if classes:
         click.echo(f"too few pixels, so left uncorrected: {', '.join(classes)}")

@@ -34,7 +34,7 @@ from export.sources.source import open_source
 from export.sources.statistics_file import Calibrated, read_statistics, write_statistics
 from serve.card import Key
 
-OPTIONAL = {("evaluation",), ("evaluated_at",), ("model", "dilated"), ("model", "multi_resolution")}
+OPTIONAL = {("evaluation",), ("evaluated_at",), ("tau",), ("model", "dilated"), ("model", "multi_resolution")}
 """Keys that older runs lack, or that are left out where there is nothing to say."""
 ANY_NUMBER = {("versions",), ("classes", "ignore")}
 """Of which there may be one fewer."""
