@@ -94,7 +94,7 @@ def _tiny(crop: tuple[int, int], iterations: int) -> Settings:
 
 
 PRESETS: dict[str, Preset] = {
-    "demo": Preset("a tiny ResNet, for trying things out on a CPU in minutes", _tiny((128, 128), 400)),
+    "demo": Preset("a tiny ResNet, for trying things out on a CPU in minutes", _tiny((128, 128), 600)),
     "mit-b0": Preset(
         "your own data: self-training with rare-class sampling, MiT-B0 from random weights, balanced online",
         {
