@@ -13,7 +13,7 @@ from adapt.errors import InputError
 from adapt.run.run import load_run
 from export.cli.commands import main as export_main
 
-OPTIONAL = {("evaluation",), ("evaluated_at",), ("model", "dilated"), ("model", "multi_resolution")}
+OPTIONAL = {("evaluation",), ("evaluated_at",), ("tau",), ("model", "dilated"), ("model", "multi_resolution")}
 """Keys that older runs lack, or that are left out where there is nothing to say."""
 
 ANY_NUMBER = {("versions",), ("classes", "ignore")}
