@@ -50,6 +50,8 @@ class Method(Settings):
     """A pseudo-label counts as confident above this softmax probability."""
     rare_class_temperature: float | None = Field(0.01, gt=0)
     """Rare-class sampling of source images; None samples them evenly."""
+    labelled_share: float = Field(0.25, gt=0, lt=1)
+    """Share of labelled pictures of the target among the labelled crops, where there are some."""
     jitter: float = Field(0.2, ge=0, le=0.5)
     """Strength of colour jitter on mixed images."""
     feature_distance: float = Field(0.0, ge=0)

@@ -93,8 +93,7 @@ class Trainer:
         """Open while `train` runs."""
         self.last_step: Step | None = None
         """The last one, where the journal wants to show it."""
-        targets = domains.target.names if domains.target else ()
-        check_ranks(self.accelerator, [config.to_yaml(), *domains.source.names, *targets])
+        check_ranks(self.accelerator, [config.to_yaml(), *domains.names])
 
     def resume(self) -> None:
         """Continue from the newest checkpoint."""
@@ -234,6 +233,7 @@ class Trainer:
             generator=generator,
             balance=self.balance,
             priors=self.priors,
+            target_labels=self.domains.labelled is not None,
             teacher=self.teacher,
             feature_distance=self.feature_distance,
         )
