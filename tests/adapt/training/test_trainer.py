@@ -8,12 +8,13 @@ import tiny
 import torch
 from training_runs import HOSTS, adapt, album, trace, train
 
+from adapt.config.choices import BALANCES
 from adapt.errors import InputError
 from adapt.run.run import load_run, part
 
 
 @pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("balance", ["off", "posthoc", "online"])
+@pytest.mark.parametrize("balance", BALANCES)
 def test_every_host_with_every_balance(
     domains: Path, own: str, tmp_path: Path, host: str, balance: str
 ) -> None:
