@@ -45,8 +45,8 @@ def test_what_cannot_be_folded_is_refused_in_one_sentence(model, classes, stats_
 
 def test_a_shift_too_wide_for_float32_is_refused_with_the_tau_that_fits():
     stats = statistics(2, 0)
-    # The positive anchor is far off, the negative one is not: a row's shifts then differ by 200 logits.
-    means = stats.anchors.means + torch.tensor([[200.0], [0.0]])
+    # One component of the negative anchor is far off: the shifts of a row's other logits differ by 200.
+    means = stats.anchors.means + torch.tensor([[0.0] * 5, [0.0] * 4 + [200.0]])
     far = Mixture(stats.anchors.weights, means, stats.anchors.variances)
     strength = Strength(ShiftStatistics(stats.rows, far, stats.seen), "", 1.0, error_bound=0.1)
     with pytest.raises(
