@@ -1,7 +1,7 @@
 """The pairs of domains that are measured: tests/bench/shifts/NAME/{recipe,classes}.yaml.
 
-A recipe says where the pictures are below a folder that is given, or how they come about: drawn by the project
-(`sample`), or cut from labelled pictures by a rule (`cut`). A cut is links, so nothing is copied.
+A recipe says where the pictures are below a folder that is given, or how they come about: drawn by the
+project (`sample`), or cut from labelled pictures by a rule (`cut`). A cut is links, so nothing is copied.
 """
 
 from dataclasses import dataclass
@@ -46,7 +46,7 @@ class Shift:
 
 
 @dataclass(frozen=True)
-class Place:
+class Pictures:
     """Where a shift's pictures are."""
 
     source: Path
@@ -59,7 +59,7 @@ def load_shift(name: str) -> Shift:
     return Shift(name, yaml.safe_load((SHIFTS / name / "recipe.yaml").read_text()))
 
 
-def place_of(shift: Shift, data: Path, out: Path, seed: int) -> Place:
+def place_of(shift: Shift, data: Path, out: Path, seed: int) -> Pictures:
     """The shift's folders, made in `out` where a recipe makes them; what is there already stays.
 
     Args:
@@ -74,13 +74,13 @@ def place_of(shift: Shift, data: Path, out: Path, seed: int) -> Place:
         folder = out / f"{shift.name}-{seed}"
         if not folder.exists():
             make_sample(folder, seed)
-        return Place(folder / "source", folder / "target", folder / "target_eval")
-    return Place(*(data / shift.recipe[part] for part in ("source", "target", "evaluate")))
+        return Pictures(folder / "source", folder / "target", folder / "target_eval")
+    return Pictures(*(data / shift.recipe[part] for part in ("source", "target", "evaluate")))
 
 
-def _cut(shift: Shift, data: Path, out: Path) -> Place:
+def _cut(shift: Shift, data: Path, out: Path) -> Pictures:
     """Links to the pictures that the rule chooses."""
-    place = Place(out / "source", out / "target", out / "target_eval")
+    place = Pictures(out / "source", out / "target", out / "target_eval")
     if not place.evaluate.exists():
         rule = shift.recipe["cut"]
         pictures = LabelledFolder(data / rule["from"], load_classes(shift.class_file))
@@ -108,8 +108,8 @@ def cut(
 
     Each drive (the part of a name before the first `_`) is cut into stretches of so many pictures, since
     neighbours in a drive are alike. The stretches are ordered by how much more the classes `more` cover in
-    them than the classes `less` do; the first `keep` of them are the source, of the last `keep` the seed draws
-    `evaluate` for evaluation, and the rest are the unlabelled target. Those in the middle are left out.
+    them than the classes `less` do; the first `keep` of them are the source, of the last `keep` the seed
+    draws `evaluate` for evaluation, and the rest are the unlabelled target. Those in the middle are left out.
 
     Args:
         names: of the pictures, in the order of the drives.

@@ -6,8 +6,8 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from arms import settings_of
-from shifts import Shift, load_shift, place_of
+from evidence_arms import settings_of
+from evidence_shifts import Shift, load_shift, place_of
 
 from adapt.commands.train import resume, train
 from adapt.run.run import Run, load_run

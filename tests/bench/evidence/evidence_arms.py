@@ -2,6 +2,8 @@
 
 from adapt.config.choices import BALANCES
 
+SEEDS = (0, 1, 2)
+
 PLAIN = ("method.balance=off",)
 LOSS = ("method.balance=logit-adjustment",)
 ONLINE = ("method.balance=online", "method.statistics_warmup={quarter}")

@@ -1,0 +1,234 @@
+"""docs/evidence.md from the results: every number on the page is made here."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from evidence_arms import ARMS, SEEDS, TITLES
+from evidence_results import RESULTS, read_results
+from evidence_shifts import ORDER, load_shift
+from evidence_summary import Differences, Runs, after_training, at_equal, between_arms, by_key, over_seeds
+from evidence_tables import MISSING, both, ranged, signed, table, text
+
+PAGE = Path(__file__).parents[3] / "docs" / "evidence.md"
+QUALITY = ("mean_iou", "mean_accuracy")
+STRENGTHS = ("0.1", "0.2", "0.5", "1")
+BASELINE_STRENGTHS = ("0.1", "0.2", "0.3", "0.5", "1")
+HARM = -0.003
+"""A loss of mIoU from here on is called harm."""
+OURS = {
+    "posthoc": "anchors of the source",
+    "source-free": "source-free anchors",
+}
+VARIANTS = {
+    "eps 0.1": "anchors of the source, eps 0.1",
+    "class anchors": "anchors of the source, pooled over classes",
+    "balanced labels": "anchors of the source, balanced labels",
+    "negative half": "anchors of the source, no shift of a class's own logits",
+    "source-free, eps 0.1": "source-free anchors, eps 0.1",
+    "source-free, class anchors": "source-free anchors, pooled over classes",
+}
+BASELINES = {
+    "label shares": "logit adjustment, pseudo-label shares",
+    "mean softmax": "logit adjustment, mean softmax",
+}
+PAIRS = [
+    ("dacs", "source"),
+    ("dacs-logit-adjustment", "dacs"),
+    ("dacs-online", "dacs"),
+    ("dacs-online-no-density", "dacs"),
+    ("dacs-online", "dacs-online-no-density"),
+    ("daformer", "source"),
+    ("daformer", "dacs"),
+    ("daformer-logit-adjustment", "daformer"),
+    ("daformer-online", "daformer"),
+    ("daformer-online-no-density", "daformer"),
+    ("daformer-online", "daformer-online-no-density"),
+    ("mic", "source"),
+    ("mic-online", "mic"),
+]
+INTRODUCTION = """
+Four shifts, three seeds each, every host with and without balancing, and every correction
+after training on every network that was trained: `make evidence` makes this page, from a JSON file per run in
+`tests/bench/evidence/results/`. It trains what is missing, keeps what is finished, and can be stopped at any
+time. The pictures are given by a path (`make evidence EVIDENCE_DATA=folder`); the recipes and class files of
+the shifts are in `tests/bench/shifts/`. Runs are short, so that all of them fit into an evening on two cores:
+256x192 pictures, crops of 128x128, batches of 4, 300 iterations of an ImageNet EfficientNet-lite0 (the
+synthetic streets: 500 of the demo's small network, from random weights). They show what changes what, not
+what a long training reaches.
+"""
+CONVENTION = """
+Scores are of the student, on labelled target pictures that no training saw, in per cent. A
+mean is over seeds, with the lowest and the highest behind it; a difference is between two runs of the same
+shift and seed, or between two labellings by the same network.
+"""
+IN_TRAINING = """
+mIoU / mAcc, mean over the pairs of runs that differ in this alone; the worst is that of
+mIoU in a single pair. "Online" is the paper's balancing, with its density regression unless it says without.
+"""
+AFTER = """
+mIoU / mAcc against the plain labels of the same network, mean over all networks; the worst is
+that of mIoU in a single network, and harmed are those that lose 0.3 or more. The last column is the mean mIoU
+that the better of the two logit adjustments gives at the strength where it raises mAcc as much (between two
+measured strengths, a straight line; - where neither raises it so far).
+"""
+VARIED = """
+Each of these changes one thing of the first or the second way above: the quantiles beyond which
+the shift is constant, how anchors are pooled, which labels the target's statistics take (balanced: those of
+logit adjustment by pseudo-label shares at 0.1), or leaves the shift of a class's own logits out.
+"""
+BY_ARM = """
+mIoU / mAcc against the same network's plain labels at each strength (anchors of the source, eps
+0.01), mean over shifts and seeds.
+"""
+COST = """
+Processor seconds of one iteration, with everything that a run does besides (reading pictures,
+checkpoints, the statistics at the end), mean over runs:
+"""
+
+
+def made_page(runs: Runs) -> str:
+    """The whole page, as Markdown."""
+    shifts = [name for name in ORDER if any(shift == name for shift, _, _ in runs)]
+    parts = ["# Evidence", text(INTRODUCTION), text(CONVENTION), *there(runs), *trained(runs, shifts)]
+    parts += [*in_training(runs, shifts), *after(runs, shifts), *by_arm(runs), *cost(runs, shifts)]
+    return "\n\n".join(parts) + "\n"
+
+
+def there(runs: Runs) -> Iterator[str]:
+    """Which runs there are, and what is missing."""
+    yield "## What there is"
+    yield text(
+        f"{len(runs)} of {len(ARMS) * len(ORDER) * len(SEEDS)} runs are finished. Each cell names "
+        "the seeds that are; the missing ones are what `make evidence` trains next."
+    )
+    rows = [[title, *(_seeds_there(runs, shift, arm) for shift in ORDER)] for arm, title in TITLES.items()]
+    yield table(["trained with", *ORDER], rows)
+
+
+def _seeds_there(runs: Runs, shift: str, arm: str) -> str:
+    found = [str(seed) for seed in SEEDS if (shift, arm, seed) in runs]
+    if not found:
+        return MISSING
+    return ", ".join(found) + ("" if len(found) == len(SEEDS) else f", others {MISSING}")
+
+
+def trained(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
+    """Scores without a correction after training."""
+    for name in shifts:
+        shift = load_shift(name)
+        yield f"## {shift.title}"
+        about = shift.recipe["about"].strip()
+        yield text(f"The shift `{name}`: {about} Without a correction after training:")
+        rows = []
+        for arm, title in TITLES.items():
+            found = [over_seeds(runs, name, arm, m) for m in (*QUALITY, "std_iou")]
+            bias = over_seeds(runs, name, arm, "sum_abs_bias")
+            if bias is not None:
+                cells = [ranged(one) for one in found if one is not None]
+                rows.append([title, *cells, ranged(bias, 1, 2), str(len(bias.values))])
+        yield table(["trained with", "mIoU", "mAcc", "std of IoU", "sum of abs Bias", "seeds"], rows)
+
+
+def in_training(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
+    """Differences between arms."""
+    yield "## What a change of the training changes"
+    yield text(IN_TRAINING)
+    rows = []
+    for arm, against in PAIRS:
+        found = [between_arms(runs, shifts, arm, against, m) for m in QUALITY]
+        pairs = "0" if found[0] is None else str(len(found[0].all.values))
+        rows.append([f"{TITLES[arm]} less {TITLES[against]}", *difference_cells(found, shifts), pairs])
+    yield table(["change", *shifts, "mean", "worst mIoU", "pairs"], rows)
+
+
+def after(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
+    """Corrections of finished networks: ours, the baselines, and variants of ours."""
+    titles = ["way", "strength", *shifts, "mean", "worst mIoU", "harmed"]
+    yield "## What a correction after training changes"
+    yield text(AFTER)
+    rows = [row for way, title in OURS.items() for row in _ours(runs, shifts, way, f"ours, {title}")]
+    for way, title in BASELINES.items():
+        rows += [[*_after(runs, shifts, way, title, strength), ""] for strength in BASELINE_STRENGTHS]
+    yield table([*titles, "logit adjustment at equal mAcc"], rows)
+    yield "### Variants"
+    yield text(VARIED)
+    rows = [row for way, title in VARIANTS.items() for row in _ours(runs, shifts, way, title)]
+    yield table([*titles, "logit adjustment at equal mAcc"], rows)
+
+
+def _ours(runs: Runs, shifts: Sequence[str], way: str, title: str) -> Iterator[list[str]]:
+    for strength in STRENGTHS:
+        equal = equal_adjustment(runs, shifts, way, strength)
+        yield [*_after(runs, shifts, way, title, strength), "-" if equal is None else signed(equal)]
+
+
+def _after(runs: Runs, shifts: Sequence[str], way: str, title: str, strength: str) -> list[str]:
+    found = [after_training(runs, shifts, way, strength, m) for m in QUALITY]
+    iou = found[0]
+    harmed = "" if iou is None else f"{sum(v <= HARM for v in iou.all.values)} of {len(iou.all.values)}"
+    return [title, strength, *difference_cells(found, shifts), harmed]
+
+
+def equal_adjustment(runs: Runs, shifts: Sequence[str], way: str, strength: str) -> float | None:
+    """Mean change of mIoU by the better logit adjustment, where it raises mAcc as `way` does."""
+    accuracy = after_training(runs, shifts, way, strength, "mean_accuracy")
+    if accuracy is None:
+        return None
+    met = [at_equal(baseline_curve(runs, shifts, baseline), accuracy.all.mean) for baseline in BASELINES]
+    return max((y for y in met if y is not None), default=None)
+
+
+def baseline_curve(runs: Runs, shifts: Sequence[str], way: str) -> list[tuple[float, float]]:
+    """(mean change of mAcc, mean change of mIoU) by strength, from (0, 0)."""
+    curve = [(0.0, 0.0)]
+    for strength in BASELINE_STRENGTHS:
+        iou, accuracy = (after_training(runs, shifts, way, strength, m) for m in QUALITY)
+        if iou is not None and accuracy is not None:
+            curve.append((accuracy.all.mean, iou.all.mean))
+    return curve
+
+
+def by_arm(runs: Runs) -> Iterator[str]:
+    """The first way, by what was trained."""
+    yield "### By what was trained"
+    yield text(BY_ARM)
+    rows = []
+    for arm, title in TITLES.items():
+        of_arm = {key: run for key, run in runs.items() if key[1] == arm}
+        found = [[after_training(of_arm, ORDER, "posthoc", t, m) for m in QUALITY] for t in STRENGTHS]
+        cells = [both(*(None if one is None else one.all for one in pair)) for pair in found]
+        rows.append([title, *cells, str(len(of_arm))])
+    yield table(["trained with", *STRENGTHS, "runs"], rows)
+
+
+def cost(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
+    """Seconds of one iteration."""
+    yield "## Cost"
+    yield text(COST)
+    rows = []
+    for arm, title in TITLES.items():
+        cells = []
+        for shift in shifts:
+            each = [
+                r.processor_seconds / r.iterations for (s, a, _), r in runs.items() if (s, a) == (shift, arm)
+            ]
+            cells.append(f"{sum(each) / len(each):.2f}" if each else MISSING)
+        rows.append([title, *cells])
+    yield table(["trained with", *shifts], rows)
+    total = sum(run.processor_seconds for run in runs.values())
+    yield text(
+        f"All {len(runs)} runs together took {total / 3600:.1f} hours of one core, without their scoring."
+    )
+
+
+def difference_cells(found: Sequence[Differences | None], shifts: Sequence[str]) -> list[str]:
+    """A cell per shift, then mean and worst."""
+    iou, accuracy = found
+    if iou is None or accuracy is None:
+        return [MISSING for _ in shifts] + ["", ""]
+    cells = [both(iou.by_shift.get(shift), accuracy.by_shift.get(shift)) for shift in shifts]
+    return [*cells, f"**{both(iou.all, accuracy.all)}**", signed(iou.all.low)]
+
+
+def write_page(folder: Path = RESULTS, page: Path = PAGE) -> None:
+    page.write_text(made_page(by_key(read_results(folder))))

@@ -1,0 +1,115 @@
+"""Statistics of the evidence: means and ranges over seeds, and differences of pairs of runs."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from statistics import fmean
+
+from evidence_results import Result
+
+Key = tuple[str, str, int]
+"""Shift, arm, seed."""
+Runs = Mapping[Key, Result]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Several values: their mean and their range."""
+
+    values: tuple[float, ...]
+
+    @property
+    def mean(self) -> float:
+        return fmean(self.values)
+
+    @property
+    def low(self) -> float:
+        return min(self.values)
+
+    @property
+    def high(self) -> float:
+        return max(self.values)
+
+
+def by_key(results: Iterable[Result]) -> dict[Key, Result]:
+    return {(result.shift, result.arm, result.seed): result for result in results}
+
+
+def value(result: Result, measure: str, way: str = "plain", strength: str = "0") -> float | None:
+    """A score; None where it was not measured."""
+    found = result.scores.get(way, {}).get(strength)
+    return None if found is None else float(found[measure])
+
+
+def over_seeds(runs: Runs, shift: str, arm: str, measure: str) -> Spread | None:
+    """The plain score of an arm on a shift; None without a run."""
+    values = [value(run, measure) for (s, a, _), run in sorted(runs.items()) if (s, a) == (shift, arm)]
+    return spread(values)
+
+
+def spread(values: Iterable[float | None]) -> Spread | None:
+    """Of what is there; None if nothing is."""
+    known = tuple(v for v in values if v is not None)
+    return Spread(known) if known else None
+
+
+@dataclass(frozen=True)
+class Differences:
+    """What something changes, pair by pair."""
+
+    by_shift: dict[str, Spread]
+
+    @property
+    def all(self) -> Spread:
+        return Spread(tuple(v for one in self.by_shift.values() for v in one.values))
+
+
+def between_arms(
+    runs: Runs, shifts: Sequence[str], arm: str, against: str, measure: str
+) -> Differences | None:
+    """Plain score of `arm` less that of `against` on the same shift and seed; None without a pair."""
+
+    def pairs(shift: str) -> Iterable[float | None]:
+        for (s, a, seed), run in sorted(runs.items()):
+            if (s, a) == (shift, arm) and (other := runs.get((shift, against, seed))) is not None:
+                yield _less(value(run, measure), value(other, measure))
+
+    return _differences(shifts, pairs)
+
+
+def after_training(
+    runs: Runs, shifts: Sequence[str], way: str, strength: str, measure: str
+) -> Differences | None:
+    """Corrected score less the plain one, of the same network; None if no run has it."""
+
+    def pairs(shift: str) -> Iterable[float | None]:
+        for (s, _, _), run in sorted(runs.items()):
+            if s == shift:
+                yield _less(value(run, measure, way, strength), value(run, measure))
+
+    return _differences(shifts, pairs)
+
+
+def _differences(shifts: Sequence[str], pairs: Callable[[str], Iterable[float | None]]) -> Differences | None:
+    found = {shift: spread(pairs(shift)) for shift in shifts}
+    known = {shift: one for shift, one in found.items() if one is not None}
+    return Differences(known) if known else None
+
+
+def _less(one: float | None, other: float | None) -> float | None:
+    return None if one is None or other is None else one - other
+
+
+def at_equal(curve: Sequence[tuple[float, float]], x: float) -> float | None:
+    """y of a curve at x, by straight lines between its points; the largest where it comes by several times.
+
+    Args:
+        curve: (x, y) in the order of the strength, from (0, 0).
+        x: where; None comes back where the curve does not reach it.
+    """
+    found = [
+        y0 if x1 == x0 else y0 + (y1 - y0) * (x - x0) / (x1 - x0)
+        for (x0, y0), (x1, y1) in pairwise(curve)
+        if min(x0, x1) <= x <= max(x0, x1)
+    ]
+    return max(found, default=None)
