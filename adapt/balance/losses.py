@@ -15,6 +15,7 @@ def corrected_cross_entropy(
     tau: float = 0.0,
     rows: Tensor | None = None,
     weights: Tensor | None = None,
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """Mean of weights * cross-entropy on f[l] - tau * Delta[y, l](f[l]) over the pixels that count.
 
@@ -28,7 +29,9 @@ def corrected_cross_entropy(
         table: Delta of one domain or several; None leaves the logits uncorrected.
         tau: strength.
         rows: [N, H, W] row of the table for every pixel; the labels themselves by default.
-        weights: [N, H, W] in [0, 1]; 1 by default.
+        weights: [N, H, W]; 1 by default.
+        offsets: added to the logits at the labels' size, broadcast to [N, C, H, W]; what a logit-adjusted
+            loss adds (`adapt.balance.class_priors`).
 
     Returns:
         Scalar; 0 when no pixel counts.
@@ -39,6 +42,8 @@ def corrected_cross_entropy(
         shift = shift_of_labels(table, full.detach(), labels if rows is None else rows)
         full = full - shift.mul_(tau)
         del shift
+    if offsets is not None:
+        full = full + offsets
     loss = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="none")
     if weights is not None:
         loss = loss * weights

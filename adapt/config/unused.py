@@ -22,6 +22,11 @@ class Need(NamedTuple):
 
 SELF_TRAINING = Need(lambda c: c.method.self_training, "method.host is source")
 ONLINE = Need(lambda c: c.method.online, "method.balance is not online")
+RUNNING = Need(
+    lambda c: c.method.online or c.method.uses_shares, "method.balance keeps no running statistics or shares"
+)
+ADJUSTED = Need(lambda c: c.method.balance == "logit-adjustment", "method.balance is not logit-adjustment")
+WEIGHTED = Need(lambda c: c.method.balance == "class-balanced", "method.balance is not class-balanced")
 MASKS = Need(lambda c: c.method.masked_consistency > 0, "method.masked_consistency is 0")
 DISTANCE = Need(lambda c: c.method.feature_distance > 0, "method.feature_distance is 0")
 VIDEOS = Need(lambda c: any(not path.is_dir() for path in c.data.target), "no target is a video")
@@ -32,10 +37,12 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "data.frames": (VIDEOS,),
     "model.dilated": (OF_TRANSFORMERS,),
     "method.tau": (ONLINE,),
+    "method.adjustment_tau": (ADJUSTED,),
+    "method.effective_beta": (WEIGHTED,),
     "method.correct_mixed": (SELF_TRAINING, ONLINE),
     "method.density_weight": (ONLINE,),
     "method.em_steps": (ONLINE,),
-    "method.momentum": (ONLINE,),
+    "method.momentum": (RUNNING,),
     "method.statistics_warmup": (ONLINE,),
     "method.teacher_momentum": (SELF_TRAINING,),
     "method.confidence": (SELF_TRAINING,),

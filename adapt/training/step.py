@@ -15,12 +15,13 @@ from torch import Tensor
 from adapt.augmentation.augment import Mixed, class_mix, colour_jitter, gaussian_blur, random_mask
 from adapt.augmentation.pairs import Pair
 from adapt.balance.captured import Captured
+from adapt.balance.class_priors import SOURCE, TARGET, ClassPriors
 from adapt.balance.correction import ShiftTable, cumulative_density, shift_table, stack_tables
 from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
 from adapt.balance.logit_statistics import LogitStatistics
 from adapt.balance.losses import corrected_cross_entropy, density_regression
 from adapt.balance.mixtures import Mixture
-from adapt.config.settings import Method
+from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.model.segmenter import Segmenter, TrainingOutput
 from adapt.training.feature_distance import FeatureDistance
@@ -99,6 +100,7 @@ class Step:
     backward: Callable[[Tensor], None]
     generator: torch.Generator
     balance: Balance | None = None
+    priors: ClassPriors | None = None
     teacher: Segmenter | None = None
     feature_distance: FeatureDistance | None = None
     mixed: Mixed | None = None
@@ -139,6 +141,8 @@ def source_term(step: Step) -> dict[str, Tensor]:
     output = step.network(pixels)
     if balance is not None:
         balance.take_source(output.logits, labels)
+    if step.priors is not None:
+        step.priors.take(SOURCE, labels)
     table = None if balance is None else balance.source_table
     losses = {"source": _cross_entropy(step, output, labels, table)}
     if balance is not None and method.density_weight > 0:
@@ -156,14 +160,17 @@ def mixed_term(step: Step) -> dict[str, Tensor]:
     mixed = step.mixed = _mix(step)
     output = step.network(segmenter.normalise(mixed.images))
     table = rows = None
+    # What the teacher is not to be believed says nothing about the target either.
+    own = torch.where(mixed.from_target & (mixed.weights > 0), mixed.labels, IGNORE)
     if balance is not None:
-        # What the teacher is not to be believed says nothing about the target either.
-        own = torch.where(mixed.from_target & (mixed.weights > 0), mixed.labels, IGNORE)
         balance.take_target(output.logits, own)
+    if step.priors is not None:
+        step.priors.take(TARGET, own)
     if balance is not None and method.correct_mixed:
         table = stack_tables(balance.source_table, balance.target_table)
         rows = _rows(mixed.labels, mixed.from_target, segmenter.num_classes)
-    losses = {"mixed": _cross_entropy(step, output, mixed.labels, table, rows, mixed.weights)}
+    domains = mixed.from_target
+    losses = {"mixed": _cross_entropy(step, output, mixed.labels, table, rows, mixed.weights, domains)}
     if balance is not None and method.density_weight > 0:
         density = _density_loss(output, mixed.labels, mixed.weights, balance, segmenter, mixed.from_target)
         losses["mixed_density"] = method.density_weight * density
@@ -185,7 +192,8 @@ def masked_term(step: Step) -> dict[str, Tensor]:
     output = step.network(pixels * keep.to(pixels.device))
     balance = step.balance
     table = balance.target_table if balance is not None and method.correct_mixed else None
-    loss = _cross_entropy(step, output, step.pseudo.labels, table, weights=step.pseudo.weights)
+    pseudo, domains = step.pseudo, torch.ones_like(step.pseudo.labels, dtype=torch.bool)
+    loss = _cross_entropy(step, output, pseudo.labels, table, None, pseudo.weights, domains)
     # Ranks exchange gradients with the last term's backward pass: it must reach the density head as well.
     return _run_backward({"masked": method.masked_consistency * loss + 0 * output.density.sum()}, step)
 
@@ -212,23 +220,30 @@ def _cross_entropy(
     table: ShiftTable | None,
     rows: Tensor | None = None,
     weights: Tensor | None = None,
+    from_target: Tensor | None = None,
 ) -> Tensor:
     """Corrected cross-entropy; of a network with two scales, also of the detail alone."""
-    tau = step.method.tau
-    loss = corrected_cross_entropy(output.logits, labels, table=table, tau=tau, rows=rows, weights=weights)
+    if step.priors is not None:
+        weights = step.priors.weigh(weights, labels, from_target)
+
+    def loss_of(logits: Tensor, part: tuple[slice, ...]) -> Tensor:
+        domains = None if from_target is None else from_target[part]
+        return corrected_cross_entropy(
+            logits,
+            labels[part],
+            table=table,
+            tau=step.method.tau,
+            rows=None if rows is None else rows[part],
+            weights=None if weights is None else weights[part],
+            offsets=None if step.priors is None else step.priors.offsets(domains),
+        )
+
+    loss = loss_of(output.logits, ())
     if output.detail is None:
         return loss
     top, left, height, width = output.detail.box
     part = (slice(None), slice(top, top + height), slice(left, left + width))
-    detail = corrected_cross_entropy(
-        output.detail.logits,
-        labels[part],
-        table=table,
-        tau=tau,
-        rows=None if rows is None else rows[part],
-        weights=None if weights is None else weights[part],
-    )
-    return (1 - DETAIL_WEIGHT) * loss + DETAIL_WEIGHT * detail
+    return (1 - DETAIL_WEIGHT) * loss + DETAIL_WEIGHT * loss_of(output.detail.logits, part)
 
 
 def _rows(labels: Tensor, from_target: Tensor, num_classes: int) -> Tensor:

@@ -13,6 +13,7 @@ import torch
 from click.testing import CliRunner, Result
 
 from adapt.cli import main
+from adapt.config.choices import BALANCES
 from adapt.errors import InputError
 from adapt.run.run import load_run, part
 
@@ -88,7 +89,7 @@ HOSTS: dict[str, tuple[str, ...]] = {
 
 
 @pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("balance", ["off", "posthoc", "online"])
+@pytest.mark.parametrize("balance", BALANCES)
 def test_every_host_with_every_balance(
     domains: Path, own: str, tmp_path: Path, host: str, balance: str
 ) -> None:
