@@ -1,4 +1,4 @@
-"""`make evidence`: its statistics, the page that it makes, the cut of a label shift, and runs that are kept."""
+"""`make evidence`: its statistics, the page that it makes, the cut of a label shift, runs that are kept."""
 
 import itertools
 import json
@@ -235,6 +235,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
         at_most=-1,
         minutes=float("inf"),
         score_again=False,
+        train_only=False,
     )
 
 
@@ -246,7 +247,11 @@ def test_finished_runs_are_kept_and_scored_again_when_asked(
         evidence, "write_page", lambda folder: page.write_text(made_page(by_key(read_results(folder))))
     )
     place = Place(small.data, small.out)
-    small.at_most = 1
+    small.at_most, small.train_only = 1, True
+    assert evidence.work(small, place) == 0
+    assert evidence.finished(place.run("streets", "source", 0)) is not None
+    assert read_results(small.results) == []
+    small.train_only = False
     assert evidence.work(small, place) == 0
     assert [r.arm for r in read_results(small.results)] == ["source"]
     small.at_most = -1

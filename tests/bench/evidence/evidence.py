@@ -34,7 +34,8 @@ def main() -> int:
         )
         return 2
     code = 0 if options.page_only else work(options, place)
-    write_page(options.results)
+    if not options.train_only:
+        write_page(options.results)
     return code
 
 
@@ -44,20 +45,22 @@ def work(options: argparse.Namespace, place: Place) -> int:
     for seed, arm, name in itertools.product(options.seeds, options.arms, options.shifts):
         if done == options.at_most or (time.monotonic() - begun) / 60 > options.minutes:
             break
-        there = path_of(name, arm, seed, options.results).exists()
+        folder, result = place.run(name, arm, seed), path_of(name, arm, seed, options.results)
         if options.score_again:
-            run = finished(place.run(name, arm, seed))
-        elif there or not available(arm):
+            run = finished(folder)
+        elif result.exists() or not available(arm) or (options.train_only and finished(folder)):
             continue
         else:
             print(f"{name}, {arm}, seed {seed}", file=sys.stderr, flush=True)
             run = trained(place, name, arm, seed)
             if run is None:
                 return INTERRUPTED
-        if run is not None:
+        if run is None:
+            continue
+        if not options.train_only:
             write_result(scored(run, place, name, arm, seed), options.results)
             write_page(options.results)
-            done += 1
+        done += 1
     return 0
 
 
@@ -103,6 +106,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--seeds", nargs="+", type=int, default=SEEDS)
     parser.add_argument("--at-most", type=int, default=-1, help="Runs to train; by default all.")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="Begin none after these.")
+    parser.add_argument("--train-only", action="store_true", help="Leave the scoring for later.")
     parser.add_argument("--score-again", action="store_true", help="Score finished runs anew; train none.")
     parser.add_argument("--page-only", action="store_true", help="Only write the page from the JSON files.")
     return parser.parse_args()
