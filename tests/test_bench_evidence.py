@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import signal
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -29,6 +30,7 @@ from adapt.config.settings import load_config
 from adapt.config.unused import check_used
 from adapt.data.classes import load_classes
 from adapt.synthetic.sample import make_sample
+from adapt.training.trainer import Trainer
 
 
 def result(shift: str, arm: str, seed: int, iou: float, accuracy: float, **ways: Any) -> Result:
@@ -281,20 +283,16 @@ def test_finished_runs_are_kept_and_scored_again_when_asked(
 
 
 def test_an_interrupted_run_goes_on(small: SimpleNamespace, monkeypatch: pytest.MonkeyPatch):
-    import evidence_runs
+    place, step = Place(small.data, small.out), Trainer._step
 
-    place, real = Place(small.data, small.out), evidence_runs.train
+    def stopped(self: Trainer, pairs: Any) -> dict[str, float]:
+        """As Ctrl-C in the first step."""
+        signal.raise_signal(signal.SIGINT)
+        return step(self, pairs)
 
-    def stopped(folder: Path, **options: Any) -> Any:
-        """As Ctrl-C after the first step."""
-        from adapt.training.trainer import Trainer
-
-        with monkeypatch.context() as inner:
-            inner.setattr(Trainer, "_any", lambda *_: True)
-            return real(folder, **options)
-
-    monkeypatch.setattr(evidence_runs, "train", stopped)
-    assert trained(place, "streets", "source", 0) is None
+    with monkeypatch.context() as inner:
+        inner.setattr(Trainer, "_step", stopped)
+        assert trained(place, "streets", "source", 0) is None
     folder = place.run("streets", "source", 0)
     first = cost_of(folder)
     assert (folder / COST).exists()
