@@ -19,13 +19,16 @@ import evidence
 import evidence_arms as arms
 import evidence_shifts as shifts
 from evidence_page import PAGE, baseline_curve, equal_adjustment, made_page
+from evidence_premise import SIGNS, Statistics, positive_means, positive_shift, signs
 from evidence_results import RESULTS, Result, read_result, read_results, write_result
 from evidence_runs import COST, Place, cost_of, trained
 from evidence_scoring import adjusted, without_positive
-from evidence_summary import after_training, at_equal, between_arms, by_key, over_seeds
+from evidence_summary import after_training, at_equal, between_arms, by_key, over_seeds, worth_of
 from evidence_tables import ranged, signed, text
 
-from adapt.balance.correction import ShiftTable
+from adapt.balance.correction import ShiftTable, shift_table
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.balance.mixtures import Mixture
 from adapt.config.settings import load_config
 from adapt.config.unused import check_used
 from adapt.data.classes import load_classes
@@ -116,7 +119,52 @@ def test_logit_adjustment_is_read_at_equal_accuracy():
     assert equal_adjustment(runs, ["dusk"], "posthoc", "1") is None
 
 
-def test_signs_and_lines():
+def test_a_sign_is_worth_what_it_foretells():
+    change = {("a", "x", 0): -0.02, ("a", "x", 1): 0.0, ("a", "x", 2): 0.01, ("b", "x", 0): 0.03}
+    found = worth_of({key: 10 * value for key, value in change.items()}, change, -0.003)
+    assert (found.over_all, found.within, found.told, found.networks) == pytest.approx((1, 1, 1, 4))
+    found = worth_of({key: -value for key, value in change.items()}, change, -0.003)
+    assert (found.over_all, found.within, found.told) == pytest.approx((-1, -1, 0))
+    # lower than one of the three that are not harmed, as high as another
+    sign = dict(zip(change, (2.0, 3.0, 1.0, 2.0), strict=True))
+    assert worth_of(sign, change, -0.003).told == pytest.approx(0.5)
+    unharmed = worth_of(sign, change, -0.03)
+    assert np.isnan(unharmed.told)
+    assert worth_of({("a", "x", 0): 1.0}, change, -0.003).networks == 1
+
+
+def two_classes(first: float, second: float) -> ShiftStatistics:
+    """Statistics of two classes whose own logits lie around these values, and the others' around 0."""
+    means = torch.tensor([[first, 0.0], [0.0, second]]).unsqueeze(-1)
+    rows = Mixture(torch.ones(2, 2, 1), means, torch.full((2, 2, 1), 0.25))
+    anchors = Mixture(torch.ones(2, 1), torch.tensor([[3.0], [0.0]]), torch.full((2, 1), 0.25))
+    return ShiftStatistics(rows, anchors, torch.ones(2, dtype=torch.bool))
+
+
+def test_signs_say_whether_the_premise_holds():
+    # the class with the larger logits is labelled more often, and the correction evens that out
+    statistics = two_classes(4.0, 2.0)
+    table = shift_table(statistics)
+    draws = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)) * 0.5
+    own = torch.tensor([4.0, 2.0]).repeat_interleave(2000)
+    first = torch.where(torch.arange(4000) < 2000, own + draws[0], draws[0])
+    second = torch.where(torch.arange(4000) < 2000, draws[1], own + draws[1])
+    logits = [torch.stack([first, second]).view(1, 2, 40, 100)]
+    found = signs(logits, Statistics(statistics, table, (table, table), table))
+    assert set(found) == set(SIGNS)
+    assert found["premise"] == pytest.approx(1)
+    assert found["halves"] == found["target alone"] == pytest.approx(1)
+    assert found["positive halves"] == pytest.approx(1)
+    assert 0 < found["unchanged"] < 1
+    assert positive_means(statistics).tolist() == [4.0, 2.0]
+    assert positive_shift(statistics, table).tolist() == pytest.approx([-1, 1], abs=0.05)
+    other = shift_table(two_classes(2.0, 4.0))
+    opposed = signs(logits, Statistics(statistics, table, (table, other), other))
+    assert opposed["halves"] < 1
+    assert opposed["positive halves"] == pytest.approx(-1)
+
+
+def test_differences_and_lines():
     assert [signed(x) for x in (0.0123, -0.0004, 0.0004, -0.01)] == ["+1.2", "0.0", "0.0", "-1.0"]
     assert all(len(line) <= 120 for line in text("word " * 100).splitlines())
 

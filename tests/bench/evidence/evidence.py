@@ -75,6 +75,7 @@ def scored(run: Run, place: Place, name: str, arm: str, seed: int) -> Result:
     shift = load_shift(name)
     pictures = place_of(shift, place.data, place.out / "data", seed)
     cost = cost_of(run.path)
+    scores, signs = score(run, pictures)
     return Result(
         shift=name,
         arm=arm,
@@ -85,8 +86,8 @@ def scored(run: Run, place: Place, name: str, arm: str, seed: int) -> Result:
         trained_by=cost["version"],
         scored_by=version(),
         settings=settings_of(arm, shift.settings, shift.things, "DATA", seed),
-        scores=plain(score(run, pictures)),
-        signs={},
+        scores=plain(scores),
+        signs=signs,
     )
 
 

@@ -4,10 +4,21 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evidence_arms import ARMS, SEEDS, TITLES
-from evidence_results import RESULTS, read_results
+from evidence_premise import SIGNS
+from evidence_results import RESULTS, Result, read_results
 from evidence_shifts import ORDER, load_shift
-from evidence_summary import Differences, Runs, after_training, at_equal, between_arms, by_key, over_seeds
-from evidence_tables import MISSING, both, ranged, signed, table, text
+from evidence_summary import (
+    Differences,
+    Runs,
+    after_training,
+    at_equal,
+    between_arms,
+    by_key,
+    over_seeds,
+    value,
+    worth_of,
+)
+from evidence_tables import MISSING, both, number, ranged, signed, table, text
 
 PAGE = Path(__file__).parents[3] / "docs" / "evidence.md"
 QUALITY = ("mean_iou", "mean_accuracy")
@@ -80,6 +91,12 @@ BY_ARM = """
 mIoU / mAcc against the same network's plain labels at each strength (anchors of the source, eps
 0.01), mean over shifts and seeds.
 """
+SIGNS_OF = """
+Signs that need no labels of the target, against the true change of mIoU by the correction (anchors of the
+source) at strength 0.5: rank correlation over all networks, and within a shift (mean over shifts); how
+often, of a harmed and an unharmed network, the sign is lower for the harmed one (0.50 is chance; - where
+no network is harmed, or all are). A sign of use has a high value in all three.
+"""
 COST = """
 Processor seconds of one iteration, with everything that a run does besides (reading pictures,
 checkpoints, the statistics at the end), mean over runs:
@@ -90,8 +107,14 @@ def made_page(runs: Runs) -> str:
     """The whole page, as Markdown."""
     shifts = [name for name in ORDER if any(shift == name for shift, _, _ in runs)]
     parts = ["# Evidence", text(INTRODUCTION), text(CONVENTION), *there(runs), *trained(runs, shifts)]
-    parts += [*in_training(runs, shifts), *after(runs, shifts), *by_arm(runs), *cost(runs, shifts)]
-    return "\n\n".join(parts) + "\n"
+    parts += [
+        *in_training(runs, shifts),
+        *after(runs, shifts),
+        *by_arm(runs),
+        *foretold(runs),
+        *cost(runs, shifts),
+    ]
+    return "\n\n".join([*parts, *cost(runs, shifts)]) + "\n"
 
 
 def there(runs: Runs) -> Iterator[str]:
@@ -199,6 +222,29 @@ def by_arm(runs: Runs) -> Iterator[str]:
         cells = [both(*(None if one is None else one.all for one in pair)) for pair in found]
         rows.append([title, *cells, str(len(of_arm))])
     yield table(["trained with", *STRENGTHS, "runs"], rows)
+
+
+def foretold(runs: Runs) -> Iterator[str]:
+    """What signs without labels are worth."""
+    yield "## Does it foretell harm?"
+    yield text(SIGNS_OF)
+    change = {key: _change(run) for key, run in runs.items()}
+    known = {key: value for key, value in change.items() if value is not None}
+    rows = []
+    for name, about in SIGNS.items():
+        sign = {key: value for key, run in runs.items() if (value := run.signs.get(name)) is not None}
+        worth = worth_of(sign, known, HARM)
+        cells = [number(worth.over_all), number(worth.within), number(worth.told, "")]
+        rows.append([f"{name}: {about}", *cells, str(worth.networks)])
+    yield table(["sign", "all networks", "within a shift", "harmed is lower", "networks"], rows)
+    harmed = sorted(key for key, value in known.items() if value <= HARM)
+    listed = ", ".join(f"{shift} {TITLES[arm]} ({seed})" for shift, arm, seed in harmed)
+    yield text(f"Harmed are {len(harmed)} of {len(known)} networks{': ' if harmed else ''}{listed}.")
+
+
+def _change(run: Result) -> float | None:
+    plain, corrected = value(run, "mean_iou"), value(run, "mean_iou", "posthoc", "0.5")
+    return None if plain is None or corrected is None else corrected - plain
 
 
 def cost(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:

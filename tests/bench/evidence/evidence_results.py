@@ -32,8 +32,8 @@ class Result:
     """As `adapt train --set` takes them."""
     scores: dict[str, dict[str, dict[str, Any]]]
     """By way and strength: the shares in MEASURES, and by class `iou`, `accuracy` and `bias`."""
-    signs: dict[str, Any]
-    """What is known without labels (premise.py)."""
+    signs: dict[str, float | None]
+    """What is known without labels (evidence_premise)."""
 
 
 def plain(scores: dict[str, dict[str, Scores]]) -> dict[str, dict[str, dict[str, Any]]]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from evidence_premise import Signs, Statistics, signs
 from evidence_shifts import Pictures
 from torch import Tensor
 
@@ -77,8 +78,8 @@ def _summed(histograms: Iterator[Histogram]) -> Histogram:
     return total
 
 
-def tables(found: Gathered, method: Method) -> dict[str, ShiftTable]:
-    """A shift table for every way to correct."""
+def statistics_of(found: Gathered, method: Method) -> dict[str, ShiftStatistics]:
+    """Statistics for every way to correct."""
     source, target = found.source.anchors(), found.rows.anchors()
     shares = found.shares(method.min_pixels)
     balanced = _summed(
@@ -91,7 +92,7 @@ def tables(found: Gathered, method: Method) -> dict[str, ShiftTable]:
             rows, anchors, components=method.components, min_pixels=method.min_pixels, eps=eps
         )
 
-    ways = {
+    return {
         "posthoc": fitted(source),
         "source-free": fitted(target),
         "eps 0.1": fitted(source, eps=0.1),
@@ -100,9 +101,29 @@ def tables(found: Gathered, method: Method) -> dict[str, ShiftTable]:
         "source-free, class anchors": fitted(found.rows.anchors("classes", method.min_pixels)),
         "balanced labels": fitted(source, balanced),
     }
+
+
+def tables(ways: dict[str, ShiftStatistics]) -> dict[str, ShiftTable]:
+    """A shift table for every way to correct, and for the first without the positive half."""
     made = {name: shift_table(statistics) for name, statistics in ways.items()}
     made["negative half"] = without_positive(made["posthoc"])
     return made
+
+
+def signs_of(found: Gathered, method: Method, whole: ShiftStatistics, ours: dict[str, ShiftTable]) -> Signs:
+    """What is known without labels (evidence_premise)."""
+
+    def half(start: int) -> ShiftTable:
+        maps = found.target[start::2]
+        rows = _summed(logit_histogram(map_, map_.argmax(1), found.stride) for map_ in maps)
+        anchors = found.source.anchors()
+        return shift_table(
+            fit_shift_statistics(
+                rows, anchors, components=method.components, min_pixels=method.min_pixels, eps=method.eps
+            )
+        )
+
+    return signs(found.target, Statistics(whole, ours["posthoc"], (half(0), half(1)), ours["source-free"]))
 
 
 def without_positive(table: ShiftTable) -> ShiftTable:
@@ -120,13 +141,14 @@ def adjusted(logits: Tensor, shares: Tensor, strength: float) -> Tensor:
 
 
 @torch.inference_mode()
-def score(run: Run, pictures: Pictures) -> dict[str, dict[str, Scores]]:
-    """Scores by way and strength; "plain" has the strength 0 alone."""
+def score(run: Run, pictures: Pictures) -> tuple[dict[str, dict[str, Scores]], Signs]:
+    """Scores by way and strength ("plain" has the strength 0 alone), and the signs without labels."""
     segmenter, size = run.segmenter(), run.config.data.size
     source = LabelledFolder(pictures.source, run.classes, size)
     found = gathered(segmenter, UnlabelledFolder(pictures.target, size), source)
     method = run.config.method
-    ours = tables(found, method)
+    ways = statistics_of(found, method)
+    ours = tables(ways)
     baselines = {"label shares": found.shares(method.min_pixels), "mean softmax": found.softmax()}
     classes = len(run.classes)
     counts: dict[tuple[str, float], np.ndarray] = {}
@@ -148,4 +170,4 @@ def score(run: Run, pictures: Pictures) -> dict[str, dict[str, Scores]]:
     scores: dict[str, dict[str, Scores]] = {}
     for (name, strength), confusion in counts.items():
         scores.setdefault(name, {})[f"{strength:g}"] = Scores.from_confusion(confusion)
-    return scores
+    return scores, signs_of(found, method, ways["posthoc"], ours)

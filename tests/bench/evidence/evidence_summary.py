@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from itertools import pairwise
 from statistics import fmean
 
+import numpy as np
 from evidence_results import Result
+
+from adapt.evaluation.sweep import rank_correlation
 
 Key = tuple[str, str, int]
 """Shift, arm, seed."""
@@ -88,6 +91,50 @@ def after_training(
                 yield _less(value(run, measure, way, strength), value(run, measure))
 
     return _differences(shifts, pairs)
+
+
+@dataclass(frozen=True)
+class Worth:
+    """How well a sign foretells what a correction changes."""
+
+    over_all: float
+    """Rank correlation with the change over all networks; NaN where it is not defined."""
+    within: float
+    """Mean of the rank correlations within a shift, of shifts with at least three networks."""
+    told: float
+    """Share of pairs of a harmed and an unharmed network in which the harmed one has less of the sign; equal
+    ones count half. NaN without such pairs: 0.5 is chance."""
+    networks: int
+
+
+def worth_of(sign: Mapping[Key, float], change: Mapping[Key, float], harm: float) -> Worth:
+    """Compare a sign with the true change of a score, network by network.
+
+    Args:
+        sign: by network; those without a value are left out.
+        change: of the score.
+        harm: a change of this or less is harm.
+    """
+    keys = sorted(sign.keys() & change.keys())
+
+    def correlation(chosen: Sequence[Key]) -> float:
+        if len(chosen) < 3:
+            return float("nan")
+        return rank_correlation(np.array([sign[k] for k in chosen]), np.array([change[k] for k in chosen]))
+
+    inner = [correlation([k for k in keys if k[0] == shift]) for shift in sorted({k[0] for k in keys})]
+    known = [one for one in inner if one == one]
+    pairs = [
+        (sign[bad] < sign[good]) + 0.5 * (sign[bad] == sign[good])
+        for bad in keys
+        for good in keys
+        if change[bad] <= harm < change[good]
+    ]
+    return Worth(correlation(keys), _mean(known), _mean(pairs), len(keys))
+
+
+def _mean(values: Sequence[float]) -> float:
+    return fmean(values) if values else float("nan")
 
 
 def _differences(shifts: Sequence[str], pairs: Callable[[str], Iterable[float | None]]) -> Differences | None:

@@ -25,6 +25,11 @@ def signed(share: float) -> str:
     return "0.0" if float(shown) == 0 else shown
 
 
+def number(value: float, sign: str = "+") -> str:
+    """Two digits; - for NaN."""
+    return "-" if value != value else f"{value:{sign}.2f}"
+
+
 def both(iou: Spread | None, accuracy: Spread | None) -> str:
     """Mean differences of mIoU and of mAcc."""
     if iou is None or accuracy is None:
