@@ -13,7 +13,7 @@ from pathlib import Path
 
 from evidence_arms import ARMS, SEEDS, available, settings_of
 from evidence_page import write_page
-from evidence_results import RESULTS, Result, path_of, plain, write_result
+from evidence_results import RESULTS, Result, path_of, plain, rounded, write_result
 from evidence_runs import Place, cost_of, trained, version
 from evidence_scoring import score
 from evidence_shifts import ORDER, load_shift, place_of
@@ -75,7 +75,7 @@ def scored(run: Run, place: Place, name: str, arm: str, seed: int) -> Result:
     shift = load_shift(name)
     pictures = place_of(shift, place.data, place.out / "data", seed)
     cost = cost_of(run.path)
-    scores, signs = score(run, pictures)
+    found = score(run, pictures)
     return Result(
         shift=name,
         arm=arm,
@@ -86,8 +86,9 @@ def scored(run: Run, place: Place, name: str, arm: str, seed: int) -> Result:
         trained_by=cost["version"],
         scored_by=version(),
         settings=settings_of(arm, shift.settings, shift.things, "DATA", seed),
-        scores=plain(scores),
-        signs=signs,
+        scores=plain(found.scores),
+        signs=found.signs,
+        estimated=rounded(found.estimated),
     )
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import yaml
 from evidence_arms import ARMS, SEEDS, TITLES
 from evidence_premise import SIGNS
 from evidence_results import RESULTS, Result, read_results
@@ -14,13 +15,16 @@ from evidence_summary import (
     at_equal,
     between_arms,
     by_key,
+    estimate_of,
     over_seeds,
+    spread,
     value,
     worth_of,
 )
 from evidence_tables import MISSING, both, number, ranged, signed, table, text
 
 PAGE = Path(__file__).parents[3] / "docs" / "evidence.md"
+WORDS: dict[str, str] = yaml.safe_load((Path(__file__).parent / "words.yaml").read_text())
 QUALITY = ("mean_iou", "mean_accuracy")
 STRENGTHS = ("0.1", "0.2", "0.5", "1")
 BASELINE_STRENGTHS = ("0.1", "0.2", "0.3", "0.5", "1")
@@ -34,6 +38,7 @@ VARIANTS = {
     "eps 0.1": "anchors of the source, eps 0.1",
     "class anchors": "anchors of the source, pooled over classes",
     "balanced labels": "anchors of the source, balanced labels",
+    "one component": "anchors of the source, one Gaussian instead of five",
     "negative half": "anchors of the source, no shift of a class's own logits",
     "source-free, eps 0.1": "source-free anchors, eps 0.1",
     "source-free, class anchors": "source-free anchors, pooled over classes",
@@ -57,56 +62,18 @@ PAIRS = [
     ("mic", "source"),
     ("mic-online", "mic"),
 ]
-INTRODUCTION = """
-Four shifts, three seeds each, every host with and without balancing, and every correction
-after training on every network that was trained: `make evidence` makes this page, from a JSON file per run in
-`tests/bench/evidence/results/`. It trains what is missing, keeps what is finished, and can be stopped at any
-time. The pictures are given by a path (`make evidence EVIDENCE_DATA=folder`); the recipes and class files of
-the shifts are in `tests/bench/shifts/`. Runs are short, so that all of them fit into an evening on two cores:
-256x192 pictures, crops of 128x128, batches of 4, 300 iterations of an ImageNet EfficientNet-lite0 (the
-synthetic streets: 500 of the demo's small network, from random weights). They show what changes what, not
-what a long training reaches.
-"""
-CONVENTION = """
-Scores are of the student, on labelled target pictures that no training saw, in per cent. A
-mean is over seeds, with the lowest and the highest behind it; a difference is between two runs of the same
-shift and seed, or between two labellings by the same network.
-"""
-IN_TRAINING = """
-mIoU / mAcc, mean over the pairs of runs that differ in this alone; the worst is that of
-mIoU in a single pair. "Online" is the paper's balancing, with its density regression unless it says without.
-"""
-AFTER = """
-mIoU / mAcc against the plain labels of the same network, mean over all networks; the worst is
-that of mIoU in a single network, and harmed are those that lose 0.3 or more. The last column is the mean mIoU
-that the better of the two logit adjustments gives at the strength where it raises mAcc as much (between two
-measured strengths, a straight line; - where neither raises it so far).
-"""
-VARIED = """
-Each of these changes one thing of the first or the second way above: the quantiles beyond which
-the shift is constant, how anchors are pooled, which labels the target's statistics take (balanced: those of
-logit adjustment by pseudo-label shares at 0.1), or leaves the shift of a class's own logits out.
-"""
-BY_ARM = """
-mIoU / mAcc against the same network's plain labels at each strength (anchors of the source, eps
-0.01), mean over shifts and seeds.
-"""
-SIGNS_OF = """
-Signs that need no labels of the target, against the true change of mIoU by the correction (anchors of the
-source) at strength 0.5: rank correlation over all networks, and within a shift (mean over shifts); how
-often, of a harmed and an unharmed network, the sign is lower for the harmed one (0.50 is chance; - where
-no network is harmed, or all are). A sign of use has a high value in all three.
-"""
-COST = """
-Processor seconds of one iteration, with everything that a run does besides (reading pictures,
-checkpoints, the statistics at the end), mean over runs:
-"""
 
 
 def made_page(runs: Runs) -> str:
     """The whole page, as Markdown."""
     shifts = [name for name in ORDER if any(shift == name for shift, _, _ in runs)]
-    parts = ["# Evidence", text(INTRODUCTION), text(CONVENTION), *there(runs), *trained(runs, shifts)]
+    parts = [
+        "# Evidence",
+        text(WORDS["introduction"]),
+        text(WORDS["convention"]),
+        *there(runs),
+        *trained(runs, shifts),
+    ]
     parts += [
         *in_training(runs, shifts),
         *after(runs, shifts),
@@ -155,7 +122,7 @@ def trained(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
 def in_training(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
     """Differences between arms."""
     yield "## What a change of the training changes"
-    yield text(IN_TRAINING)
+    yield text(WORDS["in training"])
     rows = []
     for arm, against in PAIRS:
         found = [between_arms(runs, shifts, arm, against, m) for m in QUALITY]
@@ -168,13 +135,13 @@ def after(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
     """Corrections of finished networks: ours, the baselines, and variants of ours."""
     titles = ["way", "strength", *shifts, "mean", "worst mIoU", "harmed"]
     yield "## What a correction after training changes"
-    yield text(AFTER)
+    yield text(WORDS["after"])
     rows = [row for way, title in OURS.items() for row in _ours(runs, shifts, way, f"ours, {title}")]
     for way, title in BASELINES.items():
         rows += [[*_after(runs, shifts, way, title, strength), ""] for strength in BASELINE_STRENGTHS]
     yield table([*titles, "logit adjustment at equal mAcc"], rows)
     yield "### Variants"
-    yield text(VARIED)
+    yield text(WORDS["varied"])
     rows = [row for way, title in VARIANTS.items() for row in _ours(runs, shifts, way, title)]
     yield table([*titles, "logit adjustment at equal mAcc"], rows)
 
@@ -214,7 +181,7 @@ def baseline_curve(runs: Runs, shifts: Sequence[str], way: str) -> list[tuple[fl
 def by_arm(runs: Runs) -> Iterator[str]:
     """The first way, by what was trained."""
     yield "### By what was trained"
-    yield text(BY_ARM)
+    yield text(WORDS["by arm"])
     rows = []
     for arm, title in TITLES.items():
         of_arm = {key: run for key, run in runs.items() if key[1] == arm}
@@ -227,7 +194,7 @@ def by_arm(runs: Runs) -> Iterator[str]:
 def foretold(runs: Runs) -> Iterator[str]:
     """What signs without labels are worth."""
     yield "## Does it foretell harm?"
-    yield text(SIGNS_OF)
+    yield text(WORDS["foretold"])
     change = {key: _change(run) for key, run in runs.items()}
     known = {key: value for key, value in change.items() if value is not None}
     rows = []
@@ -242,6 +209,24 @@ def foretold(runs: Runs) -> Iterator[str]:
     yield text(f"Harmed are {len(harmed)} of {len(known)} networks{': ' if harmed else ''}{listed}.")
 
 
+def estimates(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
+    """What the estimate of the bias is worth."""
+    yield "## The estimate without labels"
+    yield text(WORDS["estimated"])
+    rows = []
+    for shift in shifts:
+        found = [
+            one for key, run in runs.items() if key[0] == shift and (one := estimate_of(run)) is not None
+        ]
+        columns = (
+            [getattr(one, name) for one in found] for name in ("size", "over_strengths", "over_classes")
+        )
+        spreads = [spread(v for v in column if v == v) for column in columns]
+        cells = [MISSING if one is None else f"{one.mean:.2f} ({one.low:.2f})" for one in spreads]
+        rows.append([shift, *cells, str(len(found))])
+    yield table(["shift", "size", "over strengths", "over classes", "networks"], rows)
+
+
 def _change(run: Result) -> float | None:
     plain, corrected = value(run, "mean_iou"), value(run, "mean_iou", "posthoc", "0.5")
     return None if plain is None or corrected is None else corrected - plain
@@ -250,7 +235,7 @@ def _change(run: Result) -> float | None:
 def cost(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
     """Seconds of one iteration."""
     yield "## Cost"
-    yield text(COST)
+    yield text(WORDS["cost"])
     rows = []
     for arm, title in TITLES.items():
         cells = []

@@ -34,22 +34,25 @@ class Result:
     """By way and strength: the shares in MEASURES, and by class `iou`, `accuracy` and `bias`."""
     signs: dict[str, float | None]
     """What is known without labels (evidence_premise)."""
+    estimated: dict[str, list[float]]
+    """Bias [C] estimated without labels, by strength of the first way."""
 
 
 def plain(scores: dict[str, dict[str, Scores]]) -> dict[str, dict[str, dict[str, Any]]]:
     """Scores as numbers that JSON has, rounded."""
     return {
-        way: {strength: _rounded(found.to_dict()) for strength, found in by.items()}
+        way: {strength: rounded(found.to_dict()) for strength, found in by.items()}
         for way, by in scores.items()
     }
 
 
-def _rounded(value: Any) -> Any:
+def rounded(value: Any) -> Any:
+    """The same, with every float in it as short as the page needs."""
     if isinstance(value, float):
         return round(value, DIGITS)
     if isinstance(value, list):
-        return [_rounded(item) for item in value]
-    return {key: _rounded(item) for key, item in value.items()} if isinstance(value, dict) else value
+        return [rounded(item) for item in value]
+    return {key: rounded(item) for key, item in value.items()} if isinstance(value, dict) else value
 
 
 def write_result(result: Result, folder: Path = RESULTS) -> Path:

@@ -8,6 +8,7 @@ mean of the softmax.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,6 +16,7 @@ from evidence_premise import Signs, Statistics, signs
 from evidence_shifts import Pictures
 from torch import Tensor
 
+from adapt.balance.bias import biases_without_labels
 from adapt.balance.correction import ShiftTable, shift_table
 from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
@@ -32,6 +34,18 @@ ANCHOR_PICTURES = 120
 """Source pictures, spread evenly, for the anchors: two distributions of millions of logits."""
 LABEL_STRENGTH = 0.1
 """Of the logit adjustment that makes pseudo-labels balanced."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is known of a finished run."""
+
+    scores: dict[str, dict[str, Scores]]
+    """By way and strength; "plain" has the strength 0 alone."""
+    signs: Signs
+    """Without labels, of the first way."""
+    estimated: dict[str, list[float]]
+    """Bias [C] estimated without labels, by strength of the first way."""
 
 
 @dataclass(frozen=True)
@@ -87,10 +101,8 @@ def statistics_of(found: Gathered, method: Method) -> dict[str, ShiftStatistics]
         for logits in found.target
     )
 
-    def fitted(anchors: Tensor, rows: Histogram = found.rows, eps: float = method.eps) -> ShiftStatistics:
-        return fit_shift_statistics(
-            rows, anchors, components=method.components, min_pixels=method.min_pixels, eps=eps
-        )
+    def fitted(anchors: Tensor, rows: Histogram = found.rows, **other: Any) -> ShiftStatistics:
+        return fit_shift_statistics(rows, anchors, **constants(method) | other)
 
     return {
         "posthoc": fitted(source),
@@ -100,7 +112,13 @@ def statistics_of(found: Gathered, method: Method) -> dict[str, ShiftStatistics]
         "class anchors": fitted(found.source.anchors("classes", method.min_pixels)),
         "source-free, class anchors": fitted(found.rows.anchors("classes", method.min_pixels)),
         "balanced labels": fitted(source, balanced),
+        "one component": fitted(source, components=1),
     }
+
+
+def constants(method: Method) -> dict[str, Any]:
+    """Of a fit."""
+    return {"components": method.components, "min_pixels": method.min_pixels, "eps": method.eps}
 
 
 def tables(ways: dict[str, ShiftStatistics]) -> dict[str, ShiftTable]:
@@ -116,12 +134,7 @@ def signs_of(found: Gathered, method: Method, whole: ShiftStatistics, ours: dict
     def half(start: int) -> ShiftTable:
         maps = found.target[start::2]
         rows = _summed(logit_histogram(map_, map_.argmax(1), found.stride) for map_ in maps)
-        anchors = found.source.anchors()
-        return shift_table(
-            fit_shift_statistics(
-                rows, anchors, components=method.components, min_pixels=method.min_pixels, eps=method.eps
-            )
-        )
+        return shift_table(fit_shift_statistics(rows, found.source.anchors(), **constants(method)))
 
     return signs(found.target, Statistics(whole, ours["posthoc"], (half(0), half(1)), ours["source-free"]))
 
@@ -141,8 +154,8 @@ def adjusted(logits: Tensor, shares: Tensor, strength: float) -> Tensor:
 
 
 @torch.inference_mode()
-def score(run: Run, pictures: Pictures) -> tuple[dict[str, dict[str, Scores]], Signs]:
-    """Scores by way and strength ("plain" has the strength 0 alone), and the signs without labels."""
+def score(run: Run, pictures: Pictures) -> Scored:
+    """Everything, from one pass over the run's pictures."""
     segmenter, size = run.segmenter(), run.config.data.size
     source = LabelledFolder(pictures.source, run.classes, size)
     found = gathered(segmenter, UnlabelledFolder(pictures.target, size), source)
@@ -170,4 +183,8 @@ def score(run: Run, pictures: Pictures) -> tuple[dict[str, dict[str, Scores]], S
     scores: dict[str, dict[str, Scores]] = {}
     for (name, strength), confusion in counts.items():
         scores.setdefault(name, {})[f"{strength:g}"] = Scores.from_confusion(confusion)
-    return scores, signs_of(found, method, ways["posthoc"], ours)
+    biases = biases_without_labels(ways["posthoc"], (0.0, *STRENGTHS))
+    estimated = {
+        f"{strength:g}": bias.tolist() for strength, bias in zip((0.0, *STRENGTHS), biases, strict=True)
+    }
+    return Scored(scores, signs_of(found, method, ways["posthoc"], ours), estimated)

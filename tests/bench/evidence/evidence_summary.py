@@ -94,6 +94,35 @@ def after_training(
 
 
 @dataclass(frozen=True)
+class Estimate:
+    """How the bias that is estimated without labels agrees with the measured one, of one network."""
+
+    size: float
+    """Estimated over measured sum of |Bias|, uncorrected."""
+    over_strengths: float
+    """Rank correlation of the sums over the strengths, 0 to 1."""
+    over_classes: float
+    """Rank correlation of the classes' biases, uncorrected."""
+
+
+def estimate_of(run: Result) -> Estimate | None:
+    """None where a run has no estimate."""
+    if not run.estimated:
+        return None
+    measured = {"0": run.scores["plain"]["0"]} | run.scores["posthoc"]
+    sums = {t: float(np.abs(run.estimated[t]).sum()) for t in run.estimated}
+    known = [share is not None for share in measured["0"]["iou"]]
+    classes = (np.array(bias)[known] for bias in (run.estimated["0"], measured["0"]["bias"]))
+    return Estimate(
+        sums["0"] / max(measured["0"]["sum_abs_bias"], 1e-9),
+        rank_correlation(
+            *(np.array(v) for v in (list(sums.values()), [measured[t]["sum_abs_bias"] for t in sums]))
+        ),
+        rank_correlation(*classes),
+    )
+
+
+@dataclass(frozen=True)
 class Worth:
     """How well a sign foretells what a correction changes."""
 

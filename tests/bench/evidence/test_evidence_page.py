@@ -16,7 +16,7 @@ import evidence_arms as arms
 from evidence_page import PAGE, baseline_curve, equal_adjustment, made_page
 from evidence_premise import SIGNS, Statistics, positive_means, positive_shift, signs
 from evidence_results import Result, read_results, write_result
-from evidence_summary import after_training, at_equal, between_arms, by_key, over_seeds, worth_of
+from evidence_summary import after_training, at_equal, between_arms, by_key, estimate_of, over_seeds, worth_of
 from evidence_tables import ranged, signed, text
 
 from adapt.balance.correction import shift_table
@@ -33,7 +33,9 @@ def result(shift: str, arm: str, seed: int, iou: float, accuracy: float, **ways:
     found = {"plain": {"0": scores(iou, accuracy)}}
     for way, by_strength in ways.items():
         found[way.replace("_", " ")] = {t: scores(*both) for t, both in by_strength.items()}
-    return Result(shift, arm, seed, 100, 60.0, 50.0, "abc", "abc", ("training.iterations=100",), found, {})
+    return Result(
+        shift, arm, seed, 100, 60.0, 50.0, "abc", "abc", ("training.iterations=100",), found, {}, {}
+    )
 
 
 HAND = by_key(
@@ -119,6 +121,24 @@ def test_a_sign_is_worth_what_it_foretells():
     unharmed = worth_of(sign, change, -0.03)
     assert np.isnan(unharmed.told)
     assert worth_of({("a", "x", 0): 1.0}, change, -0.003).networks == 1
+
+
+def test_an_estimate_is_held_against_the_measurement():
+    run = result("dusk", "dacs", 0, 0.3, 0.4, posthoc={"0.5": (0.3, 0.4), "1": (0.3, 0.4)})
+    run.scores["plain"]["0"] |= {
+        "iou": [0.5, None, 0.2, 0.1],
+        "bias": [0.3, 0.0, -0.1, -0.2],
+        "sum_abs_bias": 0.6,
+    }
+    run.scores["posthoc"]["0.5"]["sum_abs_bias"] = 0.5
+    run.scores["posthoc"]["1"]["sum_abs_bias"] = 0.4
+    estimated = {"0": [0.1, 0.0, -0.04, -0.06], "0.5": [0.05, 0.0, -0.05, 0.0], "1": [0.06, 0.0, -0.06, 0.0]}
+    found = estimate_of(replace(run, estimated=estimated))
+    assert found is not None
+    assert found.size == pytest.approx(0.2 / 0.6)
+    assert found.over_strengths == pytest.approx(0.5)
+    assert found.over_classes == pytest.approx(1)  # of the classes that are there
+    assert estimate_of(run) is None
 
 
 def two_classes(first: float, second: float) -> ShiftStatistics:
