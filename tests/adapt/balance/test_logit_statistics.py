@@ -297,23 +297,6 @@ def test_tables_are_as_near_as_promised() -> None:
     )
 
 
-@given(seed=st.integers(0, 10_000), C=st.sampled_from([2, 3, 7]), tau=st.sampled_from([0.1, 0.2, 1.0, 2.0]))
-@settings(max_examples=12, deadline=None)
-def test_posthoc_scores_match_the_oracle(seed: int, C: int, tau: float) -> None:
-    statistics = random_statistics(C, seed, unseen=seed % C if seed % 2 else None)
-    logits = torch.randn(1, C, 4, 5, generator=torch.Generator().manual_seed(seed)) * 6
-    got = posthoc_scores(logits, shift_table(statistics.to(torch.float32), 1024), tau)
-    flat = logits[0].flatten(1).t().double().numpy()
-    want = oracle.scores(*as_oracle(statistics), flat, tau)
-    np.testing.assert_allclose(got[0].flatten(1).t().numpy(), want, atol=0.02 * max(1.0, tau))
-
-
-def test_strength_zero_is_the_log_softmax() -> None:
-    logits = torch.randn(1, 4, 8, 8)
-    table = shift_table(random_statistics(4, 9).to(torch.float32))
-    torch.testing.assert_close(posthoc_scores(logits, table, 0.0), logits.log_softmax(1))
-
-
 def test_shift_vanishes_where_a_class_matches_its_anchor() -> None:
     statistics = random_statistics(3, 10)
     rows = Mixture(*(p.clone() for p in statistics.rows))
