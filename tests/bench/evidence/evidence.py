@@ -28,10 +28,7 @@ def main() -> int:
     options = arguments()
     place = Place(options.data, options.out)
     if not options.page_only and not options.data.is_dir():
-        print(
-            f"There is no folder {options.data}; name it with make evidence EVIDENCE_DATA=folder.",
-            file=sys.stderr,
-        )
+        print(NO_DATA.format(options.data), file=sys.stderr)
         return 2
     code = 0 if options.page_only else work(options, place)
     if not options.train_only:
