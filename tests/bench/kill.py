@@ -91,7 +91,7 @@ def run(trial: Trial, inputs: Path, times: int, seconds: float, dice: random.Ran
             first_sign, whole = first_sign * faster, whole * faster
             continue
         result.killed += 1
-        said = f"killed after {moment:.2f} s"
+        said, known = f"killed after {moment:.2f} s", len(result.faults)
         result.faults += [f"{said}: {fault}" for fault in (*unloadable(inputs / OUT), *lost(inputs / OUT))]
         command = trial.resume if (inputs / trial.made).exists() else trial.begin
         progress.update()
@@ -107,6 +107,8 @@ def run(trial: Trial, inputs: Path, times: int, seconds: float, dice: random.Ran
         result.faults += [f"{said}, next run: {fault}" for fault in unloadable(inputs / OUT)]
         left = files_of(inputs / OUT) ^ expected
         result.faults += [f"{said}, next run: {name} is there in one of them only" for name in sorted(left)]
+        for fault in result.faults[known:]:
+            tqdm.write(f"{trial.name}: {fault}", file=sys.stderr)
     progress.close()
     return result
 
