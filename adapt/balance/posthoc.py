@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
-from adapt.config.settings import Method
+from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.data.datasets import LabelledFolder, UnlabelledImages
 from adapt.errors import InputError

@@ -37,6 +37,7 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 @click.option(
     "--target", type=FOLDER, multiple=True, help="Data set or folder of images, or videos (repeat)."
 )
+@click.option("--target-labels", type=FOLDER, help="A few labelled pictures of the target to train on too.")
 @click.option("--classes", type=FOLDER, help="Class file; by default the one that comes with the source.")
 @click.option(
     "--label-map", type=FOLDER, help="YAML file `id: class`, if the source's labels have other ids."

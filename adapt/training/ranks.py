@@ -51,6 +51,13 @@ def new_accelerator(config: Config) -> Accelerator:
     )
 
 
+def on_any(ranks: Accelerator, flag: bool) -> bool:
+    """Whether the flag is set on any rank."""
+    if ranks.num_processes == 1:
+        return flag
+    return bool(ranks.reduce(torch.tensor(float(flag), device=ranks.device)) > 0)
+
+
 def check_ranks(ranks: Accelerator, seen: Sequence[str]) -> None:
     """Refuse ranks that see other settings or other data.
 

@@ -23,7 +23,7 @@ MOST_NEAR_TIES = 0.25
 left open, agreement on the rest would be said of a file that was hardly looked at. A pixel is one if its two
 best scores are nearer than twice what is allowed, about 0.05 logits at the default bound: 2 % of the pixels
 of a network whose two best are 3 logits apart in the mean. Measured on 4 and 19 classes, colour fields and
-noise: 0.3 % uncorrected, 1 to 2 % corrected, up to 10 % with a class masked. A quarter is reached where the
+noise: 0.3 % uncorrected, 0.5 to 2 % corrected, up to 10 % with a class masked. A quarter is reached where the
 mean distance is about 0.2 logits, by networks that tell nothing apart. It is the share at the file's own
 strength that counts: a table for all strengths is made for 0.2, and allows ten times as much at 2, where
 scores are compared all the same. Without scores, labels are all there is, and it is the share at all."""
