@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adapt.augmentation.augment import Mixed, class_mix, colour_jitter, gaussian_blur, random_mask
-from adapt.augmentation.pairs import Pair
+from adapt.augmentation.pairs import Pair, unit_images
 from adapt.balance.captured import Captured
 from adapt.balance.class_priors import SOURCE, TARGET, ClassPriors
 from adapt.balance.correction import ShiftTable, shift_table, stack_tables
@@ -128,7 +128,7 @@ class Step:
     def pseudo(self) -> PseudoLabels:
         """What the teacher says of the target crops, without weight on rows that are to be ignored."""
         assert self.teacher is not None, "the source alone needs no teacher"
-        images, padding = _unit(self.pair.target_image), self.pair.target_padding
+        images, padding = unit_images(self.pair.target_image), self.pair.target_padding
         return label_crops(self.teacher, images, padding, self.method)
 
 
@@ -150,7 +150,7 @@ def source_term(step: Step) -> dict[str, Tensor]:
     """Learn from the source crops, and from labelled pictures of the target among them, if there are some."""
     method, balance, segmenter = step.method, step.balance, step.segmenter
     labels = step.pair.source_labels.long()
-    pixels = segmenter.normalise(_unit(step.pair.source_image))
+    pixels = segmenter.normalise(unit_images(step.pair.source_image))
     output = step.network(pixels)
     of_source = labels if step.from_target is None else torch.where(step.from_target, IGNORE, labels)
     if balance is not None:
@@ -215,7 +215,7 @@ def masked_term(step: Step) -> dict[str, Tensor]:
     those of pictures that nobody will show the network.
     """
     method = step.method
-    images = _unit(step.pair.target_image)
+    images = unit_images(step.pair.target_image)
     images = colour_jitter(images, method.jitter, JITTER_PROBABILITY, step.generator)
     pixels = step.segmenter.normalise(gaussian_blur(images, step.generator))
     size = (pixels.shape[0], pixels.shape[2], pixels.shape[3])
@@ -233,9 +233,9 @@ def _mix(step: Step) -> tuple[Mixed, Tensor]:
     """Mixed pictures, jittered and blurred, with labels and weights; and where nothing was pasted."""
     pair, pseudo = step.pair, step.pseudo
     mixed = class_mix(
-        _unit(pair.source_image),
+        unit_images(pair.source_image),
         pair.source_labels.long(),
-        _unit(pair.target_image),
+        unit_images(pair.target_image),
         pseudo.labels,
         pseudo.weights,
         step.generator,
@@ -293,8 +293,3 @@ def _density(
 def _run_backward(losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
     step.backward(torch.stack(list(losses.values())).sum())
     return {name: loss.detach() for name, loss in losses.items()}
-
-
-def _unit(images: Tensor) -> Tensor:
-    """uint8 [N, H, W, 3] -> float [N, 3, H, W] on [0, 1]."""
-    return images.permute(0, 3, 1, 2).float() / 255

@@ -129,11 +129,11 @@ class Trainer:
 
     def _loop(self) -> None:
         """Step after step, to the last iteration or to an interruption."""
-        training = self.config.training
+        training, speaks = self.config.training, self.accelerator.is_main_process
         self.student.train()
         started, first = time.monotonic(), self.iteration
         with interruption() as interrupted:
-            bar = tqdm(total=training.iterations, initial=first, desc="train", unit="it", disable=self._quiet)
+            bar = tqdm(None, "train", training.iterations, initial=first, unit="it", disable=not speaks)
             for pairs in self._batches():
                 with within_memory(self.config, self.iteration, self.student.segmenter):
                     losses = self._step(pairs)
@@ -155,7 +155,7 @@ class Trainer:
                 if on_any(self.accelerator, interrupted()):
                     break
             bar.close()
-        if not self._quiet:
+        if speaks:
             number = (self.iteration - first) * self.accelerator.num_processes
             say_cost(training, number, time.monotonic() - started, self.waited)
 
@@ -286,10 +286,6 @@ class Trainer:
         """Sum over the ranks."""
         total: Tensor = self.accelerator.reduce(own, "sum")
         return total
-
-    @property
-    def _quiet(self) -> bool:
-        return not self.accelerator.is_main_process
 
     def _write_down(self, losses: dict[str, float], rate: float) -> None:
         training = self.config.training
