@@ -2,17 +2,18 @@
 
 The correction (Li et al. 2025, section 3.2) judges each class c under its own hypothesis:
 
-    a_c[l] = f[l] + tau * Delta[c,l](f[l]),     score[c] = a_c[c] - log sum_l exp a_c[l].
+    a_c[l] = f[l] + tau * Delta[c,l](f[l]),     score[c] = a_c[c] - log sum_{l != c} exp a_c[l],
 
-Both exp(a_c[l]) and Delta are functions of one logit, so they are tabled on an even grid of bins
-(export/fold/tables.py): row k of channel l's table T_l is exp(z[k] + tau * D[c,l,k]) for all c at once. With
-k[l] the bin that f[l] falls into,
+which are log-odds: upsampled, they keep the margin of the class that wins, of which a log-probability has
+nothing left. Both exp(a_c[l]) and Delta are functions of one logit, so they are tabled on an even grid of
+bins (export/fold/tables.py): row k of channel l's table T_l is exp(z[k] + tau * D[c,l,k]) for all c at once,
+and 0 for c == l. With k[l] the bin that f[l] falls into,
 
     score = f + tau * D[l,l,k[l]] - log sum_l T_l[k[l]]
 
 is C gathers of C numbers, summed up one after the other. There is no product over hypotheses, no exponential
-of a pixel, and no C*C tensor of pixels; all terms are positive, so nothing cancels; and the cost does not
-depend on how exact the table is.
+of a pixel, and no C*C tensor of pixels; the own term is left out by its zero and never subtracted, so nothing
+cancels; and the cost does not depend on how exact the table is.
 
 The tables are made inside the graph, of the few knots that the file stores: D is linear between knots
 K[l,0] < K[l,1] < ..., which bounded ramps over the bins write as
@@ -25,7 +26,8 @@ tau == 0 the logits themselves are taken, so that labels equal the uncorrected o
 Logits off the grid, which reaches beyond the last quantiles of all rows, weigh in the sum as its ends do.
 Adding a constant to all logits of a hypothesis changes nothing, so every row of Delta is centred on 0 and the
 grid on its middle: exponents then stay within float32 as long as tau * (half the range of a row) <=
-export.fold.fold.MAX_EXPONENT.
+export.fold.fold.MAX_EXPONENT. So no term but the own one is smaller than exp(-80), and as there are two
+classes or more, the sum whose logarithm is taken never is: no pixel needs a floor of its own.
 """
 
 import numpy as np
@@ -34,6 +36,9 @@ from onnx import TensorProto
 from export.fold.nodes import Builder
 from export.fold.tables import LookupTable
 
+NOTHING = -1e38
+"""D of what a sum leaves out: of tau above 1e-36, exp(tau * NOTHING) is 0; of 2, it still is a float32."""
+
 
 def corrected_scores(b: Builder, logits: str, table: LookupTable, tau: float, runtime: bool) -> str:
     """Write the nodes from logits [N, C, h, w] to scores [N, C, h, w]; returns the scores' name.
@@ -41,7 +46,7 @@ def corrected_scores(b: Builder, logits: str, table: LookupTable, tau: float, ru
     Args:
         b: collects the nodes.
         logits: name of f.
-        table: with every row of Delta centred on 0.
+        table: with every row of Delta centred on 0, but for the own logit, which is in no sum.
         tau: strength; when `runtime` the graph's input `tau` takes its place.
         runtime: whether that input exists.
     """
@@ -75,7 +80,10 @@ def _positions(b: Builder, logits: str, table: LookupTable) -> str:
 
 
 def _tables(b: Builder, table: LookupTable, strength: str) -> tuple[str, str]:
-    """exp(z - middle + tau * D) as [C * bins, C], and tau * D - middle of the own logit as [C * bins]."""
+    """exp(z - middle + tau * D) as [C * bins, C], and tau * D - middle of the own logit as [C * bins].
+
+    The first is 0 for c == l: the exponential of NOTHING times tau, which needs no operator of its own.
+    """
     C, bins = len(table.knots), table.bins
     ends = [b.constant(np.array(k, np.float32), f"bins_{name}") for k, name in ((0, "from"), (bins, "to"))]
     k = b.op("Range", [*ends, b.floats(1.0, "bin_step")], "bin_numbers")
@@ -83,7 +91,8 @@ def _tables(b: Builder, table: LookupTable, strength: str) -> tuple[str, str]:
     after = b.op("Sub", [k, b.floats(table.knots[:, None, :-1], "knots")], "after_knots")  # [C, bins, M - 1]
     slopes = b.op("Mul", [after, b.floats(1 / np.diff(table.knots)[:, None], "knot_slopes")], "ramp_lines")
     ramps = b.op("Clip", [slopes, b.floats(0.0, "ramp_least"), b.floats(1.0, "ramp_most")], "ramps")
-    shift = table.shift.transpose(1, 2, 0)  # [l, M, c]
+    shift = table.shift.transpose(1, 2, 0).copy()  # [l, M, c]
+    shift[np.arange(C), :, np.arange(C)] = NOTHING
     own = table.shift.diagonal().T[:, :, None]  # [l, M, 1]
     tables = []
     for name, values in (("shift", shift), ("own", own)):

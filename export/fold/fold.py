@@ -118,12 +118,14 @@ def fold(
 
 
 def _table(strength: Strength) -> LookupTable:
-    """The table for the strength, with every row of Delta centred on 0."""
+    """The table for the strength, with every row of Delta centred on 0, its own logit left aside."""
     most = MAX_TAU if strength.runtime else strength.tau
     table = lookup_table(
         strength.statistics, DEFAULT_TAU if strength.runtime else strength.tau, strength.error_bound
     )
-    top, bottom = table.shift.max((1, 2)), table.shift.min((1, 2))
+    own = np.eye(len(table.knots), dtype=bool)[:, :, None]
+    top = np.where(own, -np.inf, table.shift).max((1, 2))
+    bottom = np.where(own, np.inf, table.shift).min((1, 2))
     reach = float((top - bottom).max() / 2)
     if most * reach > MAX_EXPONENT:
         raise InputError(

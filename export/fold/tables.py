@@ -5,12 +5,15 @@ z[k]. It takes exp(z[k] + tau * D[c, l, k]) for exp(f[l] + tau * Delta[c, l](f[l
 l]. D is linear between knots at some of the bins, those that keep it within a tolerance; the file stores D at
 the knots only. Then
 
-    |score error| <= h / 2 + tau * (own error + max_l |D[c, l, k] - Delta[c, l]|).
+    |score error| <= h / 2 + tau * (|D[c, c, k] - Delta[c, c]| + max_{l != c} |D[c, l, k] - Delta[c, l]|):
+
+the score of c is its own corrected logit less the logarithm of a sum over the others, of which every term's
+exponent is off by no more than half a bin and tau times the error of its D.
 
 The proof needs only that A = z + Delta = Q(F(z)) never falls: on a bin [u, v], Delta = A - z lies between
 A(u) - v and A(v) - u. A at the edges comes from exact curves with their remainders (export/fold/curves.py).
-Left out are float rounding, and pixels whose largest logit lies above the grid or below all rows' last
-quantiles.
+Left out are float rounding, and pixels where the largest logit but one's own lies above the grid or below all
+rows' last quantiles.
 """
 
 from dataclasses import dataclass
@@ -138,7 +141,8 @@ def _stored(
 
 def _worst(errors: Array) -> float:
     """Largest error of a score, per tau, of errors of Delta [l, c]: that of the own logit and any other's."""
-    return float((errors.diagonal() + errors.max(0)).max())
+    others = np.where(np.eye(len(errors), dtype=bool), 0.0, errors)
+    return float((errors.diagonal() + others.max(0)).max())
 
 
 def range_in_bins(channel: Curves, edges: Array) -> tuple[Array, Array]:

@@ -95,7 +95,9 @@ def exact(fitted: ShiftStatistics, logits: Tensor) -> tuple[Tensor, Tensor]:
     f = logits[0].flatten(1).double()
     delta = exact_shift(fitted, f.expand(C, *f.shape).contiguous())
     corrected = f + TAU * delta
-    return delta, corrected.diagonal().T - corrected.logsumexp(1)
+    own = corrected.diagonal().T.clone()
+    corrected.diagonal().fill_(-torch.inf)
+    return delta, own - corrected.logsumexp(1)
 
 
 def clustered(classes: int, side: int) -> tuple[Tensor, Tensor]:

@@ -17,7 +17,7 @@ GOOD = {"iteration": 10, "agreement": 0.5, "bias": 0.1, "turned": False, "faded"
 def classes(tmp_path: Path) -> ClassList:
     file = tmp_path / "classes.yaml"
     file.write_text(
-        "classes:\n  - {id: 0, name: road, color: [9, 9, 9]}\n  - {id: 1, name: sky, color: [0, 0, 9]}\n"
+        "classes:\n- {id: 0, name: road, color: [9, 9, 9]}\n- {id: 1, name: sky, color: [0, 0, 9]}\n"
     )
     return load_classes(file)
 
