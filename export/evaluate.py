@@ -21,7 +21,6 @@ from adapt.errors import InputError
 from adapt.evaluation.prediction import labels_of_logits
 from adapt.evaluation.scores import Scores, confusion_matrix
 from adapt.reporting.scorecard import Scorecard
-from export.fold.tables import DEFAULT_BOUND
 from export.sources.calibrated import is_ours, open_calibrated
 from export.sources.pictures import classes_of
 from export.sources.reference import Reference
@@ -70,7 +69,7 @@ def score_file(
         card, labeller = segmenter.card, _shipped(segmenter, taus)
     else:
         source, given = open_calibrated(file, stats)
-        strength = source.strength(given, 0.0, False, DEFAULT_BOUND, other_model)
+        strength = source.strength(given, 0.0, False, other_model=other_model)
         if given.note:
             click.echo(given.note, err=True)
         card, table = source.card, shift_table(strength.statistics)

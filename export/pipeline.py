@@ -9,7 +9,7 @@ import onnx
 from adapt.errors import InputError
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info, record_verification
-from export.fold.tables import CALIBRATED_TAU, DEFAULT_BOUND, DEFAULT_TAU, MAX_TAU
+from export.fold.tables import CALIBRATED_TAU, DEFAULT_TAU, MAX_TAU
 from export.precision.gates import in_precision
 from export.precision.kinds import PRECISIONS
 from export.sources.calibrated import open_calibrated
@@ -102,7 +102,7 @@ def export_onnx(
         opened, given = open_calibrated(source, stats)
     strength = None
     if given is not None:
-        strength = opened.strength(given, tau, runtime_tau, error_bound or DEFAULT_BOUND, other_model)
+        strength = opened.strength(given, tau, runtime_tau, error_bound, other_model)
         if given.note:
             say(given.note)
     say("folding")

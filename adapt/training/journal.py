@@ -9,15 +9,17 @@ It only looks: no random number is drawn and nothing of the training is changed.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
+from tqdm import tqdm
 
 from adapt.augmentation.augment import Mixed
-from adapt.balance.logit_statistics import LogitStatistics
+from adapt.balance.logit_statistics import LogitStatistics, range_warning
 from adapt.data.classes import ClassList
 from adapt.evaluation.scores import Scores
 from adapt.run.cards import Card, altered
@@ -47,6 +49,7 @@ class Journal:
         self._classes = classes
         self._every = every
         self._moments = moments(iterations)
+        self._warned = False
         self._board: Any = None
         self.writes = writes
         if writes:
@@ -83,8 +86,17 @@ class Journal:
                 "statistics/classes_seen_target": float(statistics.target.seen.sum()),
                 "statistics/share_of_logits_out_of_range": statistics.outside_share,
             }
+            self._warn(statistics)
         for name, value in curves.items():
             self._board.add_scalar(name, value, iteration)
+
+    def _warn(self, statistics: LogitStatistics) -> None:
+        """Say once that logits lie beyond the range of the histograms, where that is so."""
+        low, high = (float(end) for end in (statistics.bins.low, statistics.bins.high))
+        warning = range_warning(statistics.outside_share, (low, high))
+        if warning and not self._warned:
+            tqdm.write(warning, file=sys.stderr)
+            self._warned = True
 
     def shows(self, iteration: int) -> bool:
         """Whether `show` is to be called after the iteration of this number, counted from 1."""

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from adapt.augmentation.augment import Mixed, class_mix, colour_jitter, gaussian_blur, random_mask
 from adapt.augmentation.pairs import Pair
+from adapt.balance.bins import Extent, extent_of
 from adapt.balance.captured import Captured
 from adapt.balance.correction import ShiftTable, cumulative_density, shift_table, stack_tables
 from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
@@ -45,16 +46,24 @@ class Balance:
     source_table: ShiftTable
     target_table: ShiftTable
 
-    def __init__(self, statistics: LogitStatistics, total: Callable[[Tensor], Tensor], stride: int) -> None:
+    def __init__(
+        self,
+        statistics: LogitStatistics,
+        total: Callable[[Tensor], Tensor],
+        stride: int,
+        greatest: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+    ) -> None:
         """Balance by `statistics`.
 
         Args:
             total: sums a tensor over the ranks of data-parallel training.
             stride: of the decoder.
+            greatest: the elementwise maximum of a tensor over the ranks.
         """
         self.statistics = statistics
         self._stride = stride
         self._total = total
+        self._greatest = greatest
         self._source = Captured(self._update_source)
         self._target = Captured(self._update_target)
 
@@ -69,18 +78,22 @@ class Balance:
         self.target_table = self._target(histogram.counts, histogram.outside)
 
     def _update_source(self, counts: Tensor, outside: Tensor) -> ShiftTable:
-        self.statistics.update_source(Histogram(counts, outside, self._stride))
+        self.statistics.update_source(Histogram(counts, outside, self._stride, self.statistics.bins))
         return shift_table(self.statistics.shift_statistics("source"), TABLE_POINTS)
 
     def _update_target(self, counts: Tensor, outside: Tensor) -> ShiftTable:
-        self.statistics.update_target(Histogram(counts, outside, self._stride))
+        self.statistics.update_target(Histogram(counts, outside, self._stride, self.statistics.bins))
         return shift_table(self.statistics.shift_statistics("target"), TABLE_POINTS)
 
     def count(self, logits: Tensor, labels: Tensor) -> Histogram:
-        """Histogram of the step's logits over all ranks."""
-        own = logit_histogram(logits.detach(), labels_at_stride(labels, self._stride), self._stride)
+        """Histogram of the step's logits over all ranks, in bins that hold them, the same on every rank."""
+        logits, labels = logits.detach(), labels_at_stride(labels, self._stride)
+        extent = extent_of(logits, (labels >= 0) & (labels < logits.shape[1]))
+        self.statistics.fit_range(Extent.of_stacked(self._greatest(extent.stacked())))
+        bins = self.statistics.bins
+        own = logit_histogram(logits, labels, self._stride, bins)
         # An int32 holds the pixels of any step, and is half of what ranks would exchange otherwise.
-        return Histogram(self._total(own.counts.int()).long(), self._total(own.outside), self._stride)
+        return Histogram(self._total(own.counts.int()).long(), self._total(own.outside), self._stride, bins)
 
 
 Network = Callable[[Tensor], TrainingOutput]

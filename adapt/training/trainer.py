@@ -37,7 +37,7 @@ from adapt.training.failures import OutOfMemory, check_finite, memory_advice
 from adapt.training.feature_distance import FeatureDistance, thing_ids
 from adapt.training.journal import Evaluated, Journal, shown
 from adapt.training.optimisation import learning_rate_factor, new_optimizer
-from adapt.training.ranks import check_ranks, new_accelerator
+from adapt.training.ranks import check_ranks, new_accelerator, over_ranks
 from adapt.training.step import Balance, Step, terms_of
 from adapt.training.teacher import follow, new_teacher, teacher_momentum
 
@@ -78,7 +78,8 @@ class Trainer:
             self.statistics = new_statistics(config, len(classes)).to(device)
             self.modules["statistics"] = self.statistics
             stride = built.segmenter.output_stride
-            self.balance = Balance(self.statistics, lambda t: self.accelerator.reduce(t, "sum"), stride)
+            total, greatest = over_ranks(self.accelerator)
+            self.balance = Balance(self.statistics, total, stride, greatest)
         self.network, self.optimizer = self.accelerator.prepare(self.student, self.optimizer)
         self.terms = terms_of(config.method)
         self.iteration = 0

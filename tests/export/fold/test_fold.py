@@ -309,16 +309,18 @@ def test_what_cannot_be_folded_is_refused_in_one_sentence(model, classes, stats_
         fold(model, card(classes), Strength(statistics(stats_classes), "", tau))
 
 
-def test_a_shift_too_wide_for_float32_is_refused_with_the_tau_that_fits():
+def test_a_shift_whose_exponential_float32_does_not_hold_is_folded_too():
     stats = statistics(2, 0)
     # One component of the negative anchor is far off: the shifts of a row's other logits differ by 200.
     means = stats.anchors.means + torch.tensor([[0.0] * 5, [0.0] * 4 + [200.0]])
     far = Mixture(stats.anchors.weights, means, stats.anchors.variances)
-    strength = Strength(ShiftStatistics(stats.rows, far, stats.seen), "", 1.0, error_bound=0.1)
-    with pytest.raises(
-        InputError, match=r"float32 cannot hold at tau 1; fold a fixed --tau of at most 0\.\d"
-    ):
-        fold(plain_segmenter(2), card(2), strength)
+    wide = ShiftStatistics(stats.rows, far, stats.seen)
+    model = fold(logits_as_pixels(2), card(2), Strength(wide, "", 1.0, error_bound=0.1), Extras(scores=True))
+    logits = np.random.default_rng(0).uniform(-6, 10, (1, 2, 8, 8)).astype(np.float32)
+    exact = oracle_scores(wide, as_rows(logits), 1.0)
+    assert exact.min() < -100
+    bound = graph_info(model, "").correction.error_bound
+    assert np.abs(as_rows(correction_alone(model, logits)) - exact).max() <= bound + 1e-3
 
 
 def test_altered_metadata_is_refused():
