@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from adapt.balance.histogram import Histogram, counted_in_all, labels_at_stride
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics, range_warning
-from adapt.config.settings import Method
+from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.data.datasets import LabelledFolder, UnlabelledImages
 from adapt.errors import InputError

@@ -22,9 +22,15 @@ class Need(NamedTuple):
 
 SELF_TRAINING = Need(lambda c: c.method.self_training, "method.host is source")
 ONLINE = Need(lambda c: c.method.online, "method.balance is not online")
+RUNNING = Need(
+    lambda c: c.method.online or c.method.uses_shares, "method.balance keeps no running statistics or shares"
+)
+ADJUSTED = Need(lambda c: c.method.balance == "logit-adjustment", "method.balance is not logit-adjustment")
+WEIGHTED = Need(lambda c: c.method.balance == "class-balanced", "method.balance is not class-balanced")
 MASKS = Need(lambda c: c.method.masked_consistency > 0, "method.masked_consistency is 0")
 DISTANCE = Need(lambda c: c.method.feature_distance > 0, "method.feature_distance is 0")
 VIDEOS = Need(lambda c: any(not path.is_dir() for path in c.data.target), "no target is a video")
+LABELS = Need(lambda c: c.data.target_labels is not None, "data.target_labels is not given")
 EVALUATION = Need(lambda c: c.data.evaluate is not None, "data.evaluate is not given")
 OF_TRANSFORMERS = Need(lambda c: c.model.encoder.factory is None, "model.encoder.factory builds the encoder")
 
@@ -32,13 +38,16 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "data.frames": (VIDEOS,),
     "model.dilated": (OF_TRANSFORMERS,),
     "method.tau": (ONLINE,),
+    "method.adjustment_tau": (ADJUSTED,),
+    "method.effective_beta": (WEIGHTED,),
     "method.correct_mixed": (SELF_TRAINING, ONLINE),
     "method.density_weight": (ONLINE,),
     "method.em_steps": (ONLINE,),
-    "method.momentum": (ONLINE,),
+    "method.momentum": (RUNNING,),
     "method.statistics_warmup": (ONLINE,),
     "method.teacher_momentum": (SELF_TRAINING,),
     "method.confidence": (SELF_TRAINING,),
+    "method.labelled_share": (LABELS,),
     "method.jitter": (SELF_TRAINING,),
     "method.thing_classes": (DISTANCE,),
     "method.ignored_rows": (SELF_TRAINING,),
@@ -74,5 +83,10 @@ def check_used(config: Config, preset: str | None) -> None:
 
 def differences(config: Config, preset: str | None) -> list[Change]:
     """Settings that differ from the preset, or from the defaults where there is none; not where data is."""
-    found = ("data.source", "data.target", "data.evaluate")  # said with what was found there
+    found = (
+        "data.source",
+        "data.target",
+        "data.target_labels",
+        "data.evaluate",
+    )  # said with what was found there
     return [change for change in changes(load_config(preset), config) if change.key not in found]

@@ -23,7 +23,7 @@ from adapt.data.classes import ClassList
 from adapt.errors import InputError
 from adapt.model.build import Built, rebuild
 from adapt.model.segmenter import Segmenter
-from adapt.run.cards import CARD, FORMAT, Card, Recipe, altered, read_card
+from adapt.run.cards import CARD, DEFAULT_TAU, FORMAT, Card, Recipe, altered, read_card
 from adapt.run.stored import stored_statistics
 from serve.media.whole import replacing
 
@@ -106,6 +106,16 @@ class Run:
             raise ValueError(" ".join(str(error).split())[:160]) from error
         domain = "target" if self.config.method.self_training else "source"
         return statistics.shift_statistics(domain)
+
+    @property
+    def tau(self) -> float:
+        """Strength of the post-hoc correction: what was chosen for the run, else the default."""
+        return DEFAULT_TAU if self.card.tau is None else self.card.tau
+
+    @property
+    def corrects(self) -> bool:
+        """Whether there are statistics to correct with, be they whole or not."""
+        return bool(part(self.tensors, "posthoc") or part(self.tensors, "statistics"))
 
     @property
     def frames(self) -> list[Path]:

@@ -84,10 +84,11 @@ def read_album(folder: Path) -> list[Moment]:
 
 
 def unmixed(pair: Pair) -> Mixed:
-    """The source crops of a batch, as mixed pictures with nothing of a target in them."""
+    """The source crops of a batch, as mixed pictures with nothing pasted into them."""
     labels = pair.source_labels.long()
     images = pair.source_image.permute(0, 3, 1, 2).float() / 255
-    return Mixed(images, labels, torch.ones_like(labels).float(), torch.zeros_like(labels).bool())
+    of_target = pair.labelled_target.view(-1, 1, 1).expand_as(labels)
+    return Mixed(images, labels, torch.ones_like(labels).float(), of_target)
 
 
 def picture_of(mixed: Mixed, confidence: Tensor | None, classes: ClassList) -> np.ndarray:

@@ -22,6 +22,7 @@ from adapt.augmentation.augment import Mixed
 from adapt.balance.logit_statistics import LogitStatistics, range_warning
 from adapt.data.classes import ClassList
 from adapt.evaluation.scores import Scores
+from adapt.model.device import peak_memory
 from adapt.run.cards import Card, altered
 from adapt.run.run import write_text
 from adapt.training.album import moments, picture_of, unmixed, write_moment
@@ -142,6 +143,16 @@ class Journal:
     def _append(self, name: str, record: dict[str, Any]) -> None:
         with (self._folder / name).open("a") as lines:
             lines.write(json.dumps(record) + "\n")
+
+
+def say_cost(images: int, seconds: float, waited: float) -> None:
+    """One line about a training of so many images and seconds, `waited` of them for data."""
+    memory = peak_memory() / 2**30
+    print(
+        f"{images / seconds:.1f} images/s, peak memory {memory:.1f} GiB, "
+        f"{waited / seconds:.1%} of the time waiting for data",
+        file=sys.stderr,
+    )
 
 
 def shown(step: Step) -> tuple[Mixed, Tensor | None]:

@@ -52,9 +52,16 @@ def new_accelerator(config: Config) -> Accelerator:
     )
 
 
-def over_ranks(ranks: Accelerator) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """The sum, and the elementwise maximum, of a tensor over the ranks."""
-    return lambda own: ranks.reduce(own, "sum"), lambda own: ranks.gather(own[None]).amax(0)
+def greatest_of(ranks: Accelerator) -> Callable[[Tensor], Tensor]:
+    """What takes the elementwise maximum of a tensor over the ranks."""
+    return lambda own: ranks.gather(own[None]).amax(0)
+
+
+def on_any(ranks: Accelerator, flag: bool) -> bool:
+    """Whether the flag is set on any rank."""
+    if ranks.num_processes == 1:
+        return flag
+    return bool(ranks.reduce(torch.tensor(float(flag), device=ranks.device)) > 0)
 
 
 def check_ranks(ranks: Accelerator, seen: Sequence[str]) -> None:

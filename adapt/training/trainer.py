@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adapt.augmentation.pairs import Domains, Pair, new_loader
+from adapt.balance.class_priors import new_priors
 from adapt.balance.correction import shift_table
 from adapt.balance.logit_statistics import LogitStatistics, ShiftStatistics
+from adapt.balance.online import Balance
 from adapt.balance.posthoc import gather_statistics
 from adapt.config.settings import Config
 from adapt.data.classes import ClassList
 from adapt.evaluation.prediction import evaluate
 from adapt.interruption import interruption
 from adapt.model.build import Built
-from adapt.model.device import peak_memory
 from adapt.model.encoders import save_memory
 from adapt.model.segmenter import Segmenter, StudentNetwork
 from adapt.run.checkpoint import load_checkpoint, restore, save_checkpoint
@@ -35,10 +36,10 @@ from adapt.run.run import (
 from adapt.training.alone import alone
 from adapt.training.failures import OutOfMemory, check_finite, memory_advice
 from adapt.training.feature_distance import FeatureDistance, thing_ids
-from adapt.training.journal import Evaluated, Journal, shown
+from adapt.training.journal import Evaluated, Journal, say_cost, shown
 from adapt.training.optimisation import learning_rate_factor, new_optimizer
-from adapt.training.ranks import check_ranks, new_accelerator, over_ranks
-from adapt.training.step import Balance, Step, terms_of
+from adapt.training.ranks import check_ranks, greatest_of, new_accelerator, on_any
+from adapt.training.step import Step, terms_of
 from adapt.training.teacher import follow, new_teacher, teacher_momentum
 
 EVALUATION_TAUS = (0.0, 0.2, 1.0)
@@ -78,8 +79,10 @@ class Trainer:
             self.statistics = new_statistics(config, len(classes)).to(device)
             self.modules["statistics"] = self.statistics
             stride = built.segmenter.output_stride
-            total, greatest = over_ranks(self.accelerator)
-            self.balance = Balance(self.statistics, total, stride, greatest)
+            self.balance = Balance(self.statistics, self._total, stride, greatest_of(self.accelerator))
+        self.priors = new_priors(config.method, len(classes), config.data.crop, device, self._total)
+        if self.priors is not None:
+            self.modules["shares"] = self.priors.shares
         self.network, self.optimizer = self.accelerator.prepare(self.student, self.optimizer)
         self.terms = terms_of(config.method)
         self.iteration = 0
@@ -91,8 +94,7 @@ class Trainer:
         """Open while `train` runs."""
         self.last_step: Step | None = None
         """The last one, where the journal wants to show it."""
-        targets = domains.target.names if domains.target else ()
-        check_ranks(self.accelerator, [config.to_yaml(), *domains.source.names, *targets])
+        check_ranks(self.accelerator, [config.to_yaml(), *domains.names])
 
     def resume(self) -> None:
         """Continue from the newest checkpoint."""
@@ -145,7 +147,7 @@ class Trainer:
                     self.save()
                 if self.iteration % training.evaluate_every == 0:
                     alone(self._evaluate)
-                if self._any(interrupted()):
+                if on_any(self.accelerator, interrupted()):
                     break
             bar.close()
         self._say_cost(self.iteration - first, time.monotonic() - started)
@@ -231,6 +233,8 @@ class Trainer:
             backward=lambda loss: self.accelerator.backward(loss / self.config.training.accumulate),
             generator=generator,
             balance=self.balance,
+            priors=self.priors,
+            target_labels=self.domains.labelled is not None,
             teacher=self.teacher,
             feature_distance=self.feature_distance,
         )
@@ -276,22 +280,16 @@ class Trainer:
         training = self.config.training
         images = 2 * iterations * training.batch * training.accumulate * self.accelerator.num_processes
         if iterations and not self._quiet:
-            memory = peak_memory() / 2**30
-            print(
-                f"{images / seconds:.1f} images/s, peak memory {memory:.1f} GiB, "
-                f"{self.waited / seconds:.1%} of the time waiting for data",
-                file=sys.stderr,
-            )
+            say_cost(images, seconds, self.waited)
+
+    def _total(self, own: Tensor) -> Tensor:
+        """Sum over the ranks."""
+        total: Tensor = self.accelerator.reduce(own, "sum")
+        return total
 
     @property
     def _quiet(self) -> bool:
         return not self.accelerator.is_main_process
-
-    def _any(self, flag: bool) -> bool:
-        """Whether the flag is set on any rank."""
-        if self.accelerator.num_processes == 1:
-            return flag
-        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device)) > 0)
 
     def _write_down(self, losses: dict[str, float], rate: float) -> None:
         training = self.config.training

@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.data.classes import IGNORE
 from adapt.errors import InputError
+from adapt.run.cards import DEFAULT_TAU
 from adapt.run.run import Run, load_run
 from export.fold.fingerprint import fingerprint
 from export.fold.fold import Strength
@@ -69,6 +70,11 @@ class Source(ABC):
     def grid(self) -> Grid | None:
         """Bins of the table inside, if there is one."""
         return None
+
+    @property
+    def tau(self) -> float:
+        """The strength to fold where none is given."""
+        return DEFAULT_TAU
 
     @property
     def batch(self) -> int | None:
@@ -156,6 +162,10 @@ class RunSource(Source):
 
     def pictures(self) -> Sequence[Path]:
         return self.run.frames
+
+    @property
+    def tau(self) -> float:
+        return self.run.tau
 
 
 @dataclass(frozen=True)

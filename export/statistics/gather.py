@@ -34,8 +34,8 @@ from export.foreign.network import Network
 from serve.media.images import Image
 
 BALANCE = 0.1
-"""How strongly labels are balanced by the plain ones' shares, in units of the logits. In trials, in logits, 0.2
-was a little better at tau 0.2 and lost most of the gain in mean accuracy at tau 1."""
+"""How strongly labels are balanced by the plain ones' shares, in units of the logits. In trials, in logits,
+0.2 was a little better at tau 0.2 and lost most of the gain in mean accuracy at tau 1."""
 UNIT = 4.0
 """Interquartile range, in logits and as a mean over channels, of logits whose unit is 1."""
 KEPT_PIXELS = 400_000

@@ -17,7 +17,7 @@ from adapt.balance.logit_statistics import (
     range_warning,
 )
 from adapt.balance.mixtures import Mixture
-from adapt.training.step import Balance
+from adapt.balance.online import Balance
 
 CHANGES = [(0.05, 0.0), (5.0, 0.0), (20.0, 0.0), (1.0, 100.0)]
 

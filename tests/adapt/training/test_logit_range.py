@@ -5,9 +5,9 @@ from pathlib import Path
 import torch
 
 from adapt.balance.logit_statistics import LogitStatistics
+from adapt.balance.online import Balance
 from adapt.data.classes import ClassList
 from adapt.training.journal import Journal
-from adapt.training.step import Balance
 
 CLASSES = ClassList(("a", "b", "c"), (0, 1, 2), ((1, 0, 0), (0, 1, 0), (0, 0, 1)), ())
 

@@ -13,21 +13,20 @@ import tiny
 import torch
 
 from adapt.balance.logit_statistics import LogitStatistics, UpdateRule
+from adapt.balance.online import Balance
 from adapt.run.run import load_run
 from adapt.training.ranks import join_ranks
-from adapt.training.step import Balance
 
 TOGETHER = """
 import sys, torch
 from accelerate import Accelerator
 from adapt.balance.logit_statistics import LogitStatistics, UpdateRule
-from adapt.training.ranks import over_ranks
-from adapt.training.step import Balance
+from adapt.training.ranks import greatest_of
+from adapt.balance.online import Balance
 ranks = Accelerator(cpu=True)
 batches = torch.load(sys.argv[1], weights_only=True)
 statistics = LogitStatistics(3, rule=UpdateRule(min_pixels=5, warmup=4))
-total, greatest = over_ranks(ranks)
-balance = Balance(statistics, total, 4, greatest)
+balance = Balance(statistics, lambda tensor: ranks.reduce(tensor, "sum"), 4, greatest_of(ranks))
 own = slice(ranks.process_index, ranks.process_index + 1)
 for logits, labels in batches:
     balance.take_source(logits[own], labels[own])

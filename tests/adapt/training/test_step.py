@@ -12,7 +12,7 @@ from training_step import Concatenate, new_balance, new_step, pair, run_step, sm
 
 from adapt.balance.correction import shift_table, stack_tables
 from adapt.balance.losses import corrected_cross_entropy, density_regression
-from adapt.config.settings import Method
+from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.model.segmenter import StudentNetwork
 from adapt.training.step import mixed_term, source_term

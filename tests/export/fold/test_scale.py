@@ -146,3 +146,17 @@ def test_a_class_without_statistics_does_not_stretch_the_grid():
     )
     table, plain = (lookup_table(s, 0.2) for s in (moved, stats))
     assert table.start > 250 and table.bins == plain.bins
+
+
+def test_a_shift_whose_exponential_float32_does_not_hold_is_folded_too():
+    stats = statistics(2, 0)
+    # One component of the negative anchor is far off: the shifts of a row's other logits differ by 200.
+    means = stats.anchors.means + torch.tensor([[0.0] * 5, [0.0] * 4 + [200.0]])
+    far = Mixture(stats.anchors.weights, means, stats.anchors.variances)
+    wide = ShiftStatistics(stats.rows, far, stats.seen)
+    model = fold(logits_as_pixels(2), card(2), Strength(wide, "", 1.0, error_bound=0.1), Extras(scores=True))
+    logits = np.random.default_rng(0).uniform(-6, 10, (1, 2, 8, 8)).astype(np.float32)
+    exact = oracle_scores(wide, as_rows(logits), 1.0)
+    assert exact.min() < -100
+    bound = graph_info(model, "").correction.error_bound
+    assert np.abs(as_rows(correction_alone(model, logits)) - exact).max() <= bound + 1e-3
