@@ -8,10 +8,9 @@ source or the target, pooled over pixels or over classes. Uses and completes wha
 import argparse
 
 import camvid
-import torch
 
 from adapt.balance.correction import shift_table
-from adapt.balance.histogram import Pooling
+from adapt.balance.histogram import Histogram, Pooling
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.balance.posthoc import source_histogram, target_histogram
 from adapt.data.datasets import open_target
@@ -61,16 +60,22 @@ def posthoc(run: Run, options: argparse.Namespace) -> list[str]:
     source = source_histogram(segmenter, open_source(data, run.classes), "cpu")
     dataset = open_labelled(options.camvid / "dusk_eval", run.classes, data.size)
 
-    def fitted(anchors: torch.Tensor, components: int) -> ShiftStatistics:
+    def fitted(whose: Histogram, pooling: Pooling, components: int) -> ShiftStatistics:
         return fit_shift_statistics(
-            rows, anchors, components=components, min_pixels=method.min_pixels, eps=method.eps
+            rows,
+            whose.anchors(pooling),
+            components=components,
+            min_pixels=method.min_pixels,
+            eps=method.eps,
+            anchor_bins=whose.bins,
         )
 
-    ways = {f"K = {k}": fitted(source.anchors(), k) for k in COMPONENTS}
+    ways = {f"K = {k}": fitted(source, "pixels", k) for k in COMPONENTS}
     for name, histogram in (("source", source), ("target", rows)):
         for pooling in POOLINGS:
-            anchors = histogram.anchors(pooling)
-            ways[f"anchors of the {name}, pooled over {pooling}"] = fitted(anchors, method.components)
+            ways[f"anchors of the {name}, pooled over {pooling}"] = fitted(
+                histogram, pooling, method.components
+            )
     lines = []
     for name, statistics in ways.items():
         scores = evaluate(segmenter, dataset, len(run.classes), shift_table(statistics), STRENGTHS)
