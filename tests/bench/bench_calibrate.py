@@ -1,14 +1,15 @@
 """What source-free calibration gains on a model that our exporter never saw, beside plain logit adjustment.
 
-    python tests/bench/bench_calibrate.py --camvid ../shared/data/camvid --run camvid/source-only-0
+    python tests/bench/bench_calibrate.py --camvid ../shared/data/camvid --run evidence/dusk/source-0
     python tests/bench/bench_calibrate.py --run RUN --target UNLABELLED --labelled LABELLED
 
 The run's network is exported by plain torch code, once at the decoder's stride and once with its own
 upsampling, calibrated on UNLABELLED by `export calibrate`, folded by `export onnx --stats`, and scored on
-LABELLED, whose labels nothing else sees. With --camvid, laid out as for `make camvid` which makes such a run,
-these are its dusk frames, and the gains wanted there count. Without --run, sample streets are made and a
-source-only network is trained on them (minutes). Exit code 1 if the default strength loses mIoU on a model,
-or if calibrating takes 1.5 times the CPU time of running the model; with --least-gain also if it gains less.
+LABELLED, whose labels nothing else sees. With --camvid (day, dusk and dusk_eval, of which `make evidence`
+makes such a run) these are its dusk frames, and the gains wanted there count. Without --run, sample streets
+are made and a source-only network is trained on them (minutes). Exit code 1 if the default strength loses
+mIoU on a model, or if calibrating takes 1.5 times the CPU time of running the model; with --least-gain also
+if it gains less.
 """
 
 import argparse
@@ -276,7 +277,7 @@ def _options() -> argparse.Namespace:
         folders = [options.camvid / name for name in ("day", "dusk", "dusk_eval")]
         if not options.run or not all(folder.is_dir() for folder in folders):
             parser.error(
-                "--camvid needs a folder with day, dusk and dusk_eval, and the --run of `make camvid`"
+                "--camvid needs a folder with day, dusk and dusk_eval, and the --run of `make evidence`"
             )
         options.source, options.target, options.labelled = folders
         options.least_gain = WANTED_ON_CAMVID

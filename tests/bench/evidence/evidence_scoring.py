@@ -1,0 +1,190 @@
+"""Every correction of a finished network, from one pass over its pictures: ours in variants, and baselines.
+
+Rows (F of the target) come from the unlabelled target, pseudo-labelled by the network; anchors from the
+labelled source, or source-free from the same target. Each variant changes one thing of the first. The
+baselines are logit adjustment, f - strength * log(share), with shares counted in the pseudo-labels or as the
+mean of the softmax.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from evidence_premise import Signs, Statistics, signs
+from evidence_shifts import Pictures
+from torch import Tensor
+
+from adapt.balance.bias import biases_without_labels
+from adapt.balance.correction import ShiftTable, shift_table
+from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
+from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
+from adapt.config.settings import Method
+from adapt.data.datasets import LabelledFolder, UnlabelledFolder
+from adapt.data.domains import open_labelled
+from adapt.evaluation.prediction import labels_of_logits, picture_logits
+from adapt.evaluation.scores import Scores, confusion_matrix
+from adapt.model.segmenter import Segmenter
+from adapt.run.run import Run
+
+STRENGTHS = (0.1, 0.2, 0.5, 1.0)
+BASELINE_STRENGTHS = (0.1, 0.2, 0.3, 0.5, 1.0)
+ANCHOR_PICTURES = 120
+"""Source pictures, spread evenly, for the anchors: two distributions of millions of logits."""
+LABEL_STRENGTH = 0.1
+"""Of the logit adjustment that makes pseudo-labels balanced."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What is known of a finished run."""
+
+    scores: dict[str, dict[str, Scores]]
+    """By way and strength; "plain" has the strength 0 alone."""
+    signs: Signs
+    """Without labels, of the first way."""
+    estimated: dict[str, list[float]]
+    """Bias [C] estimated without labels, by strength of the first way."""
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What the corrections are made of."""
+
+    target: list[Tensor]
+    """Logits [1, C, h, w] of every unlabelled picture."""
+    rows: Histogram
+    source: Histogram
+    stride: int
+
+    def shares(self, min_pixels: int) -> Tensor:
+        """[C] share of the pseudo-labels; 0 for classes with fewer pixels, which ours leaves alone too."""
+        pixels = self.rows.row_pixels.double()
+        return torch.where(pixels >= min_pixels, pixels / pixels.sum(), 0)
+
+    def softmax(self) -> Tensor:
+        """[C] mean of the softmax over the target."""
+        return torch.stack([logits.softmax(1).double().mean((0, 2, 3)) for logits in self.target]).mean(0)
+
+
+@torch.inference_mode()
+def gathered(segmenter: Segmenter, target: UnlabelledFolder, source: LabelledFolder) -> Gathered:
+    """Logits of all target pictures, and histograms of both domains."""
+    stride = segmenter.output_stride
+    logits = [picture_logits(segmenter, target[i]) for i in range(len(target))]
+    rows = _summed(logit_histogram(map_, map_.argmax(1), stride) for map_ in logits)
+    step = max(1, len(source) // ANCHOR_PICTURES)
+
+    def of_source() -> Iterator[Histogram]:
+        for i in range(0, len(source), step):
+            sample = source[i]
+            labels = labels_at_stride(torch.from_numpy(sample.labels).unsqueeze(0), stride)
+            yield logit_histogram(picture_logits(segmenter, sample.image), labels, stride)
+
+    return Gathered(logits, rows, _summed(of_source()), stride)
+
+
+def _summed(histograms: Iterator[Histogram]) -> Histogram:
+    total = next(histograms)
+    for histogram in histograms:
+        total = total + histogram
+    return total
+
+
+def statistics_of(found: Gathered, method: Method) -> dict[str, ShiftStatistics]:
+    """Statistics for every way to correct."""
+    source, target = found.source.anchors(), found.rows.anchors()
+    shares = found.shares(method.min_pixels)
+    balanced = _summed(
+        logit_histogram(logits, adjusted(logits, shares, LABEL_STRENGTH).argmax(1), found.stride)
+        for logits in found.target
+    )
+
+    def fitted(anchors: Tensor, rows: Histogram = found.rows, **other: Any) -> ShiftStatistics:
+        return fit_shift_statistics(rows, anchors, **constants(method) | other)
+
+    return {
+        "posthoc": fitted(source),
+        "source-free": fitted(target),
+        "eps 0.1": fitted(source, eps=0.1),
+        "source-free, eps 0.1": fitted(target, eps=0.1),
+        "class anchors": fitted(found.source.anchors("classes", method.min_pixels)),
+        "source-free, class anchors": fitted(found.rows.anchors("classes", method.min_pixels)),
+        "balanced labels": fitted(source, balanced),
+        "one component": fitted(source, components=1),
+    }
+
+
+def constants(method: Method) -> dict[str, Any]:
+    """Of a fit."""
+    return {"components": method.components, "min_pixels": method.min_pixels, "eps": method.eps}
+
+
+def tables(ways: dict[str, ShiftStatistics]) -> dict[str, ShiftTable]:
+    """A shift table for every way to correct, and for the first without the positive half."""
+    made = {name: shift_table(statistics) for name, statistics in ways.items()}
+    made["negative half"] = without_positive(made["posthoc"])
+    return made
+
+
+def signs_of(found: Gathered, method: Method, whole: ShiftStatistics, ours: dict[str, ShiftTable]) -> Signs:
+    """What is known without labels (evidence_premise)."""
+
+    def half(start: int) -> ShiftTable:
+        maps = found.target[start::2]
+        rows = _summed(logit_histogram(map_, map_.argmax(1), found.stride) for map_ in maps)
+        return shift_table(fit_shift_statistics(rows, found.source.anchors(), **constants(method)))
+
+    return signs(found.target, Statistics(whole, ours["posthoc"], (half(0), half(1)), ours["source-free"]))
+
+
+def without_positive(table: ShiftTable) -> ShiftTable:
+    """The same without the shift of a class's own logits."""
+    shift = table.shift.clone()
+    diagonal = torch.arange(len(shift))
+    shift[diagonal, diagonal] = 0
+    return table._replace(shift=shift)
+
+
+def adjusted(logits: Tensor, shares: Tensor, strength: float) -> Tensor:
+    """Logit adjustment: f - strength * log(share); a class without a share keeps its logits."""
+    offset = torch.where(shares > 0, shares, 1).log() * strength
+    return logits - offset.float().view(1, -1, 1, 1)
+
+
+@torch.inference_mode()
+def score(run: Run, pictures: Pictures) -> Scored:
+    """Everything, from one pass over the run's pictures."""
+    segmenter, size = run.segmenter(), run.config.data.size
+    source = LabelledFolder(pictures.source, run.classes, size)
+    found = gathered(segmenter, UnlabelledFolder(pictures.target, size), source)
+    method = run.config.method
+    ways = statistics_of(found, method)
+    ours = tables(ways)
+    baselines = {"label shares": found.shares(method.min_pixels), "mean softmax": found.softmax()}
+    classes = len(run.classes)
+    counts: dict[tuple[str, float], np.ndarray] = {}
+    evaluation = open_labelled(pictures.evaluate, run.classes, size)
+    for i in range(len(evaluation)):
+        image, truth = evaluation[i]
+        logits = picture_logits(segmenter, image)
+
+        def labels(logits: Tensor, table: ShiftTable | None = None, tau: float = 0.0) -> np.ndarray:
+            return labels_of_logits(logits, found.stride, image.shape[:2], table, tau)  # noqa: B023
+
+        given = {("plain", 0.0): labels(logits)}
+        for name, table in ours.items():
+            given |= {(name, tau): labels(logits, table, tau) for tau in STRENGTHS}
+        for name, shares in baselines.items():
+            given |= {(name, t): labels(adjusted(logits, shares, t)) for t in BASELINE_STRENGTHS}
+        for key, predicted in given.items():
+            counts[key] = counts.get(key, 0) + confusion_matrix(truth, predicted, classes)
+    scores: dict[str, dict[str, Scores]] = {}
+    for (name, strength), confusion in counts.items():
+        scores.setdefault(name, {})[f"{strength:g}"] = Scores.from_confusion(confusion)
+    biases = biases_without_labels(ways["posthoc"], (0.0, *STRENGTHS))
+    estimated = {
+        f"{strength:g}": bias.tolist() for strength, bias in zip((0.0, *STRENGTHS), biases, strict=True)
+    }
+    return Scored(scores, signs_of(found, method, ways["posthoc"], ours), estimated)
