@@ -67,8 +67,8 @@ def export_onnx(
         size: (height, width) of the pictures that it takes; None is any size.
         scores: also output the scores, at the decoder's stride.
         uncorrected_labels: also output what it would say uncorrected.
-        error_bound: proven limit of what folding may change a score by, in logits; None is 0.02, or the best
-            that a table holds.
+        error_bound: proven limit of what folding may change a score by, in logits; None is 0.02 (in
+            proportion for logits of an unusual size), or the best that a table holds.
         data: folder of pictures to check it on; None takes those in the run.
         precision: what the network computes in; None as the source does.
         calibrate: folder of pictures of the target, to find the ranges of int8 with.

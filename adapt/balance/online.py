@@ -47,6 +47,7 @@ class Balance:
         self._stride = stride
         self._total = total
         self._greatest = greatest
+        self._range = Captured(self._fit_range)
         self._source = Captured(self._update_source)
         self._target = Captured(self._update_target)
 
@@ -66,6 +67,9 @@ class Balance:
         histogram = self.count(logits, labels)
         self.target_table = self._target(histogram.counts, histogram.outside)
 
+    def _fit_range(self, ends: Tensor) -> None:
+        self.statistics.fit_range(Extent.of_stacked(ends))
+
     def _update_source(self, counts: Tensor, outside: Tensor) -> ShiftTable:
         self.statistics.update_source(Histogram(counts, outside, self._stride, self.statistics.bins))
         return shift_table(self.statistics.shift_statistics("source"), TABLE_POINTS)
@@ -78,7 +82,7 @@ class Balance:
         """Histogram of the step's logits over all ranks, in bins that hold them, the same on every rank."""
         logits, labels = logits.detach(), labels_at_stride(labels, self._stride)
         extent = extent_of(logits, (labels >= 0) & (labels < logits.shape[1]))
-        self.statistics.fit_range(Extent.of_stacked(self._greatest(extent.stacked())))
+        self._range(self._greatest(extent.stacked()))
         bins = self.statistics.bins
         own = logit_histogram(logits, labels, self._stride, bins)
         # An int32 holds the pixels of any step, and is half of what ranks would exchange otherwise.
