@@ -28,7 +28,6 @@ from adapt.evaluation.prediction import labels_of_logits
 from adapt.evaluation.scores import confusion_matrix
 from adapt.reporting.scorecard import Scorecard
 from export.fold.folded import metadata_of
-from export.fold.tables import DEFAULT_BOUND
 from export.sources.calibrated import is_ours, open_calibrated
 from export.sources.pictures import classes_of, target_pictures
 from export.sources.reference import Reference, bare_reference
@@ -85,7 +84,7 @@ def score_file(
         labeller = _shipped(segmenter, taus, logits)
     else:
         source, given = open_calibrated(file, stats)
-        strength = source.strength(given, 0.0, False, DEFAULT_BOUND, other_model)
+        strength = source.strength(given, 0.0, False, other_model=other_model)
         if given.note:
             click.echo(given.note, err=True)
         card, table, logits = source.card, shift_table(strength.statistics), source.reference()

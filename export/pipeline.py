@@ -9,7 +9,7 @@ import onnx
 from adapt.errors import InputError
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info, record_verification
-from export.fold.tables import CALIBRATED_TAU, DEFAULT_BOUND, MAX_TAU
+from export.fold.tables import CALIBRATED_TAU, MAX_TAU
 from export.precision.gates import in_precision
 from export.precision.kinds import PRECISIONS
 from export.sources.calibrated import open_calibrated
@@ -67,8 +67,8 @@ def export_onnx(
         size: (height, width) of the pictures that it takes; None is any size.
         scores: also output the scores, at the decoder's stride.
         uncorrected_labels: also output what it would say uncorrected.
-        error_bound: proven limit of what folding may change a score by, in logits; None is 0.02, or the best
-            that a table holds.
+        error_bound: proven limit of what folding may change a score by, in logits; None is 0.02 (in
+            proportion for logits of an unusual size), or the best that a table holds.
         data: folder of pictures to check it on; None takes those in the run.
         precision: what the network computes in; None as the source does.
         calibrate: folder of pictures of the target, to find the ranges of int8 with.
@@ -105,7 +105,7 @@ def export_onnx(
             say("tau 0 was chosen for the run, so labels are the uncorrected ones; --tau folds another")
     strength = None
     if given is not None:
-        strength = opened.strength(given, tau, runtime_tau, error_bound or DEFAULT_BOUND, other_model)
+        strength = opened.strength(given, tau, runtime_tau, error_bound, other_model)
         if given.note:
             say(given.note)
     say("folding")

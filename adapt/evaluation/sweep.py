@@ -21,10 +21,11 @@ from adapt.evaluation.verdict import differences, harm
 
 SWEEP = (0.0, 0.1, 0.2, 0.3, 0.5, 0.75, 1.0, 1.5, 2.0)
 TRUST = (
-    "the estimate is of the logits' distributions, not of pixels. It ranks strengths by balance up to tau 1; "
-    "where it levels off, more strength brings little. Its size means nothing (the measured bias is several "
-    "times as large), and it knows nothing of mIoU, which wants a small strength (0.2 to 0.5), nor of mAcc, "
-    "which wants more (about 1). Label a few dozen pictures and give them with --data to measure instead."
+    "the estimate is of the logits' distributions, not of pixels. On finished runs of a trial it ranked "
+    "strengths by balance up to tau 1, on an undertrained one it did not. Its size means nothing (the "
+    "measured bias is several times as large), and it knows nothing of mIoU, which wants a small strength "
+    "(0.2 to 0.5), nor of mAcc, which wants more (about 1). Label a few dozen pictures and give them with "
+    "--data to measure instead."
 )
 ESTIMATED, MEASURED = "#e69f00", "#0072b2"
 Wish = Literal["mIoU", "mAcc"]

@@ -7,7 +7,7 @@ Every file is written under a temporary name and renamed. No pickle is ever read
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from adapt.balance.bins import LOGIT_RANGE
 from adapt.balance.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule
 from adapt.config.settings import Config, validate
 from adapt.data.classes import ClassList
@@ -105,7 +106,12 @@ class Run:
         except RuntimeError as error:
             raise ValueError(" ".join(str(error).split())[:160]) from error
         domain = "target" if self.config.method.self_training else "source"
-        return statistics.shift_statistics(domain)
+        low, high = (float(end) for end in (statistics.bins.low, statistics.bins.high))
+        return replace(
+            statistics.shift_statistics(domain),
+            logit_range=(low, high) if low < high else LOGIT_RANGE,
+            outside=statistics.outside_share,
+        )
 
     @property
     def tau(self) -> float:

@@ -20,7 +20,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from adapt.augmentation.augment import Mixed
-from adapt.balance.logit_statistics import LogitStatistics
+from adapt.balance.logit_statistics import LogitStatistics, range_warning
 from adapt.config.settings import Training
 from adapt.data.classes import ClassList
 from adapt.evaluation.scores import Scores
@@ -53,6 +53,7 @@ class Journal:
         self._classes = classes
         self._every = every
         self._moments = moments(iterations)
+        self._warned = False
         self._board: Any = None
         self.writes = writes
         if writes:
@@ -89,6 +90,7 @@ class Journal:
                 "statistics/classes_seen_target": float(statistics.target.seen.sum()),
                 "statistics/share_of_logits_out_of_range": statistics.outside_share,
             }
+            self._warn(statistics)
         for name, value in curves.items():
             self._board.add_scalar(name, value, iteration)
 
@@ -105,6 +107,14 @@ class Journal:
             self._board.add_scalar(f"watch_shares/{name}", share, iteration)
         for sentence in seen.news:
             tqdm.write(f"iteration {iteration}: {sentence}", file=sys.stderr)
+
+    def _warn(self, statistics: LogitStatistics) -> None:
+        """Say once that logits lie beyond the range of the histograms, where that is so."""
+        low, high = (float(end) for end in (statistics.bins.low, statistics.bins.high))
+        warning = range_warning(statistics.outside_share, (low, high))
+        if warning and not self._warned:
+            tqdm.write(warning, file=sys.stderr)
+            self._warned = True
 
     def shows(self, iteration: int) -> bool:
         """Whether `show` is to be called after the iteration of this number, counted from 1."""

@@ -14,12 +14,10 @@ from torch import Tensor
 
 from adapt.augmentation.augment import Mixed, class_mix, colour_jitter, gaussian_blur, random_mask
 from adapt.augmentation.pairs import Pair, unit_images
-from adapt.balance.captured import Captured
 from adapt.balance.class_priors import SOURCE, TARGET, ClassPriors
-from adapt.balance.correction import ShiftTable, shift_table, stack_tables
-from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
-from adapt.balance.logit_statistics import LogitStatistics
+from adapt.balance.correction import ShiftTable, stack_tables
 from adapt.balance.losses import corrected_cross_entropy, density_loss, domain_rows
+from adapt.balance.online import Balance
 from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.model.segmenter import Segmenter, TrainingOutput
@@ -28,66 +26,8 @@ from adapt.training.teacher import PseudoLabels, label_crops
 from adapt.training.watching.watch import Watch
 
 JITTER_PROBABILITY = 0.8
-TABLE_POINTS = 128
 DETAIL_WEIGHT = 0.1
 """Weight of the loss on the detail alone, where the network has two scales (HRDA's lambda_d)."""
-
-
-class Balance:
-    """The online correction's part of every step; absent when `method.balance` is not online.
-
-    Attributes:
-        statistics: the running ones.
-        source_table: the step's shifts of the source, once it has taken in the source's logits. The mixed
-            pictures need them again.
-        target_table: the same of the target.
-    """
-
-    source_table: ShiftTable
-    target_table: ShiftTable
-
-    def __init__(self, statistics: LogitStatistics, total: Callable[[Tensor], Tensor], stride: int) -> None:
-        """Balance by `statistics`.
-
-        Args:
-            total: sums a tensor over the ranks of data-parallel training.
-            stride: of the decoder.
-        """
-        self.statistics = statistics
-        self._stride = stride
-        self._total = total
-        self._source = Captured(self._update_source)
-        self._target = Captured(self._update_target)
-
-    def target_so_far(self) -> ShiftTable:
-        """The shifts of the target before the step's own pictures of it were taken in."""
-        if not hasattr(self, "target_table"):  # in the first step, also of a run that goes on
-            self.target_table = shift_table(self.statistics.shift_statistics("target"), TABLE_POINTS)
-        return self.target_table
-
-    def take_source(self, logits: Tensor, labels: Tensor) -> None:
-        """Take in the step's source logits; labels [N, H, W] at full size."""
-        histogram = self.count(logits, labels)
-        self.source_table = self._source(histogram.counts, histogram.outside)
-
-    def take_target(self, logits: Tensor, labels: Tensor) -> None:
-        """Take in the step's target logits, after the source's."""
-        histogram = self.count(logits, labels)
-        self.target_table = self._target(histogram.counts, histogram.outside)
-
-    def _update_source(self, counts: Tensor, outside: Tensor) -> ShiftTable:
-        self.statistics.update_source(Histogram(counts, outside, self._stride))
-        return shift_table(self.statistics.shift_statistics("source"), TABLE_POINTS)
-
-    def _update_target(self, counts: Tensor, outside: Tensor) -> ShiftTable:
-        self.statistics.update_target(Histogram(counts, outside, self._stride))
-        return shift_table(self.statistics.shift_statistics("target"), TABLE_POINTS)
-
-    def count(self, logits: Tensor, labels: Tensor) -> Histogram:
-        """Histogram of the step's logits over all ranks."""
-        own = logit_histogram(logits.detach(), labels_at_stride(labels, self._stride), self._stride)
-        # An int32 holds the pixels of any step, and is half of what ranks would exchange otherwise.
-        return Histogram(self._total(own.counts.int()).long(), self._total(own.outside), self._stride)
 
 
 Network = Callable[[Tensor], TrainingOutput]

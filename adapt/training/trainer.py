@@ -13,6 +13,7 @@ from adapt.augmentation.pairs import Domains, Pair, new_loader
 from adapt.balance.class_priors import new_priors
 from adapt.balance.correction import shift_table
 from adapt.balance.logit_statistics import LogitStatistics, ShiftStatistics
+from adapt.balance.online import Balance
 from adapt.balance.posthoc import gather_statistics
 from adapt.config.settings import Config
 from adapt.data.classes import ClassList
@@ -37,8 +38,8 @@ from adapt.training.failures import check_finite, within_memory
 from adapt.training.feature_distance import FeatureDistance, thing_ids
 from adapt.training.journal import Evaluated, Journal, say_cost, shown
 from adapt.training.optimisation import learning_rate_factor, new_optimizer
-from adapt.training.ranks import check_ranks, new_accelerator, on_any
-from adapt.training.step import Balance, Step, terms_of
+from adapt.training.ranks import check_ranks, greatest_of, new_accelerator, on_any
+from adapt.training.step import Step, terms_of
 from adapt.training.teacher import follow, new_teacher, teacher_momentum
 from adapt.training.watching.best import finish_best, keep_best, rewind_best
 from adapt.training.watching.watch import Watch
@@ -82,7 +83,7 @@ class Trainer:
             self.statistics = new_statistics(config, len(classes)).to(device)
             self.modules["statistics"] = self.statistics
             stride = built.segmenter.output_stride
-            self.balance = Balance(self.statistics, self._total, stride)
+            self.balance = Balance(self.statistics, self._total, stride, greatest_of(self.accelerator))
         self.priors = new_priors(config.method, len(classes), config.data.crop, device, self._total)
         if self.priors is not None:
             self.modules["shares"] = self.priors.shares

@@ -42,7 +42,8 @@ def main() -> None:
 @click.option(
     "--error-bound",
     type=click.FloatRange(0.0001, 1.0),
-    help="Proven limit of what folding may change a score by [default: 0.02, or the best a table holds].",
+    help="Proven limit of what folding may change a score by [default: 0.02, in proportion for logits of an "
+    "unusual size, or the best a table holds].",
 )
 @click.option(
     "--data", type=PATH, help="Folder of pictures to check the file on [default: those in the run]."

@@ -96,7 +96,12 @@ class Source(ABC):
         return Lineage(own, self.made_from(own))
 
     def strength(
-        self, given: Given, tau: float, runtime: bool, error_bound: float, other_model: bool = False
+        self,
+        given: Given,
+        tau: float,
+        runtime: bool,
+        error_bound: float | None = None,
+        other_model: bool = False,
     ) -> Strength:
         """The correction to fold.
 

@@ -8,7 +8,7 @@ from adapt.balance.logit_statistics import (
     LogitStatistics,
     UpdateRule,
 )
-from adapt.training.step import Balance
+from adapt.balance.online import Balance
 
 
 def test_histogram_counts_what_a_loop_counts() -> None:

@@ -17,13 +17,14 @@ from adapt.augmentation.pairs import LabelledTarget, TrainingPairs
 from adapt.balance.class_priors import SOURCE, TARGET, new_priors
 from adapt.balance.correction import stack_tables
 from adapt.balance.losses import corrected_cross_entropy, domain_rows
+from adapt.balance.online import Balance
 from adapt.cli import main
 from adapt.config.method import Method
 from adapt.data.classes import IGNORE, load_classes
 from adapt.data.datasets import LabelledFolder, UnlabelledFolder, check_labels
 from adapt.model.segmenter import StudentNetwork
 from adapt.run.run import load_run
-from adapt.training.step import Balance, Step, mixed_term, source_term
+from adapt.training.step import Step, mixed_term, source_term
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 import onnx
 import pytest
-import torch
 from onnx import helper
 from onnx_segmenters import (
     card,
@@ -10,8 +9,6 @@ from onnx_segmenters import (
     statistics,
 )
 
-from adapt.balance.logit_statistics import ShiftStatistics
-from adapt.balance.mixtures import Mixture
 from adapt.errors import InputError
 from export.fold.fold import Strength, fold
 
@@ -41,15 +38,3 @@ def with_two_outputs() -> onnx.ModelProto:
 def test_what_cannot_be_folded_is_refused_in_one_sentence(model, classes, stats_classes, tau, message):
     with pytest.raises(InputError, match=message):
         fold(model, card(classes), Strength(statistics(stats_classes), "", tau))
-
-
-def test_a_shift_too_wide_for_float32_is_refused_with_the_tau_that_fits():
-    stats = statistics(2, 0)
-    # One component of the negative anchor is far off: the shifts of a row's other logits differ by 200.
-    means = stats.anchors.means + torch.tensor([[0.0] * 5, [0.0] * 4 + [200.0]])
-    far = Mixture(stats.anchors.weights, means, stats.anchors.variances)
-    strength = Strength(ShiftStatistics(stats.rows, far, stats.seen), "", 1.0, error_bound=0.1)
-    with pytest.raises(
-        InputError, match=r"float32 cannot hold at tau 1; fold a fixed --tau of at most 0\.\d"
-    ):
-        fold(plain_segmenter(2), card(2), strength)

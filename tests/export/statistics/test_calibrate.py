@@ -13,7 +13,8 @@ from calibrated_models import NORMALISED, calibrated, call, folded, images_of, o
 from foreign_segmenters import MEAN, STD, write_pictures, write_segmenter
 from onnx import TensorProto
 
-from adapt.balance.histogram import logit_histogram
+from adapt.balance.bins import Extent, fresh
+from adapt.balance.histogram import counted_in_all, logit_histogram
 from adapt.balance.logit_statistics import fit_shift_statistics
 from adapt.data.classes import load_classes
 from adapt.data.datasets import LabelledFolder
@@ -36,9 +37,11 @@ def scores(file: Path, folder: Path, tau: float | None) -> Scores:
 def test_statistics_are_those_of_the_models_own_balanced_labels(plain, target):
     logits = np.concatenate([oracle_logits(image).reshape(4, -1) for image in images_of(target)], 1)
     share = np.bincount(logits.argmax(0), minlength=4) / logits.shape[1]
-    labels = (logits - 0.1 * np.log(share)[:, None]).argmax(0)
+    unit = np.subtract(*np.percentile(logits, [75, 25], axis=1)).mean() / 4
+    labels = (logits - 0.1 * unit * np.log(share)[:, None]).argmax(0)
     pixels = torch.tensor(logits, dtype=torch.float32)[None, :, None]
-    rows = logit_histogram(pixels, torch.tensor(labels)[None, None])
+    bins = fresh(Extent(pixels.min(), pixels.max()))
+    rows = logit_histogram(pixels, torch.tensor(labels)[None, None], bins=bins)
     expected = fit_shift_statistics(rows, rows.anchors(), min_pixels=MIN_PIXELS, steps=EM_STEPS)
     found, record = read_statistics(plain[1])
     for name, value in expected.state().items():
@@ -129,7 +132,7 @@ def test_a_labelled_source_gives_the_anchors(plain, target, tmp_path):
     data = LabelledFolder(source, load_classes(source / "classes.yaml"))
     logits = [torch.tensor(oracle_logits(data[i].image), dtype=torch.float32) for i in range(len(data))]
     labels = [torch.from_numpy(data[i].labels[2::4, 2::4].copy()) for i in range(len(data))]
-    pooled = logit_histogram(torch.stack(logits), torch.stack(labels))
+    pooled = counted_in_all((f[None], y[None]) for f, y in zip(logits, labels, strict=True))
     expected = fit_shift_statistics(pooled, pooled.anchors(), steps=EM_STEPS).anchors
     found, record = read_statistics(stats)
     for ours, theirs in zip(found.anchors, expected, strict=True):
