@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from adapt.augmentation.pairs import Domains, TrainingPairs
+from adapt.augmentation.pairs import Domains, LabelledTarget, TrainingPairs
+from adapt.commands.notes import say, say_differences, warn_of_absent, warn_of_twice
 from adapt.config.changes import check_resumable
 from adapt.config.settings import Config, with_assignments
-from adapt.config.unused import differences
 from adapt.data.classes import ClassList
 from adapt.data.datasets import LabelledFolder, UnlabelledImages, check_images, check_labels, open_target
 from adapt.data.domains import find_classes, open_labelled, open_source
@@ -40,6 +40,8 @@ from adapt.training.trainer import Trainer
 from serve.media.images import read_image
 from serve.media.whole import creating, replacing
 
+SOURCE_PIXELS, TARGET_PIXELS = "class_pixels.npy", "target_class_pixels.npy"
+"""Pixels of each class in each labelled picture, of the source and of the target."""
 FRAMES = 4
 """Target pictures kept in the run for checks and reports."""
 
@@ -67,13 +69,13 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     """Write a run folder with untrained weights."""
     claim(out, force)
     check_settings(config, preset)
-    _say_differences(config, preset)
+    say_differences(config, preset)
     config = _absolute(config)
     assert config.data.source is not None
     classes = find_classes(config.data.source, config.data.classes)
     check_classes(config, preset, classes)
     source = open_source(config.data, classes)
-    evaluation = _evaluation(config, classes)
+    labelled, evaluation = _labelled(config, classes), _evaluation(config, classes)
     parts = find_target(config.data.target)
     _check_openable(parts)
     torch.manual_seed(config.training.seed)
@@ -82,19 +84,22 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     # From here on everything is read, which takes long: the shortest first.
     with creating(out, replace=force) as folder:
         if evaluation is not None:
-            _say("evaluation", evaluation)
+            say("evaluation", evaluation)
             check_labels(evaluation)
         target = _target(config, folder)
         if target is not None:
             frames = len(target) - sum(len(part.pictures) for part in parts)
             print(f"target: {describe_target(parts, frames)}", file=sys.stderr)
             check_images(target)
-        _say("source", source)
+        if labelled is not None:
+            say("labelled target", labelled)
+            _write_pixels(folder / TARGET_PIXELS, check_labels(labelled).class_pixels)
+            warn_of_twice(labelled, target, evaluation)
+        say("source", source)
         class_pixels = check_labels(source).class_pixels
-        _warn_of_absent(classes, class_pixels)
+        warn_of_absent(classes, class_pixels)
         write_text(folder / "config.yaml", config.to_yaml())
-        with replacing(folder / "class_pixels.npy") as temporary, temporary.open("wb") as file:
-            np.save(file, class_pixels)
+        _write_pixels(folder / SOURCE_PIXELS, class_pixels)
         if built.factory is not None:
             shutil.copyfile(built.factory, folder / COPY)
         _keep_frames(folder, target, source)
@@ -102,16 +107,6 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
         if config.method.feature_distance > 0:
             write_tensors(folder / PRETRAINED, built.segmenter.encoder.state_dict())
         write_card(folder, new_card(built, classes, config.training.seed))
-
-
-def _say_differences(config: Config, preset: str | None) -> None:
-    """What was set: settings pass through a preset, a file and options, and the run is long."""
-    found = differences(config, preset)
-    if found:
-        start = "the defaults" if preset is None else f"the preset {preset}"
-        print(f"settings that differ from {start}:", file=sys.stderr)
-        for change in found:
-            print(f"  {change.key}: {change.before} -> {change.after}", file=sys.stderr)
 
 
 def _check_openable(parts: list[TargetPart]) -> None:
@@ -167,34 +162,46 @@ def resumed_trainer(path: Path, assignments: tuple[str, ...] = ()) -> Trainer:
 def _trainer(run: Run, built: Built) -> Trainer:
     """A trainer over an existing run folder."""
     config = run.config
-    source = open_source(config.data, run.classes)
-    class_pixels = read_class_pixels(run.path / "class_pixels.npy", len(run.classes))
-    if len(class_pixels) != len(source):
-        raise InputError(
-            f"the source {config.data.source} had {len(class_pixels)} images when {run.path} was started and "
-            f"has {len(source)} now; bring it back as it was, or start a new run."
-        )
+    source, labelled = open_source(config.data, run.classes), _labelled(config, run.classes)
     target = _target(config, run.path)
-    domains = _domains(config, source, target, _evaluation(config, run.classes), class_pixels)
-    return Trainer(run.path, config, built, run.classes, domains)
-
-
-def _domains(
-    config: Config,
-    source: LabelledFolder,
-    target: UnlabelledImages | None,
-    evaluation: LabelledFolder | None,
-    class_pixels: np.ndarray,
-) -> Domains:
+    share = config.method.labelled_share
     pairs = TrainingPairs(
         source,
         target if config.method.self_training else None,
-        class_pixels,
+        _class_pixels(run, SOURCE_PIXELS, source, f"the source {config.data.source}"),
         crop=config.data.crop,
         rare_class_temperature=config.method.rare_class_temperature,
         seed=config.training.seed,
+        labelled=None
+        if labelled is None
+        else LabelledTarget(
+            labelled,
+            _class_pixels(run, TARGET_PIXELS, labelled, f"the labelled target {config.data.target_labels}"),
+            share,
+        ),
     )
-    return Domains(source, target, evaluation, pairs)
+    domains = Domains(source, target, _evaluation(config, run.classes), pairs, labelled)
+    return Trainer(run.path, config, built, run.classes, domains)
+
+
+def _class_pixels(run: Run, name: str, pictures: LabelledFolder, what: str) -> np.ndarray:
+    """How many pixels of each class each picture has, as it was counted at the start of the run.
+
+    Raises:
+        InputError: there are more or fewer pictures now.
+    """
+    pixels = read_class_pixels(run.path / name, len(run.classes))
+    if len(pixels) != len(pictures):
+        raise InputError(
+            f"{what} had {len(pixels)} images when {run.path} was started and has {len(pictures)} now; bring "
+            "it back as it was, or start a new run."
+        )
+    return pixels
+
+
+def _write_pixels(path: Path, pixels: np.ndarray) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, pixels)
 
 
 def _target(config: Config, folder: Path) -> UnlabelledImages | None:
@@ -203,35 +210,17 @@ def _target(config: Config, folder: Path) -> UnlabelledImages | None:
     return open_target(config.data.target, folder / "frames", config.data.frames, config.data.size)
 
 
+def _labelled(config: Config, classes: ClassList) -> LabelledFolder | None:
+    """The labelled pictures of the target to train on, if there are some."""
+    if config.data.target_labels is None:
+        return None
+    return open_labelled(config.data.target_labels, classes, config.data.size, split="train")
+
+
 def _evaluation(config: Config, classes: ClassList) -> LabelledFolder | None:
     if config.data.evaluate is None:
         return None
     return open_labelled(config.data.evaluate, classes, config.data.size, keep_labels=True)
-
-
-def _say(domain: str, folder: LabelledFolder) -> None:
-    """What was found, since layouts and class lists are found by themselves."""
-    classes = f"{len(folder.classes)} classes"
-    ignored = f"; ignored, since the source lacks them: {', '.join(folder.code.dropped)}"
-    print(
-        f"{domain}: {len(folder)} images in the layout of {folder.layout}, {classes}"
-        f"{ignored if folder.code.dropped else ''}",
-        file=sys.stderr,
-    )
-
-
-def _warn_of_absent(classes: ClassList, class_pixels: np.ndarray) -> None:
-    """Name the classes that the source never shows, and what follows."""
-    pixels = class_pixels.sum(0)
-    absent = [name for name, number in zip(classes.names, pixels, strict=True) if number == 0]
-    if absent:
-        print(
-            f"warning: no label of the source is {', '.join(absent)}; rare-class sampling never draws such a "
-            "class, the network does not learn it, its source mixtures are never fitted, and where it is not "
-            "predicted either its logits stay uncorrected. If that is not meant, check the ids in the class "
-            "file.",
-            file=sys.stderr,
-        )
 
 
 def _keep_frames(folder: Path, target: UnlabelledImages | None, source: LabelledFolder) -> None:
@@ -250,6 +239,7 @@ def _absolute(config: Config) -> Config:
     paths = {
         "source": data.source and data.source.absolute(),
         "target": tuple(path.absolute() for path in data.target),
+        "target_labels": data.target_labels and data.target_labels.absolute(),
         "classes": data.classes and data.classes.absolute(),
         "label_map": data.label_map and data.label_map.absolute(),
         "evaluate": data.evaluate and data.evaluate.absolute(),

@@ -13,6 +13,7 @@ def train(
     *,
     source: Path | str | None = None,
     target: Sequence[Path | str] = (),
+    target_labels: Path | str | None = None,
     evaluate: Path | str | None = None,
     classes: Path | str | None = None,
     label_map: Path | str | None = None,
@@ -30,6 +31,7 @@ def train(
         output: the run folder to write.
         source: labelled data set, or a part of it.
         target: a data set or folder of images, or videos.
+        target_labels: labelled data set of the target domain, a few pictures to train on too.
         evaluate: labelled data set of the target domain, for evaluation only.
         classes: class file; None takes the one that comes with the source.
         label_map: YAML file `id: class`, if the source's labels have other ids.
@@ -44,6 +46,7 @@ def train(
     named = {
         "source": source,
         "target": tuple(target) or None,
+        "target_labels": target_labels,
         "classes": classes,
         "label_map": label_map,
         "evaluate": evaluate,

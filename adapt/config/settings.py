@@ -23,6 +23,8 @@ class Data(Settings):
     """Labelled data set, or a part of it: a layout of `adapt.data.layouts`, or images/ and labels/."""
     target: tuple[Path, ...] = ()
     """Unlabelled: data sets, folders of images and video files."""
+    target_labels: Path | None = None
+    """Labelled pictures of the target domain to train on too, a few: a data set as `source` may be one."""
     classes: Path | None = None
     """YAML class file; by default the list that comes with the source: its classes.yaml, or its layout's."""
     label_map: Path | None = None

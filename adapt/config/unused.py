@@ -30,6 +30,7 @@ WEIGHTED = Need(lambda c: c.method.balance == "class-balanced", "method.balance 
 MASKS = Need(lambda c: c.method.masked_consistency > 0, "method.masked_consistency is 0")
 DISTANCE = Need(lambda c: c.method.feature_distance > 0, "method.feature_distance is 0")
 VIDEOS = Need(lambda c: any(not path.is_dir() for path in c.data.target), "no target is a video")
+LABELS = Need(lambda c: c.data.target_labels is not None, "data.target_labels is not given")
 EVALUATION = Need(lambda c: c.data.evaluate is not None, "data.evaluate is not given")
 OF_TRANSFORMERS = Need(lambda c: c.model.encoder.factory is None, "model.encoder.factory builds the encoder")
 
@@ -45,7 +46,10 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "method.momentum": (RUNNING,),
     "method.statistics_warmup": (ONLINE,),
     "method.teacher_momentum": (SELF_TRAINING,),
+    "method.source_start": (SELF_TRAINING,),
     "method.confidence": (SELF_TRAINING,),
+    "method.confidence_per": (SELF_TRAINING,),
+    "method.labelled_share": (LABELS,),
     "method.jitter": (SELF_TRAINING,),
     "method.thing_classes": (DISTANCE,),
     "method.ignored_rows": (SELF_TRAINING,),
@@ -81,5 +85,10 @@ def check_used(config: Config, preset: str | None) -> None:
 
 def differences(config: Config, preset: str | None) -> list[Change]:
     """Settings that differ from the preset, or from the defaults where there is none; not where data is."""
-    found = ("data.source", "data.target", "data.evaluate")  # said with what was found there
+    found = (
+        "data.source",
+        "data.target",
+        "data.target_labels",
+        "data.evaluate",
+    )  # said with what was found there
     return [change for change in changes(load_config(preset), config) if change.key not in found]

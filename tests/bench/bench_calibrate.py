@@ -24,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adapt.balance.bins import extent_of, fresh
 from adapt.balance.correction import posthoc_scores, shift_table
 from adapt.balance.histogram import Histogram, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
@@ -140,10 +141,12 @@ def variants(
     share = torch.bincount(plain.flatten(), minlength=network.outlet.classes).clamp_min(1) / plain.numel()
     offset = share.log().view(1, -1, 1, 1)
     rows = {f"logit adjustment | {t:g}": scored(lambda f, t=t: f - t * offset) for t in ADJUSTMENTS}
+    bins = fresh(extent_of(kept, torch.ones_like(plain, dtype=torch.bool)))
+    by_plain, by_balanced = (logit_histogram(kept, labels, bins=bins) for labels in (plain, balanced))
     found = {
-        "plain argmax": fit(logit_histogram(kept, plain)),
-        "plain, anchors pooled by class": fit(logit_histogram(kept, plain), by_class=True),
-        "balanced, anchors pooled by class": fit(logit_histogram(kept, balanced), by_class=True),
+        "plain argmax": fit(by_plain),
+        "plain, anchors pooled by class": fit(by_plain, by_class=True),
+        "balanced, anchors pooled by class": fit(by_balanced, by_class=True),
         "balanced, 2 rounds": gather(network, target, None, 2).statistics,
     }
     if source is not None:

@@ -51,8 +51,11 @@ OTHER: dict[str, str] = {
     "eps": "0.3",
     "anchor_pooling": "classes",
     "teacher_momentum": "0.1",
+    "source_start": "1",
     "confidence": "0.4",
+    "confidence_per": "class",
     "rare_class_temperature": "5.0",
+    "labelled_share": "0.9",
     "jitter": "0.5",
     "feature_distance": "3.0",
     "thing_classes": "[car]",
@@ -123,8 +126,8 @@ class Probe:
             trainer.iteration += 1
         for name, module in trainer.modules.items():
             trace |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
-        if pairs.class_probability is not None:
-            trace["draws"] = torch.from_numpy(pairs.class_probability)
+        if pairs.source_crops.class_probability is not None:
+            trace["draws"] = torch.from_numpy(pairs.source_crops.class_probability)
         return trace, segmenter.eval()
 
     def changes(self, start: Config, other: Config) -> bool:

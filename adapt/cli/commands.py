@@ -5,24 +5,9 @@ from typing import Any, Literal
 
 import click
 
+from adapt.cli.measuring import evaluate, tau
+from adapt.cli.options import FOLDER, Strength
 from adapt.errors import Group, InputError
-
-FOLDER = click.Path(path_type=Path)
-Strength = click.FloatRange(0, 2)
-
-
-class Size(click.ParamType):  # type: ignore[type-arg]
-    """HEIGHTxWIDTH in pixels."""
-
-    name = "HxW"
-
-    def convert(
-        self, value: object, param: click.Parameter | None, ctx: click.Context | None
-    ) -> tuple[int, int]:
-        height, _, width = str(value).partition("x")
-        if not (height.isdigit() and width.isdigit() and int(height) > 0 and int(width) > 0):
-            self.fail(f"{value!r} is not a size such as 512x1024 (height x width).", param, ctx)
-        return int(height), int(width)
 
 
 @click.group(cls=Group)
@@ -52,6 +37,7 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 @click.option(
     "--target", type=FOLDER, multiple=True, help="Data set or folder of images, or videos (repeat)."
 )
+@click.option("--target-labels", type=FOLDER, help="A few labelled pictures of the target to train on too.")
 @click.option("--classes", type=FOLDER, help="Class file; by default the one that comes with the source.")
 @click.option(
     "--label-map", type=FOLDER, help="YAML file `id: class`, if the source's labels have other ids."
@@ -81,6 +67,7 @@ def train(
     from accelerate import PartialState
 
     from adapt.commands import train as commands
+    from adapt.evaluation.verdict import harm, recorded
 
     if resume is not None:
         run = commands.resume(resume, settings)
@@ -94,7 +81,11 @@ def train(
         click.echo(f"stopped at iteration {done}; continue with: adapt train --resume {run.path}")
         raise SystemExit(130)
     click.echo(f"wrote {run.path}")
-    correction = "--with-correction" if run.config.method.gathers else "--without-correction"
+    said = harm(recorded(run.card.evaluation, run.tau))
+    if said:
+        click.echo(said)
+    correct = run.config.method.gathers and not said
+    correction = "--with-correction" if correct else "--without-correction"
     click.echo(f"next: blda export onnx {run.path} {correction} -o model.onnx")
 
 
@@ -117,109 +108,37 @@ def presets(name: str | None) -> None:
         click.echo(f"{key:<{width}}  {preset.about}")
 
 
-@main.command("eval")
-@click.argument("run", type=FOLDER)
-@click.option("--data", type=FOLDER, required=True, help="Labelled folder.")
-@click.option("--tau", "taus", type=Strength, multiple=True, help="Strength of the correction (repeat).")
-@click.option("--teacher", is_flag=True, help="Evaluate the EMA teacher instead of the student.")
-@click.option("--window", type=Size(), help="Cut pictures into windows of this size and average the logits.")
-@click.option(
-    "--overlap",
-    type=click.FloatRange(0, 0.95),
-    help="Share of its side that a window has in common with the next [default: 0.5].",
-)
-@click.option("--json", "json_path", type=FOLDER, help="Also write the scores to this file.")
-@click.option("--confusion", type=FOLDER, help="Also draw the confusion matrices into this PNG.")
-@click.option("--force", is_flag=True, help="Overwrite the files to write.")
-def evaluate(
-    run: Path,
-    data: Path,
-    taus: tuple[float, ...],
-    teacher: bool,
-    window: tuple[int, int] | None,
-    overlap: float | None,
-    json_path: Path | None,
-    confusion: Path | None,
-    force: bool,
-) -> None:
-    """Score a run on labelled data: IoU, accuracy and bias, uncorrected and corrected.
-
-    An exported file is scored with `blda export eval`, as it is shipped.
-    """
-    if run.suffix == ".onnx":
-        raise InputError(f"{run} is no run folder; score an exported file with `blda export eval {run}`.")
-    if overlap is not None and window is None:
-        raise InputError("--overlap is that of windows; give --window HEIGHTxWIDTH too.")
-    from serve.media.files import check_outputs
-
-    check_outputs([path for path in (json_path, confusion) if path is not None], force)
-
-    from adapt.commands.inspection import score
-    from adapt.model.window import Window
-    from adapt.reporting.scorecard import Scorecard
-    from adapt.run.run import load_run
-
-    opened = load_run(run)
-    cut = None if window is None else Window(window, 0.5 if overlap is None else overlap)
-    scores = score(opened, data, taus, "teacher" if teacher else "student", cut)
-    Scorecard(opened.classes.names, scores).publish(json_path, confusion)
-
-
 @main.command()
 @click.argument("run", type=FOLDER)
 @click.option("--data", type=FOLDER, help="Labelled folder; without it the bias is the label-free estimate.")
-@click.option("--tau", default=0.2, show_default=True, type=Strength, help="Strength to compare with.")
+@click.option("--tau", "strength", type=Strength, help="Strength to compare with [default: the run's].")
 @click.option("-o", "--output", type=FOLDER, help="Folder for the pictures; by default RUN/report.")
-def bias(run: Path, data: Path | None, tau: float, output: Path | None) -> None:
+def bias(run: Path, data: Path | None, strength: float | None, output: Path | None) -> None:
     """Show which classes a run over- and under-predicts, as a table and as pictures."""
     from adapt.commands.inspection import bias_report
     from adapt.run.run import load_run
 
-    report = bias_report(load_run(run), data, tau, output or run / "report")
+    opened = load_run(run)
+    chosen = opened.tau if strength is None else strength
+    report = bias_report(opened, data, chosen, output or run / "report")
     click.echo(report.table)
+    if report.harm:
+        click.echo(report.harm)
     for path in report.pictures:
         click.echo(f"wrote {path}")
 
 
-@main.command()
-@click.argument("run", type=FOLDER)
-@click.option(
-    "--data", type=FOLDER, help="Labelled folder; without it only the label-free estimate is shown."
-)
-@click.option("-o", "--output", type=FOLDER, help="Picture to write; by default RUN/report/tau.png.")
-@click.option("--force", is_flag=True, help="Overwrite the picture named with -o.")
-def tau(run: Path, data: Path | None, output: Path | None, force: bool) -> None:
-    """Help to choose the strength of the post-hoc correction: a table and a picture over a range of it.
-
-    With labels: mIoU, mAcc, std of IoU and the measured sum of |Bias|, and how far the label-free estimate
-    agrees. Always: the estimate of that sum, from the statistics in the run.
-    """
-    from serve.media.files import check_outputs
-
-    check_outputs([] if output is None else [output], force)
-
-    from adapt.commands.inspection import strengths
-    from adapt.reporting.pictures import draw_sweep
-    from adapt.run.run import load_run
-
-    opened = load_run(run)
-    picture = output or run / "report" / "tau.png"
-    picture.parent.mkdir(exist_ok=True)
-    check_outputs([picture], force=True)
-    sweep = strengths(opened, data)
-    click.echo(sweep.table())
-    click.echo(sweep.advice())
-    draw_sweep(sweep, picture)
-    click.echo(f"wrote {picture}")
+for command in (evaluate, tau):
+    main.add_command(command)
 
 
 @main.command()
 @click.argument("run", type=FOLDER)
 @click.option("--data", type=FOLDER, help="Labelled folder; by default the one the run was evaluated on.")
-@click.option("--tau", default=0.2, show_default=True, type=Strength, help="Strength to compare with.")
+@click.option("--tau", "strength", type=Strength, help="Strength to compare with [default: the run's].")
 @click.option("-o", "--output", type=FOLDER, help="Page to write; by default RUN/report/report.html.")
 @click.option("--force", is_flag=True, help="Overwrite the page named with -o.")
-def report(run: Path, data: Path | None, tau: float, output: Path | None, force: bool) -> None:
+def report(run: Path, data: Path | None, strength: float | None, output: Path | None, force: bool) -> None:
     """Show a run on one HTML page that needs nothing else: no network, no scripts, pictures inside.
 
     Curves, scores and bias per class, logits against the anchors over training, the pictures it was trained
@@ -235,7 +154,7 @@ def report(run: Path, data: Path | None, tau: float, output: Path | None, force:
     opened = load_run(run)
     page = output or run / "report" / "report.html"
     page.parent.mkdir(exist_ok=True)
-    write_report(opened, data, tau, page)
+    write_report(opened, data, opened.tau if strength is None else strength, page)
     click.echo(f"wrote {page} ({page.stat().st_size / 1e6:.1f} MB); open it in a browser")
 
 
@@ -256,8 +175,15 @@ def statistics(
     Balances a finished run for another place: give that place's footage as --target.
     """
     from adapt.commands.inspection import gather
+    from adapt.run.cards import read_card
 
     classes = gather(run, target, source_free, anchors)
     click.echo(f"wrote {run}/model.safetensors")
+    chosen = read_card(run).tau
+    if chosen is not None:
+        click.echo(
+            f"tau {chosen:g} was chosen with the former statistics; choose again with `adapt tau {run} "
+            "--data LABELLED --write`"
+        )
     if classes:
         click.echo(f"too few pixels, so left uncorrected: {', '.join(classes)}")
