@@ -65,7 +65,7 @@ clean:  ## remove what the targets made, except the environment and the evidence
 DEMO := --preset demo --set training.iterations=500 \
   --source demo/data/source --target demo/data/target --force
 
-demo: setup  ## the whole line on synthetic streets: adapt, export, verify, evaluate, segment a clip (under 3 minutes)
+demo: setup  ## the whole line on synthetic streets: adapt, export, verify, evaluate, segment a clip (about 3 minutes)
 	$(PY) -m adapt sample-data demo/data --force
 	@# The source-only line trains beside the adapted run, on a core of its own.
 	export OMP_NUM_THREADS=1; \

@@ -50,6 +50,11 @@ class Pair(NamedTuple):
     """bool, whether the source crop is in truth one of a labelled target picture"""
 
 
+def unit_images(images: Tensor) -> Tensor:
+    """uint8 [N, H, W, 3] -> float [N, 3, H, W] on [0, 1]."""
+    return images.permute(0, 3, 1, 2).float() / 255
+
+
 class LabelledCrops:
     """Crops of labelled pictures, drawn evenly or by rare-class sampling (Hoyer et al. 2022).
 

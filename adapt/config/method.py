@@ -46,8 +46,12 @@ class Method(Settings):
     """Whether the anchors are made of all pixels alike (the paper) or of all classes alike."""
     teacher_momentum: float = Field(0.999, ge=0, lt=1)
     """Largest EMA weight of the teacher."""
+    source_start: int = Field(0, ge=0)
+    """Iterations on the source alone before the teacher begins, from the student's weights, to label."""
     confidence: float = Field(0.968, gt=0, lt=1)
     """A pseudo-label counts as confident above this softmax probability."""
+    confidence_per: Literal["picture", "class"] = "picture"
+    """Whether a pseudo-label weighs the share of confident pixels of its picture, or of its class in it."""
     rare_class_temperature: float | None = Field(0.01, gt=0)
     """Rare-class sampling of source images; None samples them evenly."""
     labelled_share: float = Field(0.25, gt=0, lt=1)

@@ -6,7 +6,7 @@ chapter 13). Whole pictures are drawn, because pixels of one picture are alike. 
 too, so of those the true interval is wider.
 """
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeVar
 
@@ -74,11 +74,11 @@ def changes(
     return {way: Change(Interval(*iou), Interval(*accuracy)) for way, (iou, accuracy) in ends.items()}
 
 
-def drawn(pictures: int, draws: int, seed: int) -> np.ndarray:
-    """How often each picture is in each draw, float64 [draws, P]; rows sum to P."""
+def drawn(pictures: int, draws: int, seed: int) -> Iterator[np.ndarray]:
+    """How often each picture is in each draw in turn, float64 [P] that sum to P."""
     rng = np.random.default_rng(seed)
-    rows = (rng.integers(0, pictures, pictures) for _ in range(draws))
-    return np.stack([np.bincount(row, minlength=pictures) for row in rows]).astype(np.float64)
+    for _ in range(draws):
+        yield np.bincount(rng.integers(0, pictures, pictures), minlength=pictures).astype(np.float64)
 
 
 def mean_scores(margins: np.ndarray) -> tuple[float, float]:

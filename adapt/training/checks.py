@@ -33,6 +33,11 @@ def check_settings(config: Config, preset: str | None) -> None:
         raise InputError("no target was given; name a folder of images, or videos, with --target.")
     check_used(config, preset)
     _check_weights(config)
+    if method.self_training and method.source_start >= config.training.iterations:
+        raise InputError(
+            f"method.source_start={method.source_start} leaves none of the {config.training.iterations} "
+            "iterations for self-training; lower it, or take method.host=source."
+        )
     if method.feature_distance > 0 and config.model.encoder.config is not None:
         raise InputError(
             f"method.host={method.host} keeps the encoder near its pretrained state, but "

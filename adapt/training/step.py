@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from adapt.augmentation.augment import Mixed, class_mix, colour_jitter, gaussian_blur, random_mask
-from adapt.augmentation.pairs import Pair
+from adapt.augmentation.pairs import Pair, unit_images
 from adapt.balance.class_priors import SOURCE, TARGET, ClassPriors
 from adapt.balance.correction import ShiftTable, stack_tables
 from adapt.balance.losses import corrected_cross_entropy, density_loss, domain_rows
@@ -22,7 +22,8 @@ from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.model.segmenter import Segmenter, TrainingOutput
 from adapt.training.feature_distance import FeatureDistance
-from adapt.training.teacher import PseudoLabels, pseudo_label
+from adapt.training.teacher import PseudoLabels, label_crops
+from adapt.training.watching.watch import Watch
 
 JITTER_PROBABILITY = 0.8
 DETAIL_WEIGHT = 0.1
@@ -47,6 +48,7 @@ class Step:
     balance: Balance | None = None
     priors: ClassPriors | None = None
     teacher: Segmenter | None = None
+    watch: Watch | None = None
     feature_distance: FeatureDistance | None = None
     target_labels: bool = False
     """Whether some of the source's crops are labelled pictures of the target."""
@@ -66,23 +68,18 @@ class Step:
     def pseudo(self) -> PseudoLabels:
         """What the teacher says of the target crops, without weight on rows that are to be ignored."""
         assert self.teacher is not None, "the source alone needs no teacher"
-        pixels = self.teacher.normalise(_unit(self.pair.target_image))
-        pseudo = pseudo_label(self.teacher, pixels, self.pair.target_padding, self.method.confidence)
-        height = pixels.shape[2]
-        top, bottom = (round(share * height) for share in self.method.ignored_rows)
-        weights = pseudo.weights.clone()
-        weights[:, :top] = 0
-        weights[:, height - bottom :] = 0
-        return pseudo._replace(weights=weights)
+        images, padding = unit_images(self.pair.target_image), self.pair.target_padding
+        return label_crops(self.teacher, images, padding, self.method)
 
 
 Term = Callable[[Step], dict[str, Tensor]]
 """Adds to the gradients; returns its losses by name."""
 
 
-def terms_of(method: Method) -> tuple[Term, ...]:
-    """The terms of a step, in the order in which they run."""
-    if not method.self_training:
+def terms_of(method: Method, iteration: int | None = None) -> tuple[Term, ...]:
+    """The terms of a step, in their order; `iteration` is its number, None stands for any late one."""
+    starting = iteration is not None and iteration < method.source_start
+    if not method.self_training or starting:
         return (source_term,)
     if method.masked_consistency == 0:
         return source_term, mixed_term
@@ -93,7 +90,7 @@ def source_term(step: Step) -> dict[str, Tensor]:
     """Learn from the source crops, and from labelled pictures of the target among them, if there are some."""
     method, balance, segmenter = step.method, step.balance, step.segmenter
     labels = step.pair.source_labels.long()
-    pixels = segmenter.normalise(_unit(step.pair.source_image))
+    pixels = segmenter.normalise(unit_images(step.pair.source_image))
     output = step.network(pixels)
     of_source = labels if step.from_target is None else torch.where(step.from_target, IGNORE, labels)
     if balance is not None:
@@ -120,7 +117,8 @@ def source_term(step: Step) -> dict[str, Tensor]:
 def mixed_term(step: Step) -> dict[str, Tensor]:
     """Learn from target crops with source classes pasted in, labelled by the teacher (DACS)."""
     method, balance, segmenter = step.method, step.balance, step.segmenter
-    mixed = step.mixed = _mix(step)
+    mixed, unpasted = _mix(step)
+    step.mixed = mixed
     output = step.network(segmenter.normalise(mixed.images))
     # What the teacher is not to be believed says nothing about the target either.
     own = torch.where(mixed.from_target & (mixed.weights > 0), mixed.labels, IGNORE)
@@ -128,6 +126,9 @@ def mixed_term(step: Step) -> dict[str, Tensor]:
     if step.labelled is not None:
         logits, own = (torch.cat(both) for both in zip((logits, own), step.labelled, strict=True))
     _take_target(step, logits, own)
+    if step.watch is not None:
+        said = torch.where(unpasted, step.pseudo.labels, IGNORE)
+        step.watch.take(output.logits, said, segmenter.output_stride)
     table = rows = None
     if balance is not None and method.correct_mixed:
         table = stack_tables(balance.source_table, balance.target_table)
@@ -136,7 +137,7 @@ def mixed_term(step: Step) -> dict[str, Tensor]:
     losses = {"mixed": _cross_entropy(step, output, mixed.labels, table, rows, mixed.weights, domains)}
     if balance is not None and method.density_weight > 0:
         losses["mixed_density"] = _density(step, output, mixed.labels, mixed.weights, domains)
-    return _run_backward(losses, step) | {"confident": step.pseudo.weights.amax((1, 2)).mean()}
+    return _run_backward(losses, step) | {"confident": step.pseudo.confident.mean()}
 
 
 def _take_target(step: Step, logits: Tensor, labels: Tensor) -> None:
@@ -154,7 +155,7 @@ def masked_term(step: Step) -> dict[str, Tensor]:
     those of pictures that nobody will show the network.
     """
     method = step.method
-    images = _unit(step.pair.target_image)
+    images = unit_images(step.pair.target_image)
     images = colour_jitter(images, method.jitter, JITTER_PROBABILITY, step.generator)
     pixels = step.segmenter.normalise(gaussian_blur(images, step.generator))
     size = (pixels.shape[0], pixels.shape[2], pixels.shape[3])
@@ -168,21 +169,22 @@ def masked_term(step: Step) -> dict[str, Tensor]:
     return _run_backward({"masked": method.masked_consistency * loss + 0 * output.density.sum()}, step)
 
 
-def _mix(step: Step) -> Mixed:
-    """Mixed pictures, jittered and blurred, with labels and weights."""
+def _mix(step: Step) -> tuple[Mixed, Tensor]:
+    """Mixed pictures, jittered and blurred, with labels and weights; and where nothing was pasted."""
     pair, pseudo = step.pair, step.pseudo
     mixed = class_mix(
-        _unit(pair.source_image),
+        unit_images(pair.source_image),
         pair.source_labels.long(),
-        _unit(pair.target_image),
+        unit_images(pair.target_image),
         pseudo.labels,
         pseudo.weights,
         step.generator,
     )
+    unpasted = mixed.from_target
     if step.from_target is not None:  # pasted from one picture of the target into another
         mixed = mixed._replace(from_target=mixed.from_target | step.from_target)
     images = colour_jitter(mixed.images, step.method.jitter, JITTER_PROBABILITY, step.generator)
-    return mixed._replace(images=gaussian_blur(images, step.generator))
+    return mixed._replace(images=gaussian_blur(images, step.generator)), unpasted
 
 
 def _cross_entropy(
@@ -223,18 +225,11 @@ def _density(
 ) -> Tensor:
     """lambda * density regression."""
     assert step.balance is not None
-    statistics, stride = step.balance.statistics, step.segmenter.output_stride
-    loss = density_loss(
-        output.density, output.logits, labels, weights.float(), statistics, stride, from_target
-    )
+    known, stride, weights = step.balance.statistics, step.segmenter.output_stride, weights.float()
+    loss = density_loss(output.density, output.logits, labels, weights, known, stride, from_target)
     return step.method.density_weight * loss
 
 
 def _run_backward(losses: dict[str, Tensor], step: Step) -> dict[str, Tensor]:
     step.backward(torch.stack(list(losses.values())).sum())
     return {name: loss.detach() for name, loss in losses.items()}
-
-
-def _unit(images: Tensor) -> Tensor:
-    """uint8 [N, H, W, 3] -> float [N, 3, H, W] on [0, 1]."""
-    return images.permute(0, 3, 1, 2).float() / 255

@@ -29,6 +29,8 @@ sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 from killing.leftovers import files_of, lost, unloadable
 from killing.trials import OUT, Trial, make_trials, program
 
+FINISHED = "there is nothing to resume"
+"""What training says that was killed when all was written; its files are compared like the others."""
 PATIENCE = 300.0
 """Seconds that an undisturbed run may take before something is taken to hang."""
 
@@ -91,7 +93,7 @@ def run(trial: Trial, inputs: Path, times: int, seconds: float, dice: random.Ran
             first_sign, whole = first_sign * faster, whole * faster
             continue
         result.killed += 1
-        said = f"killed after {moment:.2f} s"
+        said, known = f"killed after {moment:.2f} s", len(result.faults)
         result.faults += [f"{said}: {fault}" for fault in (*unloadable(inputs / OUT), *lost(inputs / OUT))]
         command = trial.resume if (inputs / trial.made).exists() else trial.begin
         progress.update()
@@ -102,11 +104,13 @@ def run(trial: Trial, inputs: Path, times: int, seconds: float, dice: random.Ran
         except subprocess.TimeoutExpired:
             result.faults.append(f"{said}: the next run had not ended after {PATIENCE:.0f} s")
             continue
-        if again.returncode:
+        if again.returncode and FINISHED not in again.stderr:
             result.faults.append(f"{said}: the next run ended with {again.returncode}: {again.stderr[-500:]}")
         result.faults += [f"{said}, next run: {fault}" for fault in unloadable(inputs / OUT)]
         left = files_of(inputs / OUT) ^ expected
         result.faults += [f"{said}, next run: {name} is there in one of them only" for name in sorted(left)]
+        for fault in result.faults[known:]:
+            tqdm.write(f"{trial.name}: {fault}", file=sys.stderr)
     progress.close()
     return result
 

@@ -105,7 +105,7 @@ def test_pseudo_labels_weigh_each_picture_by_its_confident_share() -> None:
     pixels = torch.randn(2, 3, 32, 48)
     padding = torch.zeros(2, 32, 48, dtype=torch.bool)
     padding[1, :, 40:] = True
-    labels, weights, confidence = pseudo_label(segmenter, pixels, padding, 0.8)
+    labels, weights, confidence, _ = pseudo_label(segmenter, pixels, padding, 0.8)
     full = nn.functional.interpolate(segmenter(pixels), size=(32, 48), mode="bilinear").softmax(1)
     assert torch.equal(labels[~padding], full.argmax(1)[~padding])
     assert torch.equal(confidence, full.amax(1))

@@ -21,6 +21,9 @@ ARMS: dict[str, tuple[str, ...]] = {
     "dacs-online": (*DACS, *ONLINE),
     "dacs-logit-adjustment": (*DACS, *LOSS),
     "dacs-online-no-density": (*DACS, *WITHOUT_DENSITY),
+    # Against self-training that ends below source-only training.
+    "dacs-source-start": (*DACS, *PLAIN, "method.source_start={third}"),
+    "dacs-class-confidence": (*DACS, *PLAIN, "method.confidence_per=class"),
     "daformer": (*DAFORMER, *PLAIN),
     "daformer-online": (*DAFORMER, *ONLINE),
     "daformer-logit-adjustment": (*DAFORMER, *LOSS),
@@ -35,6 +38,8 @@ TITLES = {
     "dacs-online": "DACS, online",
     "dacs-online-no-density": "DACS, online, without density",
     "dacs-logit-adjustment": "DACS, logit-adjusted loss",
+    "dacs-source-start": "DACS, begun on the source alone",
+    "dacs-class-confidence": "DACS, weights per class",
     "daformer": "DAFormer",
     "daformer-online": "DAFormer, online",
     "daformer-online-no-density": "DAFormer, online, without density",
@@ -89,8 +94,10 @@ def settings_of(arm: str, kind: str, things: bool, data: str, seed: int) -> tupl
     if arm.startswith(("daformer", "mic")) and not things:
         settings.append(NO_THINGS)
     iterations = next(int(s.partition("=")[2]) for s in settings if s.startswith("training.iterations="))
-    filled = (s.replace("{data}", data).replace("{quarter}", str(iterations // 4)) for s in settings)
-    return (*filled, f"training.seed={seed}")
+    values = {"data": data, "quarter": iterations // 4, "third": iterations // 3}
+    for name, value in values.items():
+        settings = [line.replace(f"{{{name}}}", str(value)) for line in settings]
+    return (*settings, f"training.seed={seed}")
 
 
 def available(arm: str) -> bool:

@@ -6,7 +6,7 @@ baselines are logit adjustment, f - strength * log(share), with shares counted i
 mean of the softmax.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,11 +18,12 @@ from torch import Tensor
 
 from adapt.balance.bias import biases_without_labels
 from adapt.balance.correction import ShiftTable, shift_table
-from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
+from adapt.balance.histogram import Histogram, Pooling, counted_in_all, labels_at_stride
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
-from adapt.config.settings import Method
+from adapt.config.method import Method
 from adapt.data.datasets import LabelledFolder, UnlabelledFolder
 from adapt.data.domains import open_labelled
+from adapt.evaluation.baselines import adjusted
 from adapt.evaluation.prediction import labels_of_logits, picture_logits
 from adapt.evaluation.scores import Scores, confusion_matrix
 from adapt.model.segmenter import Segmenter
@@ -73,52 +74,60 @@ def gathered(segmenter: Segmenter, target: UnlabelledFolder, source: LabelledFol
     """Logits of all target pictures, and histograms of both domains."""
     stride = segmenter.output_stride
     logits = [picture_logits(segmenter, target[i]) for i in range(len(target))]
-    rows = _summed(logit_histogram(map_, map_.argmax(1), stride) for map_ in logits)
     step = max(1, len(source) // ANCHOR_PICTURES)
 
-    def of_source() -> Iterator[Histogram]:
+    def of_source() -> Iterator[tuple[Tensor, Tensor]]:
         for i in range(0, len(source), step):
             sample = source[i]
             labels = labels_at_stride(torch.from_numpy(sample.labels).unsqueeze(0), stride)
-            yield logit_histogram(picture_logits(segmenter, sample.image), labels, stride)
+            yield picture_logits(segmenter, sample.image), labels
 
-    return Gathered(logits, rows, _summed(of_source()), stride)
+    return Gathered(logits, labelled(logits, stride), counted(of_source(), stride), stride)
 
 
-def _summed(histograms: Iterator[Histogram]) -> Histogram:
-    total = next(histograms)
-    for histogram in histograms:
-        total = total + histogram
-    return total
+def labelled(maps: list[Tensor], stride: int, offset: Tensor | None = None) -> Histogram:
+    """Histogram of maps [1, C, h, w] under their own labels, or those of the logits with an offset [C]."""
+    shift = 0 if offset is None else offset.view(1, -1, 1, 1)
+    return counted(((map_, (map_ + shift).argmax(1)) for map_ in maps), stride)
+
+
+def counted(maps: Iterable[tuple[Tensor, Tensor]], stride: int) -> Histogram:
+    """Histogram of logits and labels; there is at least one map."""
+    histogram = counted_in_all(maps, stride)
+    assert histogram is not None
+    return histogram
 
 
 def statistics_of(found: Gathered, method: Method) -> dict[str, ShiftStatistics]:
     """Statistics for every way to correct."""
-    source, target = found.source.anchors(), found.rows.anchors()
+    source, target = found.source, found.rows
     shares = found.shares(method.min_pixels)
-    balanced = _summed(
-        logit_histogram(logits, adjusted(logits, shares, LABEL_STRENGTH).argmax(1), found.stride)
-        for logits in found.target
-    )
+    balanced = labelled(found.target, found.stride, adjustment(shares, LABEL_STRENGTH))
 
-    def fitted(anchors: Tensor, rows: Histogram = found.rows, **other: Any) -> ShiftStatistics:
-        return fit_shift_statistics(rows, anchors, **constants(method) | other)
+    def fitted(
+        pooled: Histogram, pooling: Pooling = "pixels", rows: Histogram = found.rows, **other: Any
+    ) -> ShiftStatistics:
+        return fitted_to(rows, pooled, pooling, method, **other)
 
     return {
         "posthoc": fitted(source),
         "source-free": fitted(target),
         "eps 0.1": fitted(source, eps=0.1),
         "source-free, eps 0.1": fitted(target, eps=0.1),
-        "class anchors": fitted(found.source.anchors("classes", method.min_pixels)),
-        "source-free, class anchors": fitted(found.rows.anchors("classes", method.min_pixels)),
-        "balanced labels": fitted(source, balanced),
+        "class anchors": fitted(source, "classes"),
+        "source-free, class anchors": fitted(target, "classes"),
+        "balanced labels": fitted(source, rows=balanced),
         "one component": fitted(source, components=1),
     }
 
 
-def constants(method: Method) -> dict[str, Any]:
-    """Of a fit."""
-    return {"components": method.components, "min_pixels": method.min_pixels, "eps": method.eps}
+def fitted_to(
+    rows: Histogram, pooled: Histogram, pooling: Pooling, method: Method, **other: Any
+) -> ShiftStatistics:
+    """Statistics with the run's constants, but for `other`."""
+    constants = {"components": method.components, "min_pixels": method.min_pixels, "eps": method.eps} | other
+    anchors = pooled.anchors(pooling, method.min_pixels)
+    return fit_shift_statistics(rows, anchors, anchor_bins=pooled.bins, **constants)
 
 
 def tables(ways: dict[str, ShiftStatistics]) -> dict[str, ShiftTable]:
@@ -132,9 +141,8 @@ def signs_of(found: Gathered, method: Method, whole: ShiftStatistics, ours: dict
     """What is known without labels (evidence_premise)."""
 
     def half(start: int) -> ShiftTable:
-        maps = found.target[start::2]
-        rows = _summed(logit_histogram(map_, map_.argmax(1), found.stride) for map_ in maps)
-        return shift_table(fit_shift_statistics(rows, found.source.anchors(), **constants(method)))
+        rows = labelled(found.target[start::2], found.stride)
+        return shift_table(fitted_to(rows, found.source, "pixels", method))
 
     return signs(found.target, Statistics(whole, ours["posthoc"], (half(0), half(1)), ours["source-free"]))
 
@@ -147,10 +155,13 @@ def without_positive(table: ShiftTable) -> ShiftTable:
     return table._replace(shift=shift)
 
 
-def adjusted(logits: Tensor, shares: Tensor, strength: float) -> Tensor:
-    """Logit adjustment: f - strength * log(share); a class without a share keeps its logits."""
-    offset = torch.where(shares > 0, shares, 1).log() * strength
-    return logits - offset.float().view(1, -1, 1, 1)
+def adjustment(shares: Tensor, strength: float) -> Tensor:
+    """What logit adjustment adds, -strength * log(share), [C]; nothing to a class without a share.
+
+    Departure from `adapt eval --baselines`, which gives such a class the share of one pixel: never labelled,
+    it would be raised above all others, and the baseline would be weaker than it need be.
+    """
+    return -strength * torch.where(shares > 0, shares, 1).log().float()
 
 
 @torch.inference_mode()
@@ -177,7 +188,7 @@ def score(run: Run, pictures: Pictures) -> Scored:
         for name, table in ours.items():
             given |= {(name, tau): labels(logits, table, tau) for tau in STRENGTHS}
         for name, shares in baselines.items():
-            given |= {(name, t): labels(adjusted(logits, shares, t)) for t in BASELINE_STRENGTHS}
+            given |= {(name, t): labels(adjusted(logits, adjustment(shares, t))) for t in BASELINE_STRENGTHS}
         for key, predicted in given.items():
             counts[key] = counts.get(key, 0) + confusion_matrix(truth, predicted, classes)
     scores: dict[str, dict[str, Scores]] = {}

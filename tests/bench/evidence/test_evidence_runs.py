@@ -19,7 +19,7 @@ import evidence_shifts as shifts
 from evidence_page import made_page
 from evidence_results import RESULTS, read_result, read_results
 from evidence_runs import COST, Place, cost_of, trained
-from evidence_scoring import adjusted, without_positive
+from evidence_scoring import adjustment, labelled, without_positive
 from evidence_summary import by_key
 
 from adapt.balance.correction import ShiftTable
@@ -80,10 +80,12 @@ def test_arms_that_this_version_lacks_are_passed_over(monkeypatch: pytest.Monkey
 
 
 def test_logit_adjustment_and_the_negative_half():
-    logits = torch.tensor([1.0, 2.0, 3.0]).view(1, 3, 1, 1)
-    found = adjusted(logits, torch.tensor([0.5, 0.0, 0.01], dtype=torch.float64), 0.5).flatten().tolist()
-    expected = [1 - 0.5 * np.log(0.5), 2, 3 - 0.5 * np.log(0.01)]
-    assert found == pytest.approx(expected)
+    found = adjustment(torch.tensor([0.5, 0.0, 0.01], dtype=torch.float64), 0.5)
+    assert found.tolist() == pytest.approx([-0.5 * np.log(0.5), 0, -0.5 * np.log(0.01)])
+    maps = [torch.tensor([[1.0, 5.0], [2.0, 3.0], [2.5, 0.0]]).view(1, 3, 1, 2)]
+    assert labelled(maps, 1).row_pixels.tolist() == [1, 0, 1]
+    assert labelled(maps, 2, found).row_pixels.tolist() == [4, 0, 4]
+    assert labelled(maps, 1, torch.tensor([0.0, 3.0, 0.0])).row_pixels.tolist() == [0, 2, 0]
     shift = torch.arange(1.0, 19.0).view(3, 3, 2)
     table = ShiftTable(torch.zeros(3, 3), torch.ones(3, 3), shift)
     half = without_positive(table).shift
