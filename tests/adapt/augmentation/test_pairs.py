@@ -136,7 +136,7 @@ def test_statistics_are_those_of_the_networks_own_labels(domains: Path) -> None:
     fitted = (source_free.rows.weights * source_free.rows.means).sum(-1)
     seen = source_free.seen
     torch.testing.assert_close(fitted[seen], means[seen], atol=1e-3, rtol=1e-3)
-    every = torch.cat([f[0].flatten(1) for f in logits], 1)
+    every = torch.cat([f[0].detach().flatten(1) for f in logits], 1)
     for c in seen.nonzero().flatten().tolist():  # of the logits themselves, to a bin
         own = every[:, every.argmax(0) == c].mean(1)
         assert float((fitted[c] - own).abs().max()) < float(counts.bins.step)
