@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from adapt.balance.correction import ShiftTable, shift_table
-from adapt.data.datasets import LabelledFolder
+from adapt.data.datasets import LabelledImages
 from adapt.data.domains import open_labelled
 from adapt.data.images import resize_image, resize_labels
 from adapt.errors import InputError
@@ -118,7 +118,7 @@ def _calibrated(logits: Reference, card: Card, table: ShiftTable, taus: Sequence
     return label
 
 
-def _scores(labeller: Labeller, dataset: LabelledFolder, num_classes: int) -> dict[float, Scores]:
+def _scores(labeller: Labeller, dataset: LabelledImages, num_classes: int) -> dict[float, Scores]:
     totals: dict[float, NDArray[np.int64]] = {}
     for index in tqdm(range(len(dataset)), desc="evaluate", unit="image"):
         image, truth = dataset[index]

@@ -4,6 +4,7 @@ Pair i depends on the seed and on i alone, never on what was drawn before: a res
 workers or of ranks sees the same pairs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -20,9 +21,10 @@ from adapt.augmentation.augment import (
     rare_class_probabilities,
     without_labels,
 )
+from adapt.augmentation.draws import Draws, part_shares, weighted_totals
 from adapt.config.settings import Config
 from adapt.data.classes import IGNORE
-from adapt.data.datasets import LabelledFolder, Sample, UnlabelledImages
+from adapt.data.datasets import LabelledImages, Sample, UnlabelledImages
 from adapt.interruption import outlive_interrupts
 
 RARE_CLASS_PIXELS = 3000
@@ -56,28 +58,40 @@ class TrainingPairs(Dataset[Pair]):
         crop: (height, width).
         rare_class_temperature: T of rare-class sampling; None draws source images evenly.
         seed: of all draws.
+        source_weights: of each of several sources, as in the settings; empty draws all pictures alike.
+        target_weights: the same of the targets.
     """
 
     def __init__(
         self,
-        source: LabelledFolder,
+        source: LabelledImages,
         target: UnlabelledImages | None,
         class_pixels: np.ndarray,
         *,
         crop: tuple[int, int],
         rare_class_temperature: float | None,
         seed: int,
+        source_weights: Sequence[float | None] = (),
+        target_weights: Sequence[float | None] = (),
     ) -> None:
         self.source = source
         self.target = target
         self.crop = crop
         self.seed = seed
+        shares = part_shares(source_weights, source.sizes) if source_weights else None
+        part_of = np.repeat(np.arange(len(source.sizes)), source.sizes)
+        self.draws = Draws(np.arange(len(source)), part_of, shares)
+        if target is not None:
+            of_target = part_shares(target_weights, target.sizes) if target_weights else None
+            numbers = np.repeat(np.arange(len(target.sizes)), target.sizes)
+            self.target_draws = Draws(np.arange(len(target)), numbers, of_target)
         self.class_probability: np.ndarray | None = None
         if rare_class_temperature is not None:
-            totals = class_pixels.sum(0)
+            totals = weighted_totals(class_pixels, part_of, shares)
             self.class_probability = rare_class_probabilities(totals, rare_class_temperature)
             self.min_pixels = RARE_CLASS_PIXELS * crop[0] * crop[1] / 512**2
-            self.holders = images_with_class(class_pixels, int(self.min_pixels))
+            holders = images_with_class(class_pixels, int(self.min_pixels))
+            self.holders = [Draws(each, part_of, shares) for each in holders]
 
     def __getitem__(self, index: int) -> Pair:
         generator = np.random.default_rng([self.seed, index])
@@ -85,17 +99,17 @@ class TrainingPairs(Dataset[Pair]):
         if self.target is None:
             target = source
         else:
-            image = self.target[int(generator.integers(len(self.target)))]
+            image = self.target[self.target_draws.draw(generator)]
             target = random_flip(random_crop(without_labels(image), self.crop, generator), generator)
         arrays = (source.image, source.labels, target.image, target.labels == IGNORE)
         return Pair(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
 
     def _source_crop(self, generator: np.random.Generator) -> Sample:
         if self.class_probability is None:
-            sample = self.source[int(generator.integers(len(self.source)))]
+            sample = self.source[self.draws.draw(generator)]
             return random_crop(sample, self.crop, generator, DOMINANT_CLASS)
         rare = int(generator.choice(len(self.class_probability), p=self.class_probability))
-        sample = self.source[int(generator.choice(self.holders[rare]))]
+        sample = self.source[self.holders[rare].draw(generator)]
         return crop_with_class(sample, rare, self.crop, int(self.min_pixels * CROP_SHARE), generator)
 
 
@@ -128,8 +142,8 @@ def new_loader(
 class Domains:
     """The data of a run, opened and checked."""
 
-    source: LabelledFolder
+    source: LabelledImages
     target: UnlabelledImages | None
     """None only in source-only training without statistics."""
-    evaluation: LabelledFolder | None
+    evaluation: LabelledImages | None
     pairs: TrainingPairs

@@ -15,14 +15,14 @@ from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.config.settings import Method
 from adapt.data.classes import IGNORE
-from adapt.data.datasets import LabelledFolder, UnlabelledImages
+from adapt.data.datasets import LabelledImages, UnlabelledImages
 from adapt.errors import InputError
 from adapt.model.segmenter import Segmenter
 
 
 def gather_statistics(
     segmenter: Segmenter,
-    source: LabelledFolder | None,
+    source: LabelledImages | None,
     target: UnlabelledImages,
     method: Method,
     device: torch.device | str = "cpu",
@@ -58,7 +58,7 @@ def target_histogram(segmenter: Segmenter, target: UnlabelledImages, device: tor
     return _total(_target_histograms(segmenter, target, device), "target")
 
 
-def source_histogram(segmenter: Segmenter, source: LabelledFolder, device: torch.device | str) -> Histogram:
+def source_histogram(segmenter: Segmenter, source: LabelledImages, device: torch.device | str) -> Histogram:
     """Logits of the labelled pictures by true class.
 
     Raises:
@@ -80,7 +80,7 @@ def _target_histograms(
 
 @torch.inference_mode()
 def _source_histograms(
-    segmenter: Segmenter, source: LabelledFolder, device: torch.device | str
+    segmenter: Segmenter, source: LabelledImages, device: torch.device | str
 ) -> Iterable[Histogram]:
     for index in tqdm(range(len(source)), desc="source statistics", unit="image"):
         sample = source[index]

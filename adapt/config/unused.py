@@ -5,11 +5,17 @@ defaults, with the host's own. So a preset or a settings file may carry what it 
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from adapt.config.changes import Change, changes
 from adapt.config.settings import Config, load_config
 from adapt.errors import InputError
+from serve.media.files import VIDEO_SUFFIXES
+
+
+def _holds_videos(target: Path) -> bool:
+    return not target.is_dir() or any(file.suffix.lower() in VIDEO_SUFFIXES for file in target.rglob("*"))
 
 
 class Need(NamedTuple):
@@ -24,12 +30,14 @@ SELF_TRAINING = Need(lambda c: c.method.self_training, "method.host is source")
 ONLINE = Need(lambda c: c.method.online, "method.balance is not online")
 MASKS = Need(lambda c: c.method.masked_consistency > 0, "method.masked_consistency is 0")
 DISTANCE = Need(lambda c: c.method.feature_distance > 0, "method.feature_distance is 0")
-VIDEOS = Need(lambda c: any(not path.is_dir() for path in c.data.target), "no target is a video")
+VIDEOS = Need(lambda c: any(map(_holds_videos, c.data.target)), "no target is a video")
+RESUMED = Need(lambda c: False, "it is for --resume, when data has changed")
 EVALUATION = Need(lambda c: c.data.evaluate is not None, "data.evaluate is not given")
 OF_TRANSFORMERS = Need(lambda c: c.model.encoder.factory is None, "model.encoder.factory builds the encoder")
 
 NEEDS: dict[str, tuple[Need, ...]] = {
     "data.frames": (VIDEOS,),
+    "data.changed": (RESUMED,),
     "model.dilated": (OF_TRANSFORMERS,),
     "method.tau": (ONLINE,),
     "method.correct_mixed": (SELF_TRAINING, ONLINE),
@@ -74,5 +82,11 @@ def check_used(config: Config, preset: str | None) -> None:
 
 def differences(config: Config, preset: str | None) -> list[Change]:
     """Settings that differ from the preset, or from the defaults where there is none; not where data is."""
-    found = ("data.source", "data.target", "data.evaluate")  # said with what was found there
+    found = (
+        "data.source",
+        "data.target",
+        "data.evaluate",
+        "data.source_weights",
+        "data.target_weights",
+    )  # said with what was found there
     return [change for change in changes(load_config(preset), config) if change.key not in found]

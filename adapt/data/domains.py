@@ -4,7 +4,7 @@ from pathlib import Path
 
 from adapt.config.settings import Data
 from adapt.data.classes import ClassList, load_classes
-from adapt.data.datasets import LabelledFolder
+from adapt.data.datasets import LabelledImages, LabelledPart
 from adapt.data.finding import Labelled, Split, find_labelled
 from adapt.data.label_codes import LabelCode
 from adapt.data.label_maps import load_label_map, recode
@@ -35,16 +35,28 @@ def find_classes(folder: Path, given: Path | None) -> ClassList:
     return classes
 
 
-def open_source(data: Data, classes: ClassList) -> LabelledFolder:
-    """The labelled source, read by its label map if there is one (data.label_map, or label_map.yaml in it).
+def open_source(data: Data, classes: ClassList) -> LabelledImages:
+    """The labelled sources.
+
+    The first one is read by its label map if there is one (data.label_map, or label_map.yaml in it), or else
+    as the class list says; the others as labelled folders for evaluation are, in the classes of the run.
 
     Raises:
-        InputError: the folder or the map cannot be used.
+        InputError: a folder or a map cannot be used, or class lists do not fit each other.
     """
-    assert data.source is not None
-    map_file = data.label_map or _label_map(data.source)
-    code = None if map_file is None else load_label_map(map_file, classes)
-    return LabelledFolder(data.source, classes, data.source_size or data.size, code=code)
+    first, *others = data.source
+    if others and data.label_map is not None:
+        raise InputError(
+            f"--label-map {data.label_map} is for one source, and there are {len(data.source)}; put it into "
+            f"the folder of the source that it is for, as {LABEL_MAP}."
+        )
+    map_file = data.label_map or _label_map(first)
+    code = classes.code if map_file is None else load_label_map(map_file, classes)
+    parts = [LabelledPart(find_labelled(first, "train"), code)]
+    for folder in others:
+        found = find_labelled(folder, "train")
+        parts.append(LabelledPart(found, _evaluation_code(folder, classes, found) or classes.code))
+    return LabelledImages(parts, classes, data.source_size or data.size)
 
 
 def open_labelled(
@@ -53,7 +65,7 @@ def open_labelled(
     size: tuple[int, int] | None,
     split: Split = "val",
     keep_labels: bool = False,
-) -> LabelledFolder:
+) -> LabelledImages:
     """A labelled folder for evaluation, counted in the run's classes.
 
     Its label map, its class file, or the class list of the data set whose layout or palette it has says what
@@ -63,8 +75,9 @@ def open_labelled(
     Raises:
         InputError: the class lists do not fit each other, or the folder cannot be read.
     """
-    code = _evaluation_code(folder, run_classes, find_labelled(folder, split))
-    return LabelledFolder(folder, run_classes, size, code=code, split=split, keep_labels=keep_labels)
+    found = find_labelled(folder, split)
+    code = _evaluation_code(folder, run_classes, found) or run_classes.code
+    return LabelledImages([LabelledPart(found, code)], run_classes, size, keep_labels)
 
 
 def _evaluation_code(folder: Path, run_classes: ClassList, found: Labelled) -> LabelCode | None:

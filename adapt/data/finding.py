@@ -1,16 +1,20 @@
 """Find a data set's pictures, and their label files, from the folder that is given.
 
-The layouts in adapt/data/layouts.py are tried in turn. A path inside a data set's root chooses a part of it:
+The layouts of adapt/data/layouts/ are tried in turn. A path inside a data set's root chooses a part of it:
 cityscapes/leftImg8bit/val, acdc/rgb_anon/night, camvid/val. Where the path leaves the split open, a source or
 target takes the train split and an evaluation the val split. Hidden files (.name) are skipped.
 """
 
+import re
 from collections.abc import Iterator, Sequence
 from os.path import normpath
 from pathlib import Path
 from typing import Literal, NamedTuple
 
-from adapt.data.layouts import LAYOUTS, LabelFiles, Layout, Picture, fill, level_of, pictures_below
+from adapt.data.folders.beside import label_files
+from adapt.data.folders.walk import walk
+from adapt.data.layouts.downloads import LAYOUTS, OWN
+from adapt.data.layouts.patterns import LabelFiles, Layout, Picture, fill, level_of, pictures_below
 from adapt.errors import InputError
 from serve.media.files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, in_folder, kinds_and_names
 
@@ -33,25 +37,57 @@ class Labelled(NamedTuple):
     labels: list[Path]
     kind: LabelFiles
 
+    @property
+    def pattern(self) -> str:
+        """Where the label files are, for messages: labels/*.png."""
+        return f"{self.root.name}/{re.sub(r'{[^}]*}', '*', self.kind.path)}"
+
+
+class Pictures(NamedTuple):
+    """Pictures of a folder, in order."""
+
+    path: Path
+    """The folder, by its absolute name."""
+    pictures: list[Path]
+    layout: Layout | None = None
+    """That they are found by; None takes all that lie in the folder and in folders in it, but labels."""
+    root: Path | None = None
+    """Of the layout."""
+
 
 def find_images(path: Path, split: Split) -> list[Path]:
-    """The pictures in `path`, in order: those of a layout, or else those that lie in the folder itself.
+    """The pictures in `path`, in order: those of a layout, or else all but label files, in folders too.
 
     Raises InputError if the folder is missing or holds none.
+    """
+    return find_pictures(path, split).pictures
+
+
+def find_pictures(path: Path, split: Split, videos: bool = False) -> Pictures:
+    """The same, and how they were found.
+
+    videos: a folder that holds videos alone will do.
+    Raises InputError as find_images does.
     """
     path = _existing(path)
     refusal: InputError | None = None
     for root, layout in _candidates(path):
         try:
             if pictures := _chosen(root, layout, path, split):
-                return [picture.path for picture in pictures]
+                if layout is OWN:  # other pictures may lie beside images/
+                    break
+                return Pictures(path, [picture.path for picture in pictures], layout, root)
         except InputError as error:
             refusal = refusal or error
     own, _ = in_folder(path, PICTURE_SUFFIXES)
-    if not own:
-        raise refusal or InputError(_no_images(path))
-    _check_different(own)
-    return own
+    if refusal is not None and not own:
+        raise refusal
+    inside = walk(path)
+    labels = label_files(path, inside.pictures)
+    found = [picture for picture in inside.pictures if picture not in labels]
+    if not found and not (videos and inside.videos):
+        raise InputError(_no_images(path))
+    return Pictures(path, found)
 
 
 def find_labelled(path: Path, split: Split) -> Labelled:
@@ -69,49 +105,6 @@ def find_labelled(path: Path, split: Split) -> Labelled:
         except InputError as error:
             refusal = refusal or error
     raise refusal or NotLabelledError(_not_labelled(path))
-
-
-class TargetPart(NamedTuple):
-    """A folder or a video of the unlabelled target."""
-
-    path: Path
-    pictures: list[Path]
-    """Of a folder, in order; empty for a video."""
-    left_out: list[Path]
-    """What lies among the pictures and is not taken, in order."""
-
-    @property
-    def is_video(self) -> bool:
-        return not self.pictures
-
-
-def find_target(paths: Sequence[Path]) -> list[TargetPart]:
-    """What each folder of pictures holds, and the videos; nothing is read.
-
-    Raises InputError if one is missing, or a folder holds no picture.
-    """
-    if missing := [path for path in paths if not path.exists()]:
-        raise InputError(f"There is no folder or video {missing[0]}; give folders of images, or video files.")
-    return [_folder_part(path) if path.is_dir() else TargetPart(path, [], []) for path in paths]
-
-
-def _folder_part(path: Path) -> TargetPart:
-    pictures = find_images(path, "train")
-    taken = set(pictures)
-    places = sorted({picture.parent for picture in pictures})
-    beside = [each for place in places for part in in_folder(place, set()) for each in part]
-    return TargetPart(path, pictures, [each for each in beside if each not in taken])
-
-
-def describe_target(parts: Sequence[TargetPart], frames: int) -> str:
-    """One line: how many pictures and videos there are, how many frames were sampled, what was left out."""
-    pictures = sum(len(part.pictures) for part in parts)
-    videos = sum(part.is_video for part in parts)
-    counted = [f"{pictures} pictures"] if pictures or not videos else []
-    counted += [f"{videos} video{'s' * (videos != 1)} ({frames} frames sampled)"] if videos else []
-    left_out = [path for part in parts for path in part.left_out]
-    rest = f"; left out {kinds_and_names(left_out)}" if left_out else ""
-    return ", ".join(counted) + rest
 
 
 def _candidates(path: Path) -> Iterator[tuple[Path, Layout]]:

@@ -25,7 +25,7 @@ from adapt.balance.correction import posthoc_scores, shift_table
 from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.data.classes import IGNORE
-from adapt.data.datasets import LabelledFolder, UnlabelledImages
+from adapt.data.datasets import LabelledImages, UnlabelledImages
 from adapt.errors import InputError
 from export.fold.tables import DEFAULT_TAU
 from export.foreign.network import Network
@@ -58,7 +58,7 @@ class Calibration:
 
 
 def gather(
-    network: Network, target: UnlabelledImages, source: LabelledFolder | None, rounds: int = 1
+    network: Network, target: UnlabelledImages, source: LabelledImages | None, rounds: int = 1
 ) -> Calibration:
     """Gather the statistics; the network sees every picture once.
 
@@ -118,7 +118,7 @@ def kept_logits(network: Network, target: UnlabelledImages) -> Tensor:
     return pixels[None, :, None]
 
 
-def _source_anchors(network: Network, source: LabelledFolder) -> Tensor:
+def _source_anchors(network: Network, source: LabelledImages) -> Tensor:
     """Anchors [2, B] of labelled pictures."""
     total: Histogram | None = None
     for logits, labels in _source_logits(network, source):
@@ -129,7 +129,7 @@ def _source_anchors(network: Network, source: LabelledFolder) -> Tensor:
     return total.anchors()
 
 
-def _source_logits(network: Network, source: LabelledFolder) -> Iterator[tuple[Tensor, Tensor]]:
+def _source_logits(network: Network, source: LabelledImages) -> Iterator[tuple[Tensor, Tensor]]:
     stride = network.outlet.output_stride
     for index in tqdm(range(len(source)), desc="source statistics", unit="image"):
         sample = source[index]
