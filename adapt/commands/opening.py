@@ -14,7 +14,7 @@ from adapt.data.datasets import LabelledImages, LabelReport, UnlabelledImages, c
 from adapt.data.domains import open_labelled
 from adapt.data.folders.target import TargetPart, describe_target
 from adapt.data.frames import check_video
-from adapt.data.ignored import describe_ignored
+from adapt.data.values.ignored import describe_ignored
 from serve.media.images import read_image
 
 
@@ -75,6 +75,8 @@ def checked_labels(domain: str, dataset: LabelledImages) -> LabelReport:
     """
     for part in dataset.parts:
         dropped = f"; ignored, since the source lacks them: {', '.join(part.code.dropped)}"
+        if part.found.note:
+            say(f"{domain}: {part.found.note}")
         say(
             f"{domain}: {len(part.found.images)} images in the layout of {part.found.layout.name}, "
             f"{len(dataset.classes)} classes{dropped if part.code.dropped else ''}"

@@ -51,8 +51,14 @@ def open_source(data: Data, classes: ClassList) -> LabelledImages:
             f"the folder of the source that it is for, as {LABEL_MAP}."
         )
     map_file = data.label_map or _label_map(first)
-    code = classes.code if map_file is None else load_label_map(map_file, classes)
-    parts = [LabelledPart(find_labelled(first, "train"), code)]
+    found = find_labelled(first, "train")
+    if map_file is not None:
+        code = load_label_map(map_file, classes)
+    elif found.kind.drawn and found.kind.classes is not None:  # its values are ours, so names tell
+        code = recode(found.kind.classes, classes, str(first), "the class list")
+    else:
+        code = classes.code
+    parts = [LabelledPart(found, code)]
     for folder in others:
         found = find_labelled(folder, "train")
         parts.append(LabelledPart(found, _evaluation_code(folder, classes, found) or classes.code))
@@ -83,7 +89,8 @@ def open_labelled(
 def _evaluation_code(folder: Path, run_classes: ClassList, found: Labelled) -> LabelCode | None:
     if (map_file := _label_map(folder)) is not None:
         return load_label_map(map_file, run_classes)
-    if (own := _class_file(folder, found) or found.kind.classes) is not None:
+    own = found.kind.classes if found.kind.drawn else _class_file(folder, found) or found.kind.classes
+    if own is not None:
         return recode(own, run_classes, str(folder), "the run")
     # A palette is only a hint: class files may use the same colours under names of their own.
     painted = classes_of_palette(found.labels[0])
@@ -96,8 +103,9 @@ def _class_file(folder: Path, found: Labelled) -> ClassList | None:
     """Of the folder. One beside it counts where the layout is one's own; downloads bring their classes."""
     beside = [folder.parent, found.root.parent] if found.layout.exact else []
     for place in (folder, found.root, *beside):
-        if (place / CLASS_FILE).is_file():
-            return load_classes(place / CLASS_FILE)
+        for name in (CLASS_FILE, CLASS_FILE.replace("yaml", "yml")):
+            if (place / name).is_file():
+                return load_classes(place / name)
     return None
 
 

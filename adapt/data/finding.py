@@ -5,20 +5,20 @@ cityscapes/leftImg8bit/val, acdc/rgb_anon/night, camvid/val. Where the path leav
 target takes the train split and an evaluation the val split. Hidden files (.name) are skipped.
 """
 
-import re
 from collections.abc import Iterator, Sequence
 from os.path import normpath
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
+from adapt.data.exports.table import find_export
 from adapt.data.folders.beside import label_files
 from adapt.data.folders.walk import walk
 from adapt.data.layouts.downloads import LAYOUTS, OWN
-from adapt.data.layouts.patterns import LabelFiles, Layout, Picture, fill, level_of, pictures_below
+from adapt.data.layouts.patterns import Labelled, Layout, Picture, fill, level_of, pictures_below
+from adapt.data.layouts.splits import Split, split_of
+from adapt.data.layouts.trees import find_tree
 from adapt.errors import InputError
 from serve.media.files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, in_folder, kinds_and_names
-
-Split = Literal["train", "val"]
 
 _DEPTH = 4  # folders between a root and the deepest part that can be named
 _SHOWN = 3  # files an error message names before it says how many more there are
@@ -28,19 +28,8 @@ class NotLabelledError(InputError):
     """The folder has no labels at all, so that it may be meant as pictures alone."""
 
 
-class Labelled(NamedTuple):
-    """Pictures and their label files, in the same order, and how to read these."""
-
-    root: Path
-    layout: Layout
-    images: list[Path]
-    labels: list[Path]
-    kind: LabelFiles
-
-    @property
-    def pattern(self) -> str:
-        """Where the label files are, for messages: labels/*.png."""
-        return f"{self.root.name}/{re.sub(r'{[^}]*}', '*', self.kind.path)}"
+class MismatchError(InputError):
+    """A layout's folders are there, but not under the names, or in the parts, that it has."""
 
 
 class Pictures(NamedTuple):
@@ -97,14 +86,43 @@ def find_labelled(path: Path, split: Split) -> Labelled:
     if the folder is missing, or if pictures and labels do not pair up.
     """
     path = _existing(path)
+    for root, part in _with_parts(path, split):
+        if (export := find_export(root, part)) is not None:
+            return export
     refusal: InputError | None = None
+    certain = False
     for root, layout in _candidates(path):
         try:
             if pictures := _chosen(root, layout, path, split):
                 return _with_labels(root, layout, pictures)
         except InputError as error:
-            refusal = refusal or error
+            if refusal is None and (not layout.mark or any(root.glob(layout.mark))):
+                refusal = error
+                certain = not (layout.exact and isinstance(error, NotLabelledError | MismatchError))
+    if not certain:
+        tree = _tree(path, split, refusal)
+        if tree is not None:
+            return tree
     raise refusal or NotLabelledError(_not_labelled(path))
+
+
+def _tree(path: Path, split: Split, refusal: InputError | None) -> Labelled | None:
+    """Pictures and labels under any names; where they don't fit, an exact layout had more to say."""
+    try:
+        for root, part in _with_parts(path, split):
+            if (tree := find_tree(root, part)) is not None:
+                return tree
+    except InputError as error:
+        raise refusal or error from None
+    return None
+
+
+def _with_parts(path: Path, split: Split) -> Iterator[tuple[Path, Split]]:
+    """The folder, and the one that it is a part of, if it is called train or val."""
+    yield path, split
+    named = split_of(path.name)
+    if named == "train" or named == "val":
+        yield path.parent, named
 
 
 def _candidates(path: Path) -> Iterator[tuple[Path, Layout]]:
@@ -129,7 +147,7 @@ def _chosen(root: Path, layout: Layout, path: Path, split: Split) -> list[Pictur
     meant = [picture for picture in pictures if wanted.items() <= picture.fields.items()]
     if pictures and not meant:
         there = root.joinpath(*pictures[0].path.relative_to(root).parts[: max(levels.values()) + 1])
-        raise InputError(
+        raise MismatchError(
             f"{path} holds pictures in the layout of {layout.name}, but none of its part "
             f"{'/'.join(wanted.values())}; get that part, or name another one, such as {there}."
         )
@@ -145,11 +163,11 @@ def _with_labels(root: Path, layout: Layout, pictures: list[Picture]) -> Labelle
     alone = [image for image, label in zip(images, labels, strict=True) if not label.is_file()]
     if len(alone) == len(images):
         example = fill(layout.labels[0].path, pictures[0].fields)
-        places = {path.parent for _, paths in expected for path in paths}
-        refuse = InputError if any(place.is_dir() for place in places) else NotLabelledError
-        raise refuse(
+        places = sorted({path.parent for _, paths in expected for path in paths if path.parent.is_dir()})
+        advice = layout.advice if not any(map(_holds, places)) else _what_is_there(places)
+        raise (MismatchError if places else NotLabelledError)(
             f"{root} holds pictures in the layout of {layout.name}, but no label files for them (such as "
-            f"{example}); {layout.advice}."
+            f"{example}); {advice}."
         )
     if alone:
         place = labels[images.index(alone[0])].parent
@@ -161,6 +179,19 @@ def _with_labels(root: Path, layout: Layout, pictures: list[Picture]) -> Labelle
     if layout.exact:
         _check_no_others(labels, images[0].parent)
     return Labelled(root, layout, images, labels, kind)
+
+
+def _holds(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.iterdir())
+
+
+def _what_is_there(places: Sequence[Path]) -> str:
+    place = next(filter(_holds, places))
+    files = sorted(path.name for path in place.iterdir() if path.is_file())
+    return (
+        f"{place.name}/ holds {len(files)} files, such as {files[0]}, but none that is a picture's by its "
+        "name; say which belong together with --images, --labels and --label-suffix"
+    )
 
 
 def _check_no_others(labels: list[Path], place: Path) -> None:

@@ -14,6 +14,8 @@ from adapt.errors import InputError
 from serve.media.images import encode, imdecode, read_whole
 from serve.media.structure import PNG_SIGNATURE, png_chunks
 
+LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
+"""Of files that can hold labels, since they lose nothing."""
 # PNG colour types
 _GREY, _PALETTE, _GREY_ALPHA = 0, 3, 4
 
@@ -21,10 +23,11 @@ _GREY, _PALETTE, _GREY_ALPHA = 0, 3, 4
 def read_labels(path: Path) -> np.ndarray:
     """The values in a label PNG: uint8 or uint16 [H, W] ids, or uint8 [H, W, 3] RGB colours.
 
-    Grey samples and palette indices are ids, at any bit depth; alpha is dropped.
-    Raises InputError if the file is truncated, not a PNG, or has colours of 16 bits.
+    Grey samples and palette indices are ids, at any bit depth; alpha is dropped. TIFF and BMP files are read
+    too; of these, palettes are taken as their colours.
+    Raises InputError if the file is truncated, of a lossy kind, or has colours of 16 bits.
     """
-    decoded = _read_png(path)
+    decoded = _read_lossless(path)
     if decoded.ndim == 2:
         return decoded
     if decoded.dtype != np.uint8:
@@ -99,6 +102,16 @@ def _read_png(path: Path) -> np.ndarray:
     grey = decoded if decoded.ndim == 2 else decoded[..., 0]
     # decoders stretch 1, 2 and 4 bits to the full 8
     return np.ascontiguousarray(grey if bits >= 8 else grey // (255 // (2**bits - 1)))
+
+
+def _read_lossless(path: Path) -> np.ndarray:
+    """As _read_png, of TIFF and BMP files too, which keep what was written as well."""
+    if path.suffix.lower() not in LABEL_SUFFIXES - {".png"}:
+        return _read_png(path)
+    decoded = imdecode(read_whole(path), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{path} holds no labels that can be decoded; save it as PNG of 8 or 16 bits.")
+    return decoded if decoded.ndim == 2 else decoded[..., :3]
 
 
 def _read_complete_png(path: Path) -> bytes:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from adapt.data.classes import ClassList
 from adapt.data.images import read_labels, read_palette
-from adapt.data.known_classes import CAMVID11, CITYSCAPES19
+from adapt.data.known_classes import CAMVID11, CITYSCAPES19, distinct_colors
 from adapt.data.label_codes import IGNORE, Color, LabelCode, values_in
 
 _FEW = 0.25  # of the values found, that may be unknown to a class list that is right
@@ -24,20 +24,11 @@ class LabelSystem(NamedTuple):
     values: frozenset[int | Color]
 
 
-def _voc_colors() -> tuple[Color, ...]:
-    """PASCAL VOC's palette spreads the bits of the id over red, green and blue, the lowest ones highest."""
-
-    def channel(value: int, first: int) -> int:
-        return sum((value >> (first + 3 * bit) & 1) << (7 - bit) for bit in range(3))
-
-    return tuple((channel(value, 0), channel(value, 1), channel(value, 2)) for value in range(21))
-
-
 def _colors(*hexadecimal: str) -> list[Color]:
     return [(int(text[:2], 16), int(text[2:4], 16), int(text[4:], 16)) for text in hexadecimal]
 
 
-_VOC = _voc_colors()
+_VOC = distinct_colors(21)
 # The 32 classes of CamVid's own release (Brostow et al. 2009), of which SegNet's 11 are groups.
 _CAMVID32 = _colors(
     *("408040", "c00080", "0080c0", "008040", "800000", "400080", "4000c0", "c08040", "c0c080", "404080"),

@@ -65,6 +65,7 @@ CAMVID = Layout(
     "{split:train|val|test}/{name}",
     (LabelFiles("{split}annot/{name}.png", CAMVID11),),
     exact=True,
+    mark="*annot",
 )
 
 LAYOUTS = (CITYSCAPES, ACDC, DARK_ZURICH, SYNTHIA, BDD100K, BDD100K_SEG, OWN, OWN_SPLITS, CAMVID)

@@ -23,11 +23,16 @@ _FIELD = re.compile(r"\{(\w+)(?::([^}]*))?\}")
 
 @dataclass(frozen=True)
 class LabelFiles:
-    """One kind of label files. path: pattern.  classes: what comes with them, if it is always the same."""
+    """One kind of label files.
+
+    path: pattern.  classes: what comes with them, if it is always the same.
+    read: the values in one.  drawn: their values are ours, so that only names tell what is meant.
+    """
 
     path: str
     classes: ClassList | None = None
     read: Callable[[Path], np.ndarray] = read_labels
+    drawn: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,16 +44,35 @@ class Layout:
     folder: what the download unpacks to; the root may also be the folder that holds it.
     usual: (field, value) of what is taken unless a path chooses otherwise, besides the split.
     exact: label files without a picture are an error too.
+    mark: a glob pattern below the root that tells the layout, where the pictures alone do not.
     advice: what to do where there are no labels.
     """
 
     name: str
     images: str
-    labels: tuple[LabelFiles, ...]
+    labels: tuple[LabelFiles, ...] = ()
     folder: str = ""
     usual: tuple[tuple[str, str], ...] = ()
     exact: bool = False
+    mark: str = ""
     advice: str = "get the labels, or use the pictures as an unlabelled --target"
+
+
+class Labelled(NamedTuple):
+    """Pictures and their label files, in the same order, and how to read these."""
+
+    root: Path
+    layout: Layout
+    images: list[Path]
+    labels: list[Path]
+    kind: LabelFiles
+    note: str = ""
+    """What a person should know of how they were found."""
+
+    @property
+    def pattern(self) -> str:
+        """Where the label files are, for messages: labels/*.png."""
+        return f"{self.root.name}/{re.sub(r'{[^}]*}', '*', self.kind.path)}"
 
 
 class Picture(NamedTuple):

@@ -8,7 +8,7 @@ import pytest
 
 from adapt.data.classes import ClassList
 from adapt.data.datasets import LabelledFolder, LabelReport, check_labels
-from adapt.data.ignored import describe_ignored
+from adapt.data.values.ignored import describe_ignored
 
 CLASSES = ClassList(("road", "sky"), (1, 2), ((128, 64, 128), (70, 130, 180)), (255, (9, 9, 9)))
 
