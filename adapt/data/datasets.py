@@ -16,6 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from adapt.data.classes import ClassList
+from adapt.data.exports.huggingface import is_stored, read_stored_image
 from adapt.data.finding import Labelled, Split, find_images, find_labelled
 from adapt.data.folders.target import find_target
 from adapt.data.frames import extract_frames
@@ -78,7 +79,7 @@ class UnlabelledImages:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """uint8 [H, W, 3] RGB. Raises InputError, naming the file, if it cannot be read."""
-        image = read_image(self.paths[index])
+        image = read_picture(self.paths[index])
         return image if self.size is None else resize_image(image, self.size)
 
 
@@ -145,7 +146,7 @@ class LabelledImages:
 
     def __getitem__(self, index: int) -> Sample:
         """Raises InputError if a file cannot be read or sizes differ, UnknownLabels if a value is unknown."""
-        image = read_image(self.image_paths[index])
+        image = read_picture(self.image_paths[index])
         path = self.label_paths[index]
         values = self.values(index)
         if image.shape[:2] != values.shape[:2]:
@@ -189,6 +190,11 @@ class LabelledFolder(LabelledImages):
         super().__init__([part], classes, size, keep_labels)
 
 
+def read_picture(path: Path) -> np.ndarray:
+    """uint8 [H, W, 3] RGB of a picture file, or of a picture in a file of rows. Raises InputError."""
+    return read_stored_image(path) if is_stored(path) else read_image(path)
+
+
 def open_target(
     paths: Sequence[Path], cache: Path, frames: int, size: tuple[int, int] | None = None
 ) -> UnlabelledImages:
@@ -229,7 +235,8 @@ def check_labels(dataset: LabelledImages, workers: int = 4) -> LabelReport:
     unknown = [(i, outcome) for i, outcome in enumerate(outcomes) if isinstance(outcome, UnknownLabels)]
     if unknown:
         paths = [dataset.label_paths[index] for index, _ in unknown[:_SHOWN]]
-        system = guess_system(paths, dataset.part(unknown[0][0]).code)
+        found = [dataset.values(index) for index, _ in unknown[:_SHOWN]]
+        system = guess_system(paths, dataset.part(unknown[0][0]).code, found)
         raise InputError(_describe_unknown([problem for _, problem in unknown], system, len(dataset)))
     _raise_first(outcomes, dataset.label_paths)
     pixels = np.stack([o for o in outcomes if isinstance(o, np.ndarray)]).astype(np.int64)

@@ -27,7 +27,7 @@ def find_classes(folder: Path, given: Path | None) -> ClassList:
     if given is not None:
         return load_classes(given)
     found = find_labelled(folder, "train")
-    classes = _class_file(folder, found) or found.kind.classes or classes_of_palette(found.labels[0])
+    classes = _class_file(folder, found) or found.kind.classes or _of_palette(found)
     if classes is None:
         raise InputError(
             f"{folder} has no class file: put {CLASS_FILE} into it or beside it, or name one with --classes."
@@ -93,10 +93,16 @@ def _evaluation_code(folder: Path, run_classes: ClassList, found: Labelled) -> L
     if own is not None:
         return recode(own, run_classes, str(folder), "the run")
     # A palette is only a hint: class files may use the same colours under names of their own.
-    painted = classes_of_palette(found.labels[0])
+    painted = _of_palette(found)
     if painted is None or not set(run_classes.names) <= set(painted.names):
         return None
     return recode(painted, run_classes, str(folder), "the run")
+
+
+def _of_palette(found: Labelled) -> ClassList | None:
+    """Of label files that are PNG; others have no palette that is kept."""
+    first = found.labels[0]
+    return classes_of_palette(first) if first.suffix.lower() == ".png" and first.is_file() else None
 
 
 def _class_file(folder: Path, found: Labelled) -> ClassList | None:

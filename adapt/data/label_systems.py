@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from adapt.data.classes import ClassList
 from adapt.data.images import read_labels, read_palette
 from adapt.data.known_classes import CAMVID11, CITYSCAPES19, distinct_colors
@@ -59,13 +61,16 @@ SYSTEMS = (
 """From small to large, so that the first one that has all the values says most."""
 
 
-def guess_system(paths: Sequence[Path], code: LabelCode) -> str | None:
+def guess_system(
+    paths: Sequence[Path], code: LabelCode, labels: Sequence[np.ndarray] | None = None
+) -> str | None:
     """What label files look like that hold values without a meaning in `code`.
 
+    labels: what is in the files, where they may be of another kind than label PNGs.
     The palette of the first file tells, or all values in the files. None if they are in no system, or if it
     looks more as if `code` were right but for a value or two.
     """
-    values = {value for path in paths for value in values_in(read_labels(path))}
+    values = {value for each in labels or map(read_labels, paths) for value in values_in(each)}
     system = _by_palette(paths[0]) or next((s for s in SYSTEMS if values <= s.values), None)
     if system is None:
         return None
@@ -77,7 +82,7 @@ def guess_system(paths: Sequence[Path], code: LabelCode) -> str | None:
 
 
 def _by_palette(path: Path) -> LabelSystem | None:
-    palette = read_palette(path)
+    palette = read_palette(path) if path.suffix.lower() == ".png" and path.is_file() else None
     if palette is None:
         return None
     if _share(palette, CITYSCAPES19) > _PALETTE_SHARE:

@@ -2,11 +2,21 @@
 
 from pathlib import Path
 
-from adapt.data.exports import ade20k, labelme, roboflow, supervisely, voc
+from adapt.data.exports import (
+    ade20k,
+    coco,
+    huggingface,
+    label_studio,
+    labelme,
+    roboflow,
+    supervisely,
+    ultralytics,
+    voc,
+)
 from adapt.data.layouts.patterns import Labelled
 from adapt.data.layouts.splits import Split
 
-EXPORTS = (voc, roboflow, supervisely, ade20k, labelme)
+EXPORTS = (voc, roboflow, supervisely, ade20k, ultralytics, coco, label_studio, huggingface, labelme)
 
 
 def find_export(root: Path, split: Split) -> Labelled | None:

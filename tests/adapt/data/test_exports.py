@@ -22,6 +22,12 @@ TOOLS: list[tuple[Callable[[Path], Path], str, str, str]] = [
     (exports.roboflow, "Roboflow", "ab", "c"),
     (exports.labelme, "labelme", "abc", "abc"),
     (exports.supervisely, "Supervisely", "abc", "abc"),
+    (exports.coco_instances, "COCO", "abc", "abc"),
+    (exports.label_studio, "Label Studio", "abc", "abc"),
+    (exports.label_studio_png, "Label Studio", "abc", "abc"),
+    (exports.ultralytics_masks, "Ultralytics", "ab", "c"),
+    (exports.ultralytics_polygons, "Ultralytics", "ab", "c"),
+    (exports.huggingface, "Hugging Face", "ab", "c"),
 ]
 """Tool, its name in messages, pictures for training and for evaluation."""
 
@@ -64,6 +70,20 @@ def test_voc_has_its_own_classes_and_lists(tmp_path):
     }
     assert len(open_labelled(root, find_classes(root, None), None)) == 1
     assert "left out 1 pictures without labels in SegmentationClass/" in starts(root, tmp_path)
+
+
+@pytest.mark.parametrize("make", [exports.coco_stuff, exports.coco_panoptic])
+def test_of_coco_what_has_no_segment_does_not_count(make, tmp_path):
+    root = make(tmp_path / "coco")
+    truth = exports.counts("a", "b")
+    assert counted(root, "train") == {"car": truth["car"], "road": truth["road"]}
+    assert counted(root, "val") == {"car": exports.counts("c")["car"]}
+    assert "in the layout of COCO" in starts(root, tmp_path)
+
+
+def test_a_saved_data_set_of_hugging_face(tmp_path):
+    root = exports.huggingface(tmp_path / "x", saved=True)
+    assert counted(root, "train") == exports.counts("a", "b") and counted(root, "val") == exports.counts("c")
 
 
 def test_ade20k_does_not_count_what_is_none_of_its_classes(tmp_path):
