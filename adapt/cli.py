@@ -64,6 +64,12 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 @click.option(
     "--label-map", type=FOLDER, help="YAML file `id: class`, if the source's labels have other ids."
 )
+@click.option("--images", metavar="GLOB", help="Pattern of the source's pictures, below its folder.")
+@click.option("--labels", metavar="GLOB", help="Pattern of its label files.")
+@click.option("--label-suffix", metavar="TEXT", help="_mask where X_mask.png belongs to X.jpg.")
+@click.option(
+    "--repair-labels", type=click.Choice(["nearest"]), help="Take odd colours for the nearest ones."
+)
 @click.option("--evaluate", type=FOLDER, help="Labelled data set of the target domain, for evaluation only.")
 @click.option("--preset", help="Named starting point of the settings; `adapt presets` lists them.")
 @click.option("--config", type=FOLDER, help="YAML file of settings.")
@@ -111,6 +117,19 @@ def train(
     click.echo(f"wrote {run.path}")
     correction = "--with-correction" if run.config.method.gathers else "--without-correction"
     click.echo(f"next: blda export onnx {run.path} {correction} -o model.onnx")
+
+
+@main.command()
+@click.argument("data", type=FOLDER)
+def classes(data: Path) -> None:
+    """Print a draft of a class file for DATA, from the values in its label files, with their shares.
+
+    adapt classes DATA > DATA/classes.yaml, then put in the names.
+    """
+    from adapt.data.finding import find_labelled
+    from adapt.data.values.drafts import draft
+
+    click.echo(draft(find_labelled(data, "train")), nl=False)
 
 
 @main.command()

@@ -24,7 +24,7 @@ from adapt.config.changes import check_resumable
 from adapt.config.settings import Config, with_assignments
 from adapt.config.unused import differences
 from adapt.data.datasets import LabelledImages, UnlabelledImages, check_images, check_labels
-from adapt.data.domains import find_classes, open_source
+from adapt.data.domains import find_classes, find_source, open_source
 from adapt.data.folders.target import find_target
 from adapt.data.images import write_png
 from adapt.errors import InputError
@@ -78,7 +78,7 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     check_settings(config, preset)
     _say_differences(config, preset)
     config = _absolute(config)
-    classes = find_classes(config.data.source[0], config.data.classes)
+    classes = find_classes(config.data.source[0], config.data.classes, find_source(config.data))
     check_classes(config, preset, classes)
     source = open_source(config.data, classes)
     evaluation = open_evaluation(config, classes)

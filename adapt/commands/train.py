@@ -17,6 +17,10 @@ def train(
     evaluate: Path | str | None = None,
     classes: Path | str | None = None,
     label_map: Path | str | None = None,
+    images: str | None = None,
+    labels: str | None = None,
+    label_suffix: str | None = None,
+    repair_labels: str | None = None,
     preset: str | None = None,
     config: Path | str | None = None,
     settings: Sequence[str] = (),
@@ -34,6 +38,9 @@ def train(
         evaluate: labelled data set of the target domain, for evaluation only.
         classes: class file; None takes the one that comes with the source.
         label_map: YAML file `id: class`, if the source's labels have other ids.
+        images, labels: glob patterns of the source's pictures and label files, below its folder.
+        label_suffix: how its label files' names end after their pictures'.
+        repair_labels: "nearest" takes unknown colours in its labels for the nearest known ones.
         preset: named starting point of the settings (`adapt presets`).
         config: YAML file of settings, over the preset.
         settings: "section.key=value" texts, over both.
@@ -53,6 +60,10 @@ def train(
         "target_weights": target_weights or None,
         "classes": classes,
         "label_map": label_map,
+        "images": images,
+        "labels": labels,
+        "label_suffix": label_suffix,
+        "repair_labels": repair_labels,
         "evaluate": evaluate,
     }
     data = {key: value for key, value in named.items() if value is not None}

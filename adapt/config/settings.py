@@ -39,6 +39,14 @@ class Data(Settings):
     """YAML class file; by default the list that comes with the source: its classes.yaml, or its layout's."""
     label_map: Path | None = None
     """YAML file that maps the values in the source's label files to classes."""
+    images: str | None = None
+    """Glob pattern of the source's pictures below its folder; None leaves it to the layout that is found."""
+    labels: str | None = None
+    """The same of its label files."""
+    label_suffix: str | None = None
+    """How the names of its label files end after those of their pictures: _mask for X_mask.png of X.jpg."""
+    repair_labels: Literal["off", "nearest"] = "off"
+    """Whether unknown colours in the source's labels mean the nearest known ones, as far as they are near."""
     evaluate: Path | None = None
     """Labelled folder of the target domain, for evaluation during training only."""
     size: Size | None = None

@@ -61,10 +61,9 @@ class ClassList:
             )
         for name, value, color in zip(self.names, self.ids, self.palette, strict=True):
             _check_class(name, value, color)
-        for value, train_id in self.also:
-            _check_class(
-                self.names[train_id], *((value, (0, 0, 0)) if isinstance(value, int) else (0, value))
-            )
+        for other, train_id in self.also:
+            number, color = (other, (0, 0, 0)) if isinstance(other, int) else (0, other)
+            _check_class(self.names[train_id], number, color)
         more = [(value, self.names[train_id]) for value, train_id in self.also]
         for what, items in (("name", self.names), ("id", self.ids), ("color", self.palette)):
             further = [pair for pair in more if what != "name" and isinstance(pair[0], int) == (what == "id")]

@@ -17,12 +17,14 @@ from tqdm import tqdm
 
 from adapt.data.classes import ClassList
 from adapt.data.exports.huggingface import is_stored, read_stored_image
-from adapt.data.finding import Labelled, Split, find_images, find_labelled
+from adapt.data.finding import find_images, find_labelled
 from adapt.data.folders.target import find_target
 from adapt.data.frames import extract_frames
 from adapt.data.images import resize_image, resize_labels
-from adapt.data.label_codes import IGNORE, LabelCode, UnknownLabels, describe_counts
-from adapt.data.label_systems import guess_system
+from adapt.data.label_codes import IGNORE, LabelCode, UnknownLabels
+from adapt.data.layouts.patterns import Labelled
+from adapt.data.layouts.splits import Split
+from adapt.data.values.unknown import describe_unknown
 from adapt.errors import InputError
 from serve.media.images import read_image
 
@@ -235,9 +237,9 @@ def check_labels(dataset: LabelledImages, workers: int = 4) -> LabelReport:
     unknown = [(i, outcome) for i, outcome in enumerate(outcomes) if isinstance(outcome, UnknownLabels)]
     if unknown:
         paths = [dataset.label_paths[index] for index, _ in unknown[:_SHOWN]]
-        found = [dataset.values(index) for index, _ in unknown[:_SHOWN]]
-        system = guess_system(paths, dataset.part(unknown[0][0]).code, found)
-        raise InputError(_describe_unknown([problem for _, problem in unknown], system, len(dataset)))
+        labels = [dataset.values(index) for index, _ in unknown[:_SHOWN]]
+        code = dataset.part(unknown[0][0]).code
+        raise InputError(describe_unknown([p for _, p in unknown], paths, labels, code, len(dataset)))
     _raise_first(outcomes, dataset.label_paths)
     pixels = np.stack([o for o in outcomes if isinstance(o, np.ndarray)]).astype(np.int64)
     class_pixels = pixels[:, : len(dataset.classes)]
@@ -246,19 +248,6 @@ def check_labels(dataset: LabelledImages, workers: int = 4) -> LabelReport:
             f"No pixel in {dataset.label_paths[0].parent} belongs to a class: all of them are ignored."
         )
     return LabelReport(class_pixels, pixels[:, IGNORE])
-
-
-def _describe_unknown(problems: Sequence[UnknownLabels], system: str | None, files: int) -> str:
-    listed = "; ".join(
-        f"{problem.where} holds {describe_counts(problem.counts)}" for problem in problems[:_SHOWN]
-    )
-    guess = f"; these files look like {system}" if system else ""
-    advice = "take the class list that goes with them, " if system else ""
-    return (
-        f"{len(problems)} of {files} label files hold values that are not in {problems[0].book}: "
-        f"{listed}{_and_more(problems)}{guess}; {advice}add the values there (as classes or under ignore), "
-        "or map them to classes with a label map."
-    )
 
 
 def check_images(dataset: UnlabelledImages, workers: int = 4) -> None:

@@ -1,38 +1,62 @@
 """Open a run's labelled data: which classes there are, and what label files' values mean in them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from adapt.config.settings import Data
 from adapt.data.classes import ClassList, load_classes
 from adapt.data.datasets import LabelledImages, LabelledPart
-from adapt.data.finding import Labelled, Split, find_labelled
+from adapt.data.finding import existing, find_labelled
+from adapt.data.images import read_labels
 from adapt.data.label_codes import LabelCode
 from adapt.data.label_maps import load_label_map, recode
 from adapt.data.label_systems import classes_of_palette
+from adapt.data.layouts.given import LAYOUT_FILE, Given, find_given
+from adapt.data.layouts.patterns import Labelled
+from adapt.data.layouts.splits import Split
+from adapt.data.values.repair import read_any_labels
 from adapt.errors import InputError
 
 CLASS_FILE = "classes.yaml"
 LABEL_MAP = "label_map.yaml"
 
 
-def find_classes(folder: Path, given: Path | None) -> ClassList:
+def find_classes(folder: Path, given: Path | None, found: Labelled | None = None) -> ClassList:
     """The class file that is given, or the class list that comes with a labelled folder.
 
     That is classes.yaml in the folder or beside it, or the list of the data set whose layout or palette it
-    has.
+    has. `found` is what the folder holds, where that is known already.
 
     Raises:
         InputError: there is none.
     """
     if given is not None:
         return load_classes(given)
-    found = find_labelled(folder, "train")
+    found = found or find_labelled(folder, "train")
     classes = _class_file(folder, found) or found.kind.classes or _of_palette(found)
     if classes is None:
         raise InputError(
-            f"{folder} has no class file: put {CLASS_FILE} into it or beside it, or name one with --classes."
+            f"{folder} has no class file: put {CLASS_FILE} into it or beside it, or name one with --classes; "
+            f"`adapt classes {folder}` drafts one."
         )
     return classes
+
+
+def find_source(data: Data) -> Labelled:
+    """The pictures and labels of the first source: by the patterns in the settings, or by its layout.
+
+    Raises:
+        InputError: as `find_labelled`, or there are patterns and several sources.
+    """
+    given = Given(data.images, data.labels, data.label_suffix)
+    if not any(given):
+        return find_labelled(data.source[0], "train")
+    if len(data.source) > 1:
+        raise InputError(
+            f"--images, --labels and --label-suffix are for one source, not for {len(data.source)}; put "
+            f"a {LAYOUT_FILE} with these lines into each that needs it."
+        )
+    return find_given(existing(data.source[0]), given, "train")
 
 
 def open_source(data: Data, classes: ClassList) -> LabelledImages:
@@ -51,7 +75,7 @@ def open_source(data: Data, classes: ClassList) -> LabelledImages:
             f"the folder of the source that it is for, as {LABEL_MAP}."
         )
     map_file = data.label_map or _label_map(first)
-    found = find_labelled(first, "train")
+    found = find_source(data)
     if map_file is not None:
         code = load_label_map(map_file, classes)
     elif found.kind.drawn and found.kind.classes is not None:  # its values are ours, so names tell
@@ -62,7 +86,16 @@ def open_source(data: Data, classes: ClassList) -> LabelledImages:
     for folder in others:
         found = find_labelled(folder, "train")
         parts.append(LabelledPart(found, _evaluation_code(folder, classes, found) or classes.code))
+    if data.repair_labels == "nearest":
+        parts = [LabelledPart(_lossy(part.found), part.code.repaired()) for part in parts]
     return LabelledImages(parts, classes, data.source_size or data.size)
+
+
+def _lossy(found: Labelled) -> Labelled:
+    """The same, reading JPEG labels too; what tools draw is exact."""
+    if found.kind.read is not read_labels:
+        return found
+    return found._replace(kind=replace(found.kind, read=read_any_labels))
 
 
 def open_labelled(

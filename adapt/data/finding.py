@@ -14,6 +14,7 @@ from adapt.data.exports.table import find_export
 from adapt.data.folders.beside import label_files
 from adapt.data.folders.walk import walk
 from adapt.data.layouts.downloads import LAYOUTS, OWN
+from adapt.data.layouts.given import find_given, read_layout_file
 from adapt.data.layouts.patterns import Labelled, Layout, Picture, fill, level_of, pictures_below
 from adapt.data.layouts.splits import Split, split_of
 from adapt.data.layouts.trees import find_tree
@@ -58,7 +59,7 @@ def find_pictures(path: Path, split: Split, videos: bool = False) -> Pictures:
     videos: a folder that holds videos alone will do.
     Raises InputError as find_images does.
     """
-    path = _existing(path)
+    path = existing(path)
     refusal: InputError | None = None
     for root, layout in _candidates(path):
         try:
@@ -85,8 +86,10 @@ def find_labelled(path: Path, split: Split) -> Labelled:
     Raises NotLabelledError if it is in no known layout, or in one but without a folder of labels; InputError
     if the folder is missing, or if pictures and labels do not pair up.
     """
-    path = _existing(path)
+    path = existing(path)
     for root, part in _with_parts(path, split):
+        if (given := read_layout_file(root)) is not None:
+            return find_given(root, given, part)
         if (export := find_export(root, part)) is not None:
             return export
     refusal: InputError | None = None
@@ -121,8 +124,10 @@ def _with_parts(path: Path, split: Split) -> Iterator[tuple[Path, Split]]:
     """The folder, and the one that it is a part of, if it is called train or val."""
     yield path, split
     named = split_of(path.name)
-    if named == "train" or named == "val":
-        yield path.parent, named
+    if named == "train":
+        yield path.parent, "train"
+    elif named == "val":
+        yield path.parent, "val"
 
 
 def _candidates(path: Path) -> Iterator[tuple[Path, Layout]]:
@@ -212,7 +217,7 @@ def _within(path: Path, folder: Path) -> bool:
     return path == folder or folder in path.parents
 
 
-def _existing(folder: Path) -> Path:
+def existing(folder: Path) -> Path:
     """As an absolute path without `..`, so that its parents are those that people see."""
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; give an existing folder of images.")

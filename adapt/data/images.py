@@ -132,7 +132,8 @@ def _read_complete_png(path: Path) -> bytes:
 def _of_png(data: bytes, path: Path) -> bytes:
     if not data.startswith(PNG_SIGNATURE):
         raise InputError(
-            f"{path} is not a PNG file; labels must be PNG, since lossy formats change their values."
+            f"{path} is not a PNG file; labels must be PNG, since lossy formats change their values (of "
+            "colours, --repair-labels nearest takes those that are near known ones)."
         )
     return data
 

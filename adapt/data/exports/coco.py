@@ -161,7 +161,8 @@ class Reader:
 def _panoptic(path: Path, content: Content, positions: dict[int, int]) -> np.ndarray:
     """The colour of a pixel is its segment's number, red the lowest byte."""
     name = next(name for name, file in content.segments.items() if file == path.name)
-    numbers = (read_labels(path).astype(np.uint32) * np.uint32([1, 1 << 8, 1 << 16])).sum(2, dtype=np.uint32)
+    red, green, blue = np.moveaxis(read_labels(path).astype(np.int64), -1, 0)
+    numbers = red | green << 8 | blue << 16
     labels = np.zeros(numbers.shape, np.uint16)
     for segment in content.shapes[name]:
         labels[numbers == segment["id"]] = positions[segment["category_id"]]

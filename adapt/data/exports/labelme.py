@@ -138,5 +138,5 @@ def _mask(shape: dict[str, Any], size: tuple[int, int], path: Path) -> np.ndarra
         left, top = (round(value) for value in points[0])
         return place(decoded_mask(shape["mask"], path, packed=False), size, left, top)
     if kind in ("point", "points"):
-        return np.logical_or.reduce([disc(size, point, _LINE / 2) for point in points])
+        return np.asarray(np.logical_or.reduce([disc(size, point, _LINE / 2) for point in points]))
     return strokes(size, points, _LINE)

@@ -34,17 +34,24 @@ class Pairs(NamedTuple):
     """Label files with that tail that have no picture."""
 
 
-def pair(images: Sequence[Path], image_root: Path, labels: Sequence[Path], label_root: Path) -> Pairs:
+def pair(
+    images: Sequence[Path],
+    image_root: Path,
+    labels: Sequence[Path],
+    label_root: Path,
+    tails: Tails | None = None,
+) -> Pairs:
     """Match label files to pictures by the tails that match most of them.
 
     Folders in the roots count, if they are the same in both: a/1.jpg belongs to a/1_mask.png. If nothing
     matches so, and the roots are different ones, names alone count, where all of these are different.
+    Given tails are taken as they are.
     """
-    best = _matched(_named(images, image_root), _named(labels, label_root))
+    best = _matched(_named(images, image_root), _named(labels, label_root), tails)
     if not best.images and image_root != label_root:
         flat = [[("", path.stem, path) for path in paths] for paths in (images, labels)]
         if all(len({key(stem) for _, stem, _ in each}) == len(each) for each in flat):
-            best = _matched(*flat)
+            best = _matched(*flat, tails)
     return best
 
 
@@ -55,8 +62,8 @@ def _named(paths: Iterable[Path], root: Path) -> _Named:
     return [(key(path.parent.relative_to(root).as_posix()), path.stem, path) for path in paths]
 
 
-def _matched(images: _Named, labels: _Named) -> Pairs:
-    tails = _choose(images, labels)
+def _matched(images: _Named, labels: _Named, given: Tails | None) -> Pairs:
+    tails = given or _choose(images, labels)
     by_key = {(folder, key(stem)): path for folder, stem, path in labels}
     found, alone = [], []
     for folder, stem, path in images:

@@ -70,7 +70,8 @@ def _pairs(images: Path, labels: Path) -> Pairs | None:
         masks = [path for path in inside.pictures if path in beside]
     else:
         pictures, masks = inside.pictures, walk(labels).pictures
-    masks = [path for path in masks if path.suffix.lower() in LABEL_SUFFIXES]
+    # lossy files where there are no others: whoever reads them says what is wrong with them
+    masks = [path for path in masks if path.suffix.lower() in LABEL_SUFFIXES] or masks
     return pair(pictures, images, masks, labels) if pictures and masks else None
 
 

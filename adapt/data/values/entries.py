@@ -54,7 +54,8 @@ def parse_entries(entries: Sequence[Any], ignored: Sequence[Any]) -> Entries:
 def _row(position: int, entry: Any) -> dict[str, Any]:
     if isinstance(entry, str):
         return {"name": entry}
-    row = {_SPELLINGS.get(str(k), k): v for k, v in entry.items()} if isinstance(entry, Mapping) else {}
+    given = entry if isinstance(entry, Mapping) else {}
+    row = {_SPELLINGS.get(str(key), str(key)): value for key, value in given.items()}
     if "name" not in row or not set(row) <= _KEYS:
         raise InputError(
             f"Class {position + 1} must have the key name, and id or color or both, but is {entry!r}."
