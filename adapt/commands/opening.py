@@ -10,12 +10,18 @@ from adapt.augmentation.draws import part_shares
 from adapt.augmentation.pairs import Domains, TrainingPairs
 from adapt.config.settings import Config
 from adapt.data.classes import ClassList
-from adapt.data.datasets import LabelledImages, LabelReport, UnlabelledImages, check_labels, open_target
+from adapt.data.datasets import (
+    LabelledImages,
+    LabelReport,
+    UnlabelledImages,
+    check_labels,
+    open_target,
+    read_picture,
+)
 from adapt.data.domains import open_labelled
 from adapt.data.folders.target import TargetPart, describe_target
 from adapt.data.frames import check_video
 from adapt.data.values.ignored import describe_ignored
-from serve.media.images import read_image
 
 
 def check_openable(parts: list[TargetPart]) -> None:
@@ -26,7 +32,7 @@ def check_openable(parts: list[TargetPart]) -> None:
     """
     for part in parts:
         if part.pictures:
-            read_image(part.pictures[0])
+            read_picture(part.pictures[0])
         for video in part.videos:
             check_video(video)
 

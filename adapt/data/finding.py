@@ -75,6 +75,8 @@ def find_pictures(path: Path, split: Split, videos: bool = False) -> Pictures:
     inside = walk(path)
     labels = label_files(path, inside.pictures)
     found = [picture for picture in inside.pictures if picture not in labels]
+    if not found and (export := find_export(path, split)) is not None:
+        found = export.images
     if not found and not (videos and inside.videos):
         raise InputError(_no_images(path))
     return Pictures(path, found)

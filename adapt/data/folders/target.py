@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from adapt.data.exports.huggingface import is_stored
 from adapt.data.finding import find_pictures
 from adapt.data.folders.beside import label_files
 from adapt.data.folders.walk import walk
@@ -51,7 +52,9 @@ def _folder_part(path: Path) -> TargetPart:
     inside = walk(found.path)
     taken = set(found.pictures)
     labels = label_files(found.path, inside.pictures)
-    left_out = [LeftOut(file, OTHERS) for file in inside.others if file.name not in _OWN_FILES]
+    holders = {picture.parent.parent for picture in taken if is_stored(picture)}
+    others = [file for file in inside.others if file.name not in _OWN_FILES and file not in holders]
+    left_out = [LeftOut(file, OTHERS) for file in others]
     rest = [file for file in inside.pictures if file not in taken]
     if found.layout is None:
         left_out += [LeftOut(file, LABELS) for file in rest]

@@ -51,7 +51,7 @@ def pair(
     if not best.images and image_root != label_root:
         flat = [[("", path.stem, path) for path in paths] for paths in (images, labels)]
         if all(len({key(stem) for _, stem, _ in each}) == len(each) for each in flat):
-            best = _matched(*flat, tails)
+            best = _matched(flat[0], flat[1], tails)
     return best
 
 

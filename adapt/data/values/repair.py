@@ -35,16 +35,11 @@ def describe_damage(labels: Iterable[np.ndarray], code: LabelCode) -> str | None
     found = {value for each in arrays if each.ndim == 2 for value in np.unique(each).tolist()}
     between = sorted(found - set(code.ids))
     known = found & set(code.ids)
-    if (
-        known
-        and between
-        and min(known) < between[0]
-        and between[-1] < max(known)
-        and _at_edges(arrays, between)
-    ):
+    inside = known and between and min(known) < between[0] and between[-1] < max(known)
+    if inside and _at_edges(arrays, between):
         return (
-            "these ids lie between those of their neighbours, as resizing by averaging makes them: resize the "
-            "labels from the originals again, to the nearest pixel"
+            "these ids lie between those of their neighbours, as resizing by averaging makes them: resize "
+            "the labels from the originals again, to the nearest pixel"
         )
     return None
 

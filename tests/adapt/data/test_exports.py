@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from adapt.cli import main
 from adapt.config.settings import Data
-from adapt.data.datasets import check_labels
+from adapt.data.datasets import check_labels, open_target
 from adapt.data.domains import find_classes, open_labelled, open_source
 from adapt.errors import InputError
 
@@ -84,6 +84,12 @@ def test_of_coco_what_has_no_segment_does_not_count(make, tmp_path):
 def test_a_saved_data_set_of_hugging_face(tmp_path):
     root = exports.huggingface(tmp_path / "x", saved=True)
     assert counted(root, "train") == exports.counts("a", "b") and counted(root, "val") == exports.counts("c")
+
+
+def test_rows_of_pictures_are_a_target_too(tmp_path):
+    root = exports.huggingface(tmp_path / "x")
+    target = open_target([root], tmp_path / "cache", 1)
+    assert len(target) == 2 and target[1].shape == (48, 64, 3)
 
 
 def test_ade20k_does_not_count_what_is_none_of_its_classes(tmp_path):

@@ -7,7 +7,10 @@ import dataset_trees as trees
 import export_trees as exports
 import numpy as np
 import pytest
+import tiny
+from click.testing import CliRunner
 
+from adapt.cli import main
 from adapt.config.settings import Data
 from adapt.data.datasets import check_labels
 from adapt.data.domains import find_classes, open_labelled, open_source
@@ -81,6 +84,15 @@ def test_what_was_taken_for_labels_is_said(tmp_path):
     found = find_labelled(paint(tmp_path / "d", "images/{}.jpg", "labels/{}_mask.png"), "train")
     assert found.note == "labels/ holds 3 files named X_mask.png; taken as labels of X.jpg"
     assert not find_labelled(paint(tmp_path / "e", "imgs/{}.jpg", "masks/{}.png"), "train").note
+
+
+def test_training_starts_from_such_folders(tmp_path):
+    root = paint(tmp_path / "data", "img_dir/train/{}.jpg", "ann_dir/train/{}.png")
+    settings = (*tiny.SETTINGS, "training.iterations=1", "method.balance=off")
+    words = ["train", "-o", tmp_path / "run", "--source", root, "--target", root / "img_dir"]
+    words += [word for setting in settings for word in ("--set", setting)]
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exit_code == 0, result.output
 
 
 def test_names_zipped_on_a_mac_match(tmp_path):
