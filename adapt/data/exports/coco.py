@@ -58,6 +58,10 @@ def find(root: Path, split: Split) -> Labelled | None:
     meant = [path for path in files if part is None or parts.get(path) == part]
     file = max(meant, key=lambda path: [kind in path.name for kind in _KINDS])
     content = _read(file, file.stat().st_mtime_ns)
+    if not content.panoptic and not any(
+        s.get("segmentation") for each in content.shapes.values() for s in each
+    ):
+        return None  # boxes alone
     folder = file.with_suffix("")
     images = _matched(content, [p for p in walk(root).pictures if folder not in p.parents], root)
     if not images:

@@ -36,13 +36,15 @@ def find(root: Path, split: Split) -> Labelled | None:
         for path in sorted(root.glob(depth))
         if path.suffix in SUFFIXES
     ]
-    files = [path for path in found if not path.name.startswith("cache-")]
+    files = [path for path in found if not path.name.startswith("cache-") and _columns(path)]
     if not files:
         return None
     parts = {path: name for path in files if (name := _split_name(path, root)) is not None}
     part = chosen_split(parts.values(), split, root)
     meant = [path for path in files if part is None or parts.get(path) == part]
-    image, label = _columns(meant[0])
+    columns = _columns(meant[0])
+    assert columns is not None
+    image, label = columns
     rows = [(path, row) for path in meant for row in range(_rows(path))]
     pictures = [path / image / f"{row:06}" for path, row in rows]
     labels = [path / label / f"{row:06}" for path, row in rows]
@@ -100,22 +102,13 @@ def _rows(path: Path) -> int:
     return int(_opened(path, path.stat().st_mtime_ns).num_rows)
 
 
-def _columns(path: Path) -> tuple[str, str]:
-    """The names of the columns of pictures and labels: structs of bytes and path."""
+def _columns(path: Path) -> tuple[str, str] | None:
+    """The names of the columns of pictures and labels: structs of bytes and path. None if it has no such."""
     schema = _opened(path, path.stat().st_mtime_ns).schema
-    pictures = [
-        field.name for field in schema if str(field.type).startswith("struct") and "bytes" in str(field.type)
-    ]
-    image = next(
-        (name for name in (*_IMAGES, *pictures) if name in pictures and not _LABELS.search(name)), None
-    )
-    label = next((name for name in pictures if name != image and _LABELS.search(name)), None)
-    if image is None or label is None:
-        raise InputError(
-            f"{path} has the columns {', '.join(schema.names)}, but pictures and labels are two columns of "
-            "images, such as image and label."
-        )
-    return image, label
+    images = [field.name for field in schema if str(field.type).startswith("struct<bytes")]
+    image = next((name for name in (*_IMAGES, *images) if name in images and not _LABELS.search(name)), None)
+    label = next((name for name in images if name != image and _LABELS.search(name)), None)
+    return None if image is None or label is None else (image, label)
 
 
 def _bytes(path: Path) -> bytes:

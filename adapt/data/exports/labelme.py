@@ -7,7 +7,7 @@ import json
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,51 +19,62 @@ from adapt.errors import InputError
 from serve.media.images import read_image
 
 _LOOKED_AT = 3
+_HEAD = 65_536
 _LINE = 10  # pixels wide, as labelme itself draws lines; its points have a radius of half of that
 _IGNORE = "__ignore__"
 
 
+class Summary(NamedTuple):
+    """What is asked of a file before its shapes are drawn."""
+
+    image_path: str
+    names: frozenset[str]
+
+
 def find(root: Path, split: Split) -> Labelled | None:
     """As adapt/data/exports/__init__.py says."""
-    if not any(map(_is_one, _json_files(root, 3)[:_LOOKED_AT])):
+    if not any(_summary_of(path) for path in _json_files(root)):
         return None
     part = chosen_split(folders_in(root), split, root)
     inside = walk(root if part is None else root / part)
-    files = [path for path in inside.others if path.suffix.lower() == ".json" and _is_one(path)]
+    files = [path for path in inside.others if path.suffix.lower() == ".json" and _summary_of(path)]
     found = {file: image for file in files if (image := _picture(file)) is not None}
     if not found:
         raise InputError(
-            f"The pictures that {files[0]} and others name are not there; put them beside the JSON files."
+            f"The pictures that labelme's files in {root} name are not there; put them beside the JSON files."
         )
-    names = sorted({name for file in found for name in _names(file, file.stat().st_mtime_ns)} - {_IGNORE})
-    listed = _listed(root)
-    classes = drawn_classes(listed or names)
+    used = {name for file in found if (summary := _summary_of(file)) for name in summary.names}
+    classes = drawn_classes(_listed(root) or sorted(used - {_IGNORE}))
     unlabelled = set(inside.pictures) - set(found.values())
     note = f"left out {len(unlabelled)} pictures without a JSON file" if unlabelled else ""
     kind = LabelFiles("*.json", classes, Reader(classes.names), drawn=True)
     return Labelled(root, Layout("labelme", ""), list(found.values()), list(found), kind, note)
 
 
-def _json_files(root: Path, depth: int) -> list[Path]:
+def _json_files(root: Path) -> list[Path]:
     """Some that tell whether the folder is one of labelme's."""
     found: list[Path] = []
-    for pattern in ("*.json", "*/*.json", "*/*/*.json")[:depth]:
+    for pattern in ("*.json", "*/*.json", "*/*/*.json"):
         found += sorted(path for path in root.glob(pattern) if not path.name.startswith("."))[:_LOOKED_AT]
     return found
 
 
-def _is_one(path: Path) -> bool:
-    try:
-        content = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return False
-    return isinstance(content, dict) and isinstance(content.get("shapes"), list) and "imagePath" in content
+def _summary_of(path: Path) -> Summary | None:
+    """None if the file is another program's."""
+    return _summary(path, path.stat().st_mtime_ns)
 
 
 @lru_cache(maxsize=100_000)
-def _names(path: Path, changed: int) -> tuple[str, ...]:
-    """Labels in a file; the time of change is there to forget what was read of an older state."""
-    return tuple(str(shape.get("label")) for shape in json.loads(path.read_text("utf-8"))["shapes"])
+def _summary(path: Path, changed: int) -> Summary | None:
+    """The time of change is there to forget what was read of an older state."""
+    try:
+        with path.open("rb") as file:
+            if b'"shapes"' not in file.read(_HEAD):  # other programs' files may be of any size
+                return None
+        content = json.loads(path.read_text("utf-8"))
+        return Summary(content["imagePath"], frozenset(str(shape["label"]) for shape in content["shapes"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
 
 
 def _listed(root: Path) -> list[str]:
@@ -78,7 +89,8 @@ def _listed(root: Path) -> list[str]:
 
 def _picture(file: Path) -> Path | None:
     """The picture that a file names, or else the one beside it with the same name."""
-    named = str(json.loads(file.read_text("utf-8"))["imagePath"]).replace("\\", "/")
+    summary = _summary_of(file)
+    named = summary.image_path.replace("\\", "/") if summary is not None else file.stem
     beside = [file.parent / named, file.parent / named.rsplit("/", 1)[-1]]
     beside += sorted(path for path in file.parent.glob(f"{glob_safe(file.stem)}.*") if path != file)
     return next((path for path in beside if path.is_file()), None)

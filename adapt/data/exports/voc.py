@@ -16,6 +16,7 @@ from adapt.data.layouts.patterns import LabelFiles, Labelled, Layout
 from adapt.data.layouts.splits import Split, chosen_split
 from adapt.errors import InputError
 
+_IMAGES = ("JPEGImages", "images", "Images", "imgs")
 _LABELS = ("SegmentationClassPNG", "SegmentationClass")
 _LISTS = Path("ImageSets", "Segmentation")
 _NAMES = (
@@ -35,21 +36,22 @@ def find(root: Path, split: Split) -> Labelled | None:
     labels = next((place / name for name in _LABELS if _label_files(place / name)), None)
     if labels is None:
         raise InputError(f"{place / 'SegmentationClass'} holds no PNG files; export the labels as PNG too.")
-    if not (place / "JPEGImages").is_dir():
+    pictures = next((place / name for name in _IMAGES if (place / name).is_dir()), None)
+    if pictures is None:
         raise InputError(
             f"{place} has labels but no folder JPEGImages/; export it with its pictures, or put them there."
         )
-    pairs = pair(walk(place / "JPEGImages").pictures, place / "JPEGImages", _label_files(labels), labels)
+    pairs = pair(walk(pictures).pictures, pictures, _label_files(labels), labels)
     listed = _listed(place, split)
     images, files = [], []
     for image, label in zip(pairs.images, pairs.labels, strict=True):
-        name = image.relative_to(place / "JPEGImages").with_suffix("").as_posix()
+        name = image.relative_to(pictures).with_suffix("").as_posix()
         if listed is None or name in listed:
             images.append(image)
             files.append(label)
     if not images:
         raise InputError(
-            f"No picture of {place / 'JPEGImages'} has a label file in {labels.name}/ and is listed."
+            f"No picture in {pictures} is listed and has a label file in {labels.name}/"
         )
     name, classes = _classes(place)
     unlabelled = len(pairs.alone)
