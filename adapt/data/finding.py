@@ -6,6 +6,7 @@ target takes the train split and an evaluation the val split. Hidden files (.nam
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from os.path import normpath
 from pathlib import Path
 from typing import NamedTuple
@@ -66,7 +67,13 @@ def find_pictures(path: Path, split: Split, videos: bool = False) -> Pictures:
             if pictures := _chosen(root, layout, path, split):
                 if layout is OWN:  # other pictures may lie beside images/
                     break
-                return Pictures(path, [picture.path for picture in pictures], layout, root)
+                found = [picture.path for picture in pictures]
+                if layout.exact:  # one's own folders may have labels beside the pictures
+                    labels = label_files(root, found)
+                    found = [picture for picture in found if picture not in labels]
+                if layout.mark and not any(root.glob(layout.mark)):
+                    layout = replace(layout, name=f"{split}/")
+                return Pictures(path, found, layout, root)
         except InputError as error:
             refusal = refusal or error
     own, _ = in_folder(path, PICTURE_SUFFIXES)

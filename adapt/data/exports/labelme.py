@@ -46,7 +46,9 @@ def find(root: Path, split: Split) -> Labelled | None:
     used = {name for file in found if (summary := _summary_of(file)) for name in summary.names}
     classes = drawn_classes(_listed(root) or sorted(used - {_IGNORE}))
     unlabelled = set(inside.pictures) - set(found.values())
-    note = f"left out {len(unlabelled)} pictures without a JSON file" if unlabelled else ""
+    without = [f"{len(unlabelled)} pictures without a JSON file"] if unlabelled else []
+    without += [f"{len(files) - len(found)} JSON files without a picture"] if len(found) < len(files) else []
+    note = f"left out {' and '.join(without)}" if without else ""
     kind = LabelFiles("*.json", classes, Reader(classes.names), drawn=True)
     return Labelled(root, Layout("labelme", ""), list(found.values()), list(found), kind, note)
 

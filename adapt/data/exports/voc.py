@@ -51,7 +51,8 @@ def find(root: Path, split: Split) -> Labelled | None:
             files.append(label)
     if not images:
         raise InputError(
-            f"No picture in {pictures} is listed and has a label file in {labels.name}/"
+            f"No picture in {pictures} has a label file in {labels.name}/ and is in its part's list; check "
+            "the names, and the lists in ImageSets/Segmentation/."
         )
     name, classes = _classes(place)
     unlabelled = len(pairs.alone)

@@ -88,9 +88,9 @@ def _outside(rest: Sequence[Path], root: Path, layout: Layout, labels: set[Path]
     places = {root / kind.path.split("/")[0] for kind in layout.labels if not kind.path.startswith("{")}
 
     def why(file: Path) -> str:
-        if file in parts:
-            return "of other parts"
-        return LABELS if file in labels or places & {*file.parents} else f"outside {layout.name}"
+        if file in labels or places & {*file.parents}:
+            return LABELS
+        return "of other parts" if file in parts else f"outside {layout.name}"
 
     return [LeftOut(file, why(file)) for file in rest]
 

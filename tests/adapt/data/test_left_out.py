@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import dataset_trees as trees
+import export_trees as exports
 import numpy as np
 import pytest
 from clips import make_video
@@ -129,3 +130,10 @@ def test_a_link_in_a_circle_is_walked_once(tmp_path):
     trees.picture(tmp_path / "a" / "x.png")
     (tmp_path / "a" / "again").symlink_to(tmp_path, target_is_directory=True)
     assert len(find_target([tmp_path])[0].pictures) == 1
+
+
+def test_masks_in_the_parts_of_an_export_are_no_targets(tmp_path):
+    (part,) = find_target([exports.roboflow(tmp_path / "export")])
+    assert names(part.pictures) == [f"{stem}_jpg.rf.0123456789abcdef.jpg" for stem in "ab"]
+    line = describe_target([part], 0)
+    assert "3 label files" in line and "CamVid" not in line
