@@ -132,14 +132,21 @@ class ClassList:
         return plain if more else plain[0]
 
     @classmethod
-    def from_dict(cls, content: object) -> "ClassList":
-        """The inverse of to_dict, for content that people wrote. Raises InputError for anything malformed."""
+    def from_dict(cls, content: object, complete: bool = False) -> "ClassList":
+        """The inverse of to_dict, for content that people wrote. Raises InputError for anything malformed.
+
+        complete: every class must have id, name and color, as to_dict gives them.
+        """
         if not isinstance(content, Mapping) or not isinstance(content.get("classes"), list):
             raise InputError("A class file needs a list 'classes' whose items have id, name and color.")
         if unexpected := sorted(map(str, set(content) - {"classes", "ignore"})):
             raise InputError(f"A class file has the keys 'classes' and 'ignore', but not '{unexpected[0]}'.")
         ignore = content.get("ignore")
         ignore = [] if ignore is None else ignore if isinstance(ignore, list) else [ignore]
+        for position, entry in enumerate(content["classes"] if complete else ()):
+            given = entry if isinstance(entry, Mapping) else {}
+            if set(given) != {"id", "name", "color"} or None in given.values():
+                raise InputError(f"Class {position + 1} must have id, name and color, but is {entry!r}.")
         ignored = tuple(map(as_value, ignore))
         entries = parse_entries(content["classes"], ignored)
         return cls(entries.names, entries.ids, entries.palette, ignored, entries.also)
