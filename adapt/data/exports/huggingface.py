@@ -73,7 +73,7 @@ def _split_name(path: Path, root: Path) -> str | None:
     return next((word for word in words if split_of(word) is not None), None)
 
 
-def _table(path: Path) -> Any:
+def _open(path: Path) -> Any:
     try:
         import pyarrow as arrow
         from pyarrow import parquet
@@ -84,27 +84,45 @@ def _table(path: Path) -> Any:
         ) from error
     try:
         if path.suffix == ".parquet":
-            return parquet.read_table(path, memory_map=True)
+            return parquet.ParquetFile(path, memory_map=True)
         with arrow.memory_map(str(path)) as source:
             return arrow.ipc.open_stream(source).read_all()
     except (arrow.ArrowInvalid, OSError) as error:
-        raise InputError(
-            f"{path} can't be read ({' '.join(str(error).split())[:120]}); download it again."
-        ) from error
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{path} can't be read ({reason}); download it again.") from error
 
 
-@lru_cache(maxsize=2)  # pictures of a file are read by chance, and a file has hundreds of megabytes
+@lru_cache(maxsize=1000)
 def _opened(path: Path, changed: int) -> Any:
-    return _table(path)
+    """A Parquet file, of which groups of rows are read, or a table mapped into memory."""
+    return _open(path)
+
+
+@lru_cache(maxsize=4)  # pictures are drawn by chance, and a group has tens of megabytes
+def _group(path: Path, changed: int, number: int, column: str) -> Any:
+    return _opened(path, changed).read_row_group(number, columns=[column])[column]
 
 
 def _rows(path: Path) -> int:
-    return int(_opened(path, path.stat().st_mtime_ns).num_rows)
+    opened = _opened(path, path.stat().st_mtime_ns)
+    return int(opened.metadata.num_rows if path.suffix == ".parquet" else opened.num_rows)
+
+
+def _cell(path: Path, column: str, row: int) -> Any:
+    changed = path.stat().st_mtime_ns
+    opened = _opened(path, changed)
+    if path.suffix != ".parquet":
+        return opened[column][row].as_py()
+    sizes = [opened.metadata.row_group(n).num_rows for n in range(opened.num_row_groups)]
+    ends = np.cumsum(sizes)
+    number = int(np.searchsorted(ends, row, "right"))
+    return _group(path, changed, number, column)[row - int(ends[number]) + sizes[number]].as_py()
 
 
 def _columns(path: Path) -> tuple[str, str] | None:
     """The names of the columns of pictures and labels: structs of bytes and path. None if it has no such."""
-    schema = _opened(path, path.stat().st_mtime_ns).schema
+    opened = _opened(path, path.stat().st_mtime_ns)
+    schema = opened.schema_arrow if path.suffix == ".parquet" else opened.schema
     images = [field.name for field in schema if str(field.type).startswith("struct<bytes")]
     image = next((name for name in (*_IMAGES, *images) if name in images and not _LABELS.search(name)), None)
     label = next((name for name in images if name != image and _LABELS.search(name)), None)
@@ -113,7 +131,7 @@ def _columns(path: Path) -> tuple[str, str] | None:
 
 def _bytes(path: Path) -> bytes:
     file, column, row = path.parent.parent, path.parent.name, int(path.name)
-    cell = _opened(file, file.stat().st_mtime_ns)[column][row].as_py()
+    cell = _cell(file, column, row)
     if cell is None or not cell.get("bytes"):
         raise InputError(
             f"Row {row} of {file} has no {column} inside; save the data set with its files embedded."

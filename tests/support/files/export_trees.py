@@ -349,6 +349,6 @@ def huggingface(root: Path, saved: bool = False) -> Path:
             text(root / split / "state.json", {"_data_files": [{"filename": "data-00000-of-00001.arrow"}]})
         else:
             (root / "data").mkdir(parents=True, exist_ok=True)
-            parquet.write_table(table, root / "data" / f"{split}-00000-of-00001.parquet")
+            parquet.write_table(table, root / "data" / f"{split}-00000-of-00001.parquet", row_group_size=1)
     text(root / "id2label.json", {str(i): name for i, name in enumerate(NAMES)})
     return root
