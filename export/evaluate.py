@@ -2,6 +2,9 @@
 
 A file of ours is run by `serve.Segmenter`, as it stands. Any other segmenter is run as the calibration knows
 it (layout, normalisation, size, stride), and corrected with the calibration's statistics in torch.
+
+The baselines need logits. Any other segmenter gives them in the same pass; a shipped file gives labels, so
+the network inside it is run once more, alone, for all baselines together.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -11,6 +14,7 @@ import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 from tqdm import tqdm
 
 from adapt.balance.correction import ShiftTable, shift_table
@@ -18,21 +22,27 @@ from adapt.data.datasets import LabelledImages
 from adapt.data.domains import open_labelled
 from adapt.data.images import resize_image, resize_labels
 from adapt.errors import InputError
+from adapt.evaluation.baselines import Adjustment, ShareCount, Shares, adjusted, adjustments
+from adapt.evaluation.comparison import Counter, Way, baselines_of, strengths_of
 from adapt.evaluation.prediction import labels_of_logits
-from adapt.evaluation.scores import Scores, confusion_matrix
+from adapt.evaluation.scores import confusion_matrix
 from adapt.reporting.scorecard import Scorecard
-from export.fold.tables import DEFAULT_BOUND
+from export.fold.folded import metadata_of
 from export.sources.calibrated import is_ours, open_calibrated
-from export.sources.pictures import classes_of
-from export.sources.reference import Reference
-from serve.card import Card
+from export.sources.pictures import classes_of, target_pictures
+from export.sources.reference import Reference, bare_reference
+from export.sources.source import read_model
+from serve.card import Card, Key
 from serve.inference.segmenter import Segmenter
+from serve.inference.sizes import fit, unfit
 
 DEFAULT_TAUS = (0.0, 0.2, 1.0)
 
 Image = NDArray[np.uint8]
-Labeller = Callable[[Image], Mapping[float, NDArray[np.integer]]]
-"""A picture [H, W, 3] to labels [H, W] by strength."""
+Offsets = Mapping[Adjustment, Tensor]
+Labels = NDArray[np.integer]
+Labeller = Callable[[Image, Offsets], dict[Way, Labels]]
+"""A picture [H, W, 3] to labels [H, W] by strength and baseline."""
 
 
 def score_file(
@@ -42,8 +52,9 @@ def score_file(
     stats: Path | None,
     size: tuple[int, int] | None,
     other_model: bool = False,
+    target: Sequence[Path] = (),
 ) -> Scorecard:
-    """Scores by strength of the correction.
+    """Scores by strength of the correction, and of the baselines.
 
     Args:
         file: a graph of ours; with `stats` any segmenter.
@@ -54,6 +65,7 @@ def score_file(
         size: (height, width) that pictures are brought to first; None keeps their own. Labels keep theirs:
             the file's are brought to them.
         other_model: take `stats` though they are of another graph.
+        target: unlabelled pictures or videos that the baselines' shares are counted on; empty has none.
 
     Raises:
         InputError: a file that can't be run or can't do a strength, or data that does not fit it.
@@ -67,20 +79,66 @@ def score_file(
                 f"`blda export calibrate {file}` (no labels needed) and give its file with --stats."
             )
         segmenter = Segmenter(file)
-        card, labeller = segmenter.card, _shipped(segmenter, taus)
+        card = segmenter.card
+        logits = _network_inside(file) if target else None
+        labeller = _shipped(segmenter, taus, logits)
     else:
         source, given = open_calibrated(file, stats)
-        strength = source.strength(given, 0.0, False, DEFAULT_BOUND, other_model)
+        strength = source.strength(given, 0.0, False, other_model=other_model)
         if given.note:
             click.echo(given.note, err=True)
-        card, table = source.card, shift_table(strength.statistics)
-        labeller = _calibrated(source.reference(), card, table, taus or DEFAULT_TAUS)
+        card, table, logits = source.card, shift_table(strength.statistics), source.reference()
+        labeller = _calibrated(logits, card, table, taus or DEFAULT_TAUS)
     dataset = open_labelled(data, classes_of(card), size, keep_labels=True)
-    return Scorecard(card.classes, _scores(labeller, dataset, len(card.classes)))
+    shares = _shares(logits, card, target, size) if logits is not None and target else None
+    offsets = {} if shares is None else adjustments(shares)
+    counts = {way: c.counts() for way, c in _counters(labeller, dataset, len(card.classes), offsets).items()}
+    return Scorecard(card.classes, strengths_of(counts), baselines_of(counts), shares)
 
 
-def _shipped(segmenter: Segmenter, taus: Sequence[float]) -> Labeller:
-    """The file's own labels, and those of other strengths as far as it can give them."""
+def _network_inside(file: Path) -> Reference:
+    """The logits of a file of ours. Raises InputError if it does not say where its network ends."""
+    model = read_model(file)
+    if Key.ENDS not in metadata_of(model):
+        raise InputError(
+            f"{file} does not say where its network ends, so it gives no logits to adjust for the baselines; "
+            "export it again, or leave --baselines out."
+        )
+    return bare_reference(model, str(file))
+
+
+def _shares(logits: Reference, card: Card, target: Sequence[Path], size: tuple[int, int] | None) -> Shares:
+    """Shares of the classes on unlabelled pictures, as the network sees them."""
+    count = ShareCount(len(card.classes))
+    with target_pictures(target, size) as images:
+        for index in tqdm(range(len(images)), desc="shares of the target", unit="image"):
+            image = images[index]
+            inside = card.size or image.shape[:2]  # what is padded does not count
+            count.add(torch.as_tensor(logits(fit(card, image[None]))), card.output_stride, inside)
+    return count.shares()
+
+
+def _shipped(segmenter: Segmenter, taus: Sequence[float], logits: Reference | None) -> Labeller:
+    """The file's own labels, those of other strengths as far as it can give them, and of the baselines."""
+    own = _shipped_strengths(segmenter, taus)
+
+    def label(image: Image, offsets: Offsets) -> dict[Way, Labels]:
+        by_way: dict[Way, Labels] = dict(own(image).items())
+        if logits is None or not offsets:
+            return by_way
+        card = segmenter.card
+        seen = fit(card, image[None])
+        found = _baselines(torch.as_tensor(logits(seen)), card, seen.shape[1:3], offsets)
+        for way, labels in found.items():
+            by_way[way] = unfit(card, labels[None], *image.shape[:2])[0]
+        return by_way
+
+    return label
+
+
+def _shipped_strengths(
+    segmenter: Segmenter, taus: Sequence[float]
+) -> Callable[[Image], Mapping[float, Labels]]:
     correction, path = segmenter.correction, segmenter.runtime.path
     both = "uncorrected_labels" in segmenter.extras
     folded = 0.0 if correction is None else correction.tau
@@ -97,7 +155,7 @@ def _shipped(segmenter: Segmenter, taus: Sequence[float]) -> Labeller:
             f"leave --tau out, or export it with {more}."
         )
 
-    def label(image: Image) -> Mapping[float, NDArray[np.integer]]:
+    def label(image: Image) -> Mapping[float, Labels]:
         said = segmenter(image, extras={"uncorrected_labels"} if both else False)
         plain = {} if said.uncorrected_labels is None else {0.0: said.uncorrected_labels}
         return plain | {folded: said.labels}
@@ -107,22 +165,35 @@ def _shipped(segmenter: Segmenter, taus: Sequence[float]) -> Labeller:
 
 
 def _calibrated(logits: Reference, card: Card, table: ShiftTable, taus: Sequence[float]) -> Labeller:
-    def label(image: Image) -> Mapping[float, NDArray[np.integer]]:
+    def label(image: Image, offsets: Offsets) -> dict[Way, Labels]:
         seen = image if card.size is None else resize_image(image, card.size)
         found = torch.as_tensor(logits(seen[None]))
-        by_tau = {
+        by_way: dict[Way, Labels] = {
             tau: labels_of_logits(found, card.output_stride, seen.shape[:2], table, tau) for tau in taus
         }
-        return {tau: resize_labels(labels, image.shape[:2]) for tau, labels in by_tau.items()}
+        by_way.update(_baselines(found, card, seen.shape[:2], offsets).items())
+        return {way: resize_labels(labels, image.shape[:2]) for way, labels in by_way.items()}
 
     return label
 
 
-def _scores(labeller: Labeller, dataset: LabelledImages, num_classes: int) -> dict[float, Scores]:
-    totals: dict[float, NDArray[np.int64]] = {}
+def _baselines(
+    logits: Tensor, card: Card, size: tuple[int, ...], offsets: Offsets
+) -> dict[Adjustment, NDArray[np.uint8]]:
+    """Labels of every baseline, in the size (height, width) that the network saw."""
+    return {
+        way: labels_of_logits(adjusted(logits, offset), card.output_stride, size, None, 0.0)
+        for way, offset in offsets.items()
+    }
+
+
+def _counters(
+    labeller: Labeller, dataset: LabelledImages, num_classes: int, offsets: Offsets
+) -> dict[Way, Counter]:
+    counters: dict[Way, Counter] = {}
     for index in tqdm(range(len(dataset)), desc="evaluate", unit="image"):
         image, truth = dataset[index]
-        for tau, labels in labeller(image).items():
+        for way, labels in labeller(image, offsets).items():
             counted = confusion_matrix(truth, resize_labels(labels, truth.shape[:2]), num_classes)
-            totals[tau] = totals[tau] + counted if tau in totals else counted
-    return {tau: Scores.from_confusion(total) for tau, total in totals.items()}
+            counters.setdefault(way, Counter(num_classes)).add(counted)
+    return counters

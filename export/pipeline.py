@@ -9,7 +9,7 @@ import onnx
 from adapt.errors import InputError
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info, record_verification
-from export.fold.tables import CALIBRATED_TAU, DEFAULT_BOUND, DEFAULT_TAU, MAX_TAU
+from export.fold.tables import CALIBRATED_TAU, MAX_TAU
 from export.precision.gates import in_precision
 from export.precision.kinds import PRECISIONS
 from export.sources.calibrated import open_calibrated
@@ -61,13 +61,14 @@ def export_onnx(
     Args:
         source: a run folder or an ONNX file made here; with `stats` any ONNX segmenter.
         correct: fold the correction (Li et al. 2025, section 3.2).
-        tau: its strength in [0, 2]; None is 0.2, with `stats` 0.5.
+        tau: its strength in [0, 2]; None is what `adapt tau --write` chose for the run, else 0.2; with
+            `stats` 0.5.
         runtime_tau: make tau an optional input of the graph, with `tau` as its default.
         size: (height, width) of the pictures that it takes; None is any size.
         scores: also output the scores, at the decoder's stride.
         uncorrected_labels: also output what it would say uncorrected.
-        error_bound: proven limit of what folding may change a score by, in logits; None is 0.02, or the best
-            that a table holds.
+        error_bound: proven limit of what folding may change a score by, in logits; None is 0.02 (in
+            proportion for logits of an unusual size), or the best that a table holds.
         data: folder of pictures to check it on; None takes those in the run.
         precision: what the network computes in; None as the source does.
         calibrate: folder of pictures of the target, to find the ranges of int8 with.
@@ -91,8 +92,6 @@ def export_onnx(
     if not correct and (stats is not None or other_model):
         raise InputError("--stats and --other-model are of the correction; drop them or fold it.")
     check_outputs([output], force)
-    if tau is None:
-        tau = DEFAULT_TAU if stats is None else CALIBRATED_TAU
     measured = [] if calibrate is None else calibration_pictures(calibrate)
     say(f"reading {source}")
     if stats is None:
@@ -100,9 +99,13 @@ def export_onnx(
         given = opened.statistics() if correct else None
     else:
         opened, given = open_calibrated(source, stats)
+    if tau is None:
+        tau = opened.tau if stats is None else CALIBRATED_TAU
+        if correct and tau == 0:
+            say("tau 0 was chosen for the run, so labels are the uncorrected ones; --tau folds another")
     strength = None
     if given is not None:
-        strength = opened.strength(given, tau, runtime_tau, error_bound or DEFAULT_BOUND, other_model)
+        strength = opened.strength(given, tau, runtime_tau, error_bound, other_model)
         if given.note:
             say(given.note)
     say("folding")

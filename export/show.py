@@ -63,18 +63,25 @@ def folded_shift(model: onnx.ModelProto) -> FoldedShift | None:
     if correction is None or (correction.tau == 0 and not correction.runtime_tau):
         return None
     try:
-        names = ("knots", "knot_slopes", "shift_steps", "shift_start", "bin_width", "middle", "bins_to")
-        knots, slopes, steps, start, width, middle, bins = (
-            numpy_helper.to_array(constants[name]).astype(np.float64) for name in names
-        )
+        names = ("knots", "knot_slopes", "bin_width", "middle", "bins_to")
+        knots, slopes, width, middle, bins = (_number(constants[name]) for name in names)
         numbers = np.concatenate([knots, knots[..., -1:] + 1 / slopes[..., -1:]], axis=2)[:, 0]  # [C, M]
-        shift = np.cumsum(np.concatenate([start, steps], axis=1), axis=1)  # [l, M, c]
+        shift, own = (
+            np.cumsum(np.concatenate([_number(constants[f"{name}_{p}"]) for p in ("start", "steps")], 1), 1)
+            for name in ("shift", "own")
+        )  # [l, M, c] and [l, M, 1]
+        classes = np.arange(len(shift))
+        shift[classes, :, classes] = own[:, :, 0]  # which the sums leave out
         return FoldedShift(middle + (numbers - (bins - 1) / 2) * width, shift.transpose(2, 0, 1))
     except (KeyError, ValueError) as error:
         raise InputError(
             f"the graph says that a correction is folded in, but its constants were altered ({error}); "
             "export it again."
         ) from error
+
+
+def _number(tensor: onnx.TensorProto) -> Array:
+    return np.asarray(numpy_helper.to_array(tensor), np.float64)
 
 
 def describe(path: Path, model: onnx.ModelProto, size: tuple[int, int] | None = None) -> str:

@@ -23,6 +23,8 @@ class Key(StrEnum):
     SCHEMA = PREFIX + "schema"
     CARD = PREFIX + "card"
     CORRECTION = PREFIX + "correction"
+    SCORES = PREFIX + "scores"
+    """What the scores of a corrected file are; see `GraphInfo.scores`."""
     VERIFICATION = PREFIX + "verification"
     PRECISION = PREFIX + "precision"
     """What the network computes in, and how its labels agree with those of float32."""
@@ -39,6 +41,10 @@ class Key(StrEnum):
 
 
 Color = tuple[int, int, int]
+
+LOG_ODDS = "log-odds"
+LOG_PROBABILITIES = "log-probabilities"
+"""The scores of corrected files that do not say what theirs are: they were made before there was a choice."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +105,9 @@ class GraphInfo:
     correction: Correction | None = None
     verification: dict[str, Any] = field(default_factory=dict)
     """What `export verify` measured on this file; empty if it never ran."""
+    scores: str = LOG_ODDS
+    """What a corrected file's scores are: LOG_ODDS, or LOG_PROBABILITIES in files of older versions. Both
+    have the same best class at a pixel of the decoder, but not between pixels."""
 
 
 def to_metadata(info: GraphInfo) -> dict[str, str]:
@@ -106,6 +115,7 @@ def to_metadata(info: GraphInfo) -> dict[str, str]:
     metadata: dict[str, str] = {Key.SCHEMA: str(SCHEMA), Key.CARD: _dump(info.card)}
     if info.correction is not None:
         metadata[Key.CORRECTION] = _dump(info.correction)
+        metadata[Key.SCORES] = json.dumps(info.scores)
     if info.verification:
         metadata[Key.VERIFICATION] = json.dumps(info.verification)
     return metadata
@@ -136,11 +146,15 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> GraphInfo:
         verification = json.loads(metadata.get(Key.VERIFICATION, "{}"))
         if not isinstance(verification, dict):
             raise TypeError("verification is not an object")
+        unsaid = LOG_ODDS if correction is None else LOG_PROBABILITIES
+        scores = json.loads(metadata.get(Key.SCORES, json.dumps(unsaid)))
+        if scores not in (LOG_ODDS, LOG_PROBABILITIES):
+            raise ValueError(f"its scores are {str(scores)[:60]}")
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{source} claims to be a blda graph but its metadata was altered ({error}); export it again."
         ) from error
-    return GraphInfo(card, correction, verification)
+    return GraphInfo(card, correction, verification, scores)
 
 
 def _dump(record: Card | Correction) -> str:

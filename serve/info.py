@@ -19,6 +19,7 @@ def describe(runtime: Runtime) -> dict[str, Any]:
         "outputs": [dataclasses.asdict(tensor) for tensor in runtime.outputs],
         "card": dataclasses.asdict(info.card),
         "correction": dataclasses.asdict(info.correction) if info.correction else None,
+        "scores": info.scores if info.correction else "logits",
         "verification": info.verification,
     }
 

@@ -26,8 +26,8 @@ os.environ.setdefault("MPLBACKEND", "Agg")
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
-# The same examples every time, so that a change and not the dice turns a test red.
-settings.register_profile("same", derandomize=True)
+# The same examples every time, and no time limit, so that a change and not dice or load turns a test red.
+settings.register_profile("same", derandomize=True, deadline=None)
 settings.load_profile("same")
 
 

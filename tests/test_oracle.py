@@ -2,6 +2,7 @@
 
 import numpy as np
 import oracle
+import oracle_scores
 import pytest
 from scipy.integrate import quad
 from scipy.stats import norm
@@ -181,37 +182,37 @@ def test_teacher_starts_as_a_copy_and_ends_slow():
 
 def test_scores_of_a_confusion_matrix_by_hand():
     confusion = np.array([[8, 2, 0], [1, 3, 0], [0, 0, 0]])
-    assert oracle.iou(confusion) == pytest.approx([8 / 11, 3 / 6, np.nan], nan_ok=True)
-    assert oracle.accuracy(confusion) == pytest.approx([0.8, 0.75, np.nan], nan_ok=True)
-    assert oracle.bias(confusion) == pytest.approx([(0.8 + 0.25) / 2 - 0.5, (0.2 + 0.75) / 2 - 0.5, 0])
+    assert oracle_scores.iou(confusion) == pytest.approx([8 / 11, 3 / 6, np.nan], nan_ok=True)
+    assert oracle_scores.accuracy(confusion) == pytest.approx([0.8, 0.75, np.nan], nan_ok=True)
+    assert oracle_scores.bias(confusion) == pytest.approx([(0.8 + 0.25) / 2 - 0.5, (0.2 + 0.75) / 2 - 0.5, 0])
 
 
 @pytest.mark.parametrize("confusion", [np.ones((4, 4)), np.diag([7, 1, 300])])
 def test_even_confusion_and_perfect_prediction_have_no_bias(confusion):
-    assert oracle.bias(confusion) == pytest.approx(np.zeros(len(confusion)))
+    assert oracle_scores.bias(confusion) == pytest.approx(np.zeros(len(confusion)))
 
 
 def test_predicting_one_class_always():
     confusion = np.zeros((4, 4))
     confusion[:, 2] = 10
-    assert oracle.bias(confusion) == pytest.approx([-0.25, -0.25, 0.75, -0.25])
+    assert oracle_scores.bias(confusion) == pytest.approx([-0.25, -0.25, 0.75, -0.25])
 
 
 def test_bias_without_labels_of_two_gaussians(rng):
     """Pr(z0 > z1) for independent normals is Phi(difference of means / root of summed variances)."""
     rows = bank(np.array([[1.0, 0.0], [0.5, 1.0]]), np.array([[1.0, 1.0], [2.0, 1.0]]))
     seen = np.array([True, True])
-    shares = oracle.argmax_shares(rows, seen, 200_000, rng)
+    shares = oracle_scores.argmax_shares(rows, seen, 200_000, rng)
     first = norm.cdf(1 / np.sqrt(2)), norm.cdf(-0.5 / np.sqrt(5))
     assert shares[:, 0] == pytest.approx(first, abs=5e-3)
-    bias = oracle.bias_without_labels(rows, seen, 200_000, rng)
+    bias = oracle_scores.bias_without_labels(rows, seen, 200_000, rng)
     assert bias == pytest.approx([np.mean(first) - 0.5, 0.5 - np.mean(first)], abs=5e-3)
 
 
 def test_shares_at_full_strength_are_those_of_the_anchors(gaussian_case, rng):
     """At tau = 1 each channel follows its anchor (but for the clipped tails)."""
     rows, anchors, seen, _, _, anchor_means, anchor_sigmas = gaussian_case
-    shares = oracle.argmax_shares(rows, seen, 100_000, rng, anchors, tau=1.0, eps=1e-4)
+    shares = oracle_scores.argmax_shares(rows, seen, 100_000, rng, anchors, tau=1.0, eps=1e-4)
     own = [norm(*parameters) for parameters in zip(anchor_means, anchor_sigmas, strict=True)]
     right, _ = quad(lambda z: own[0].pdf(z) * own[1].cdf(z) ** 2, -10, 15)
     assert np.diag(shares) == pytest.approx([right] * 3, abs=1e-2)

@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -122,17 +123,38 @@ def test_faults_would_be_seen():
     assert set(imported(ast.parse(hidden), {"a.y", "a.z"})) == {"a.y", "a.z"}
 
 
-def test_folders_and_files_are_small():
-    folders = {path.parent for path in MODULES.values()}
-    crowded = {str(folder): len(list(folder.glob("*.py"))) for folder in folders}
-    assert {folder: count for folder, count in crowded.items() if count > MOST_FILES} == {}
-    lines = {str(path): len(path.read_text().splitlines()) for path in MODULES.values()}
-    assert {path: count for path, count in lines.items() if count > MOST_LINES} == {}
+def crowded(files: list[Path]) -> dict[str, int]:
+    """Folders that hold too many of the files."""
+    counts = Counter(str(path.parent) for path in files)
+    return {folder: count for folder, count in counts.items() if count > MOST_FILES}
+
+
+def lengthy(files: list[Path]) -> dict[str, int]:
+    """Files of too many lines."""
+    lines = {str(path): len(path.read_text().splitlines()) for path in files}
+    return {path: count for path, count in lines.items() if count > MOST_LINES}
+
+
+@pytest.mark.parametrize("top", [*ROOMS, "tests"])
+def test_folders_and_files_are_small(top):
+    files = sorted((ROOT / top).rglob("*.py"))
+    assert files and crowded(files) == {} and lengthy(files) == {}
+
+
+def test_crowded_folders_and_long_files_would_be_seen(tmp_path):
+    files = [tmp_path / f"{i}.py" for i in range(MOST_FILES + 1)]
+    for path in files:
+        path.write_text("\n" * MOST_LINES)
+    assert crowded(files) == {str(tmp_path): MOST_FILES + 1} and crowded(files[1:]) == {}
+    assert lengthy(files) == {}
+    files[3].write_text("\n" * (MOST_LINES + 1))
+    assert lengthy(files) == {str(files[3]): MOST_LINES + 1}
 
 
 def test_tests_mirror_the_packages():
-    """tests/adapt/data/test_layouts.py is about adapt/data; no test imports a test."""
+    """tests/adapt/data/test_layouts.py is about adapt/data, a benchmark's is beside it; none imports another."""
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         folder = path.parent.relative_to(ROOT / "tests")
-        assert folder == Path() or (ROOT / folder / "__init__.py").is_file(), path
+        of_a_benchmark = folder.parts[:1] == ("bench",)
+        assert folder == Path() or of_a_benchmark or (ROOT / folder / "__init__.py").is_file(), path
         assert not re.search(r"^\s*(from|import) test_", path.read_text(), re.M), path

@@ -1,5 +1,7 @@
 """Training pairs: a labelled source crop with an unlabelled target crop.
 
+Where some pictures of the target are labelled, crops of theirs take the place of a share of the source's.
+
 Pair i depends on the seed and on i alone, never on what was drawn before: a resumed run, another number of
 workers or of ranks sees the same pairs.
 """
@@ -46,6 +48,65 @@ class Pair(NamedTuple):
     """uint8 [H, W, 3] RGB; a copy of the source image in source-only training"""
     target_padding: Tensor
     """bool [H, W], pixels that pad a target picture smaller than the crop"""
+    labelled_target: Tensor = torch.zeros(1, dtype=torch.bool)
+    """bool, whether the source crop is in truth one of a labelled target picture"""
+
+
+def unit_images(images: Tensor) -> Tensor:
+    """uint8 [N, H, W, 3] -> float [N, 3, H, W] on [0, 1]."""
+    return images.permute(0, 3, 1, 2).float() / 255
+
+
+class LabelledCrops:
+    """Crops of labelled pictures, drawn evenly or by rare-class sampling (Hoyer et al. 2022).
+
+    Args:
+        pictures: they.
+        class_pixels: [images, C] pixels of each class in each of them.
+        crop: (height, width).
+        temperature: T of rare-class sampling; None draws pictures evenly.
+        weights: of each of several data sets, as in the settings; empty draws all pictures alike.
+    """
+
+    def __init__(
+        self,
+        pictures: LabelledImages,
+        class_pixels: np.ndarray,
+        crop: tuple[int, int],
+        temperature: float | None,
+        weights: Sequence[float | None] = (),
+    ) -> None:
+        self.pictures = pictures
+        self.crop = crop
+        shares = part_shares(weights, pictures.sizes) if weights else None
+        part_of = np.repeat(np.arange(len(pictures.sizes)), pictures.sizes)
+        self.draws = Draws(np.arange(len(pictures)), part_of, shares)
+        self.class_probability: np.ndarray | None = None
+        if temperature is not None:
+            totals = weighted_totals(class_pixels, part_of, shares)
+            self.class_probability = rare_class_probabilities(totals, temperature)
+            self.min_pixels = RARE_CLASS_PIXELS * crop[0] * crop[1] / 512**2
+            holders = images_with_class(class_pixels, int(self.min_pixels))
+            self.holders = [Draws(each, part_of, shares) for each in holders]
+
+    def draw(self, generator: np.random.Generator) -> Sample:
+        """One crop."""
+        if self.class_probability is None:
+            sample = self.pictures[self.draws.draw(generator)]
+            return random_crop(sample, self.crop, generator, DOMINANT_CLASS)
+        rare = int(generator.choice(len(self.class_probability), p=self.class_probability))
+        sample = self.pictures[self.holders[rare].draw(generator)]
+        return crop_with_class(sample, rare, self.crop, int(self.min_pixels * CROP_SHARE), generator)
+
+
+class LabelledTarget(NamedTuple):
+    """Pictures of the target that have labels."""
+
+    pictures: LabelledImages
+    class_pixels: np.ndarray
+    """[images, C] pixels of each class in each of them."""
+    share: float
+    """Of the labelled crops, how many are theirs."""
 
 
 class TrainingPairs(Dataset[Pair]):
@@ -60,6 +121,7 @@ class TrainingPairs(Dataset[Pair]):
         seed: of all draws.
         source_weights: of each of several sources, as in the settings; empty draws all pictures alike.
         target_weights: the same of the targets.
+        labelled: pictures of the target that have labels.
     """
 
     def __init__(
@@ -73,44 +135,38 @@ class TrainingPairs(Dataset[Pair]):
         seed: int,
         source_weights: Sequence[float | None] = (),
         target_weights: Sequence[float | None] = (),
+        labelled: LabelledTarget | None = None,
     ) -> None:
-        self.source = source
         self.target = target
         self.crop = crop
         self.seed = seed
-        shares = part_shares(source_weights, source.sizes) if source_weights else None
-        part_of = np.repeat(np.arange(len(source.sizes)), source.sizes)
-        self.draws = Draws(np.arange(len(source)), part_of, shares)
+        self.source_crops = LabelledCrops(source, class_pixels, crop, rare_class_temperature, source_weights)
         if target is not None:
             of_target = part_shares(target_weights, target.sizes) if target_weights else None
-            numbers = np.repeat(np.arange(len(target.sizes)), target.sizes)
-            self.target_draws = Draws(np.arange(len(target)), numbers, of_target)
-        self.class_probability: np.ndarray | None = None
-        if rare_class_temperature is not None:
-            totals = weighted_totals(class_pixels, part_of, shares)
-            self.class_probability = rare_class_probabilities(totals, rare_class_temperature)
-            self.min_pixels = RARE_CLASS_PIXELS * crop[0] * crop[1] / 512**2
-            holders = images_with_class(class_pixels, int(self.min_pixels))
-            self.holders = [Draws(each, part_of, shares) for each in holders]
+            part_of = np.repeat(np.arange(len(target.sizes)), target.sizes)
+            self.target_draws = Draws(np.arange(len(target)), part_of, of_target)
+        self.target_crops: LabelledCrops | None = None
+        self.share = 0.0
+        if labelled is not None:
+            pictures, pixels, self.share = labelled
+            self.target_crops = LabelledCrops(pictures, pixels, crop, rare_class_temperature)
 
     def __getitem__(self, index: int) -> Pair:
         generator = np.random.default_rng([self.seed, index])
-        source = random_flip(self._source_crop(generator), generator)
+        crops = self.source_crops
+        # Without labels of the target nothing is drawn here, and pairs are those that they were.
+        if self.target_crops is not None and generator.random() < self.share:
+            crops = self.target_crops
+        source = random_flip(crops.draw(generator), generator)
         if self.target is None:
             target = source
         else:
             image = self.target[self.target_draws.draw(generator)]
             target = random_flip(random_crop(without_labels(image), self.crop, generator), generator)
         arrays = (source.image, source.labels, target.image, target.labels == IGNORE)
-        return Pair(*(torch.from_numpy(np.ascontiguousarray(array)) for array in arrays))
-
-    def _source_crop(self, generator: np.random.Generator) -> Sample:
-        if self.class_probability is None:
-            sample = self.source[self.draws.draw(generator)]
-            return random_crop(sample, self.crop, generator, DOMINANT_CLASS)
-        rare = int(generator.choice(len(self.class_probability), p=self.class_probability))
-        sample = self.source[self.holders[rare].draw(generator)]
-        return crop_with_class(sample, rare, self.crop, int(self.min_pixels * CROP_SHARE), generator)
+        tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
+        tensors.append(torch.tensor(crops is self.target_crops))
+        return Pair(*tensors)
 
 
 def new_loader(
@@ -147,3 +203,11 @@ class Domains:
     """None only in source-only training without statistics."""
     evaluation: LabelledImages | None
     pairs: TrainingPairs
+    labelled: LabelledImages | None = None
+    """Pictures of the target that have labels, where some were given to train on."""
+
+    @property
+    def names(self) -> list[str]:
+        """Of all pictures that are trained on."""
+        parts = (self.source, self.target, self.labelled)
+        return [name for part in parts if part is not None for name in part.names]

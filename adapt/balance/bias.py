@@ -47,7 +47,8 @@ def bias_without_labels(statistics: ShiftStatistics) -> Tensor:
     """Bias [C] estimated from the logit distributions alone; classes never seen are left out as rows.
 
     The pseudo-labels behind the statistics stand for the truth, and the channels of a pixel are taken as
-    independent. Both are approximations: read ranks and trends rather than digits.
+    independent. Both are approximations: its digits mean little, and its ranks were seen turned around on an
+    undertrained network.
     """
     return bias_of_shares(argmax_shares(statistics), statistics.seen)
 

@@ -105,27 +105,33 @@ def _pick(values: Tensor, index: Tensor) -> Tensor:
 
 @torch.no_grad()
 def posthoc_scores(logits: Tensor, table: ShiftTable, tau: float) -> Tensor:
-    """Scores of the post-hoc corrected prediction, whose argmax is the class (section 3.2).
+    """Scores of the post-hoc corrected prediction, whose argmax is the class (section 3.2, Eq. 15 as odds).
 
-        a_c[l] = f[l] + tau * Delta[c, l](f[l]),    score[c] = a_c[c] - logsumexp_l a_c[l]
+        a_c[l] = f[l] + tau * Delta[c, l](f[l]),    score[c] = a_c[c] - logsumexp_{l != c} a_c[l]
 
-    Every class is judged under its own hypothesis. The reference of what `export` folds.
+    Every class is judged under its own hypothesis. At a pixel, log-odds and log-probabilities have the same
+    argmax; between pixels they differ. A log-probability is 0 for whatever wins, so upsampling would see the
+    margin of the losers alone; log-odds carry both. The reference of what `export` folds.
 
     Args:
         logits: [N, C, h, w] at the decoder's stride.
         table: Delta of the domain the picture comes from.
-        tau: strength; 0 gives the log-softmax.
+        tau: strength; 0 gives the logits themselves, and so exactly the uncorrected prediction.
 
     Returns:
-        [N, C, h, w] scores, at most 0.
+        [N, C, h, w] scores, in logits.
     """
+    if tau == 0:
+        return logits.float()
     scores = torch.empty(logits.shape, device=logits.device)
     for image, said in zip(
         logits.float().flatten(2), scores.flatten(2), strict=True
     ):  # [C, P], one at a time
         for c in range(len(image)):
             corrected = torch.lerp(*_cells(table, image, c)).mul_(tau).add_(image)
-            torch.sub(corrected[c], corrected.logsumexp(0), out=said[c])
+            said[c] = corrected[c]
+            corrected[c] = -torch.inf  # left out of the sum: subtracted from it, it would cancel
+            said[c] -= corrected.logsumexp(0)
     return scores
 
 

@@ -3,16 +3,17 @@
 A float32 stops counting at 2^24, which one bin reaches after a few hundred pictures.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-BINS = 256
+from adapt.balance.bins import BINS, Bins, default_bins, extent_of, no_bins
+from adapt.balance.bins import LOGIT_RANGE as LOGIT_RANGE  # where those who count without bins look for it
+
 Pooling = Literal["pixels", "classes"]
-LOGIT_RANGE = (-32.0, 32.0)
-"""Range of the histograms in logits. Values outside are counted in the edge bins, and reported."""
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,24 @@ class Histogram:
     """Scalar: how many of the counted logits lay beyond the range and were put into an edge bin."""
     stride: int = 1
     """Pixels of the full-size label map that a counted one stands for, along a side."""
+    bins: Bins | None = None
+    """Where the bins lie; None is LOGIT_RANGE."""
+
+    def centres(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Centres of the bins, [B], in logits."""
+        return bin_centres(self.counts.device, dtype, self.bins)
+
+    @property
+    def outside_share(self) -> float:
+        """Share of the counted logits that lay beyond the range."""
+        return float(self.outside / self.counts.sum().clamp_min(1))
+
+    def in_bins(self, bins: Bins) -> "Histogram":
+        """The same counts in other bins, each where its bin's centre falls; exact if bins were doubled."""
+        position = ((self.centres(torch.float64) - bins.low) / bins.step).nan_to_num(0)
+        index = position.floor().clamp(0, BINS - 1).long()
+        counts = torch.zeros_like(self.counts).index_add_(-1, index, self.counts)
+        return Histogram(counts, self.outside, self.stride, bins)
 
     @property
     def row_pixels(self) -> Tensor:
@@ -48,28 +67,30 @@ class Histogram:
         return torch.stack([positive, counts.sum((0, 1)) - positive])
 
     def __add__(self, other: "Histogram") -> "Histogram":
-        return Histogram(self.counts + other.counts, self.outside + other.outside, self.stride)
+        """The sum of two histograms of the same bins; `counted_in_all` makes bins that hold both."""
+        return Histogram(self.counts + other.counts, self.outside + other.outside, self.stride, self.bins)
 
 
-def bin_centres(device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32) -> Tensor:
-    """Centres of the histogram bins, [B], in logits."""
-    low, high = LOGIT_RANGE
-    width = (high - low) / BINS
-    return low + width * (torch.arange(BINS, device=device, dtype=dtype) + 0.5)
+def bin_centres(
+    device: torch.device | str = "cpu", dtype: torch.dtype = torch.float32, bins: Bins | None = None
+) -> Tensor:
+    """Centres of the histogram bins, [B], in logits; None is LOGIT_RANGE."""
+    return (default_bins(device) if bins is None else bins.to(device)).centres(dtype)
 
 
 @torch.no_grad()
-def logit_histogram(logits: Tensor, labels: Tensor, stride: int = 1) -> Histogram:
+def logit_histogram(logits: Tensor, labels: Tensor, stride: int = 1, bins: Bins | None = None) -> Histogram:
     """Count the logits of each class's pixels.
 
     Args:
         logits: [N, C, h, w] at the decoder's stride.
         labels: [N, h, w] integers; values outside 0..C-1 are left out.
         stride: of the decoder.
+        bins: where to count; None is LOGIT_RANGE. What lies outside is counted in the edge bins.
     """
     classes = logits.shape[1]
-    low, high = LOGIT_RANGE
-    position = (logits.float() - low) * (BINS / (high - low))
+    low, step = default_bins(logits.device) if bins is None else bins
+    position = (logits.float() - low) / step
     labels = labels.int()
     counted = (labels >= 0) & (labels < classes)
     outside = (((position < 0) | (position >= BINS)) & counted.unsqueeze(1)).sum()
@@ -80,7 +101,22 @@ def logit_histogram(logits: Tensor, labels: Tensor, stride: int = 1) -> Histogra
     index = position.nan_to_num_(0).clamp_(0, BINS - 1).int()
     index += (row * classes + channel) * BINS
     counts = _count(index.flatten(), (classes + 1) * classes * BINS)
-    return Histogram(counts.view(classes + 1, classes, BINS)[:classes], outside, stride)
+    return Histogram(counts.view(classes + 1, classes, BINS)[:classes], outside, stride, bins)
+
+
+def counted_in_all(maps: Iterable[tuple[Tensor, Tensor]], stride: int = 1) -> Histogram | None:
+    """One histogram of many maps of logits and labels, seen one by one, in bins that hold all of them.
+
+    None if there is no map.
+    """
+    total: Histogram | None = None
+    for logits, labels in maps:
+        before = no_bins(logits.device) if total is None or total.bins is None else total.bins
+        counted = (labels >= 0) & (labels < logits.shape[1])
+        bins = before.around(extent_of(logits, counted))
+        new = logit_histogram(logits, labels, stride, bins)
+        total = new if total is None else total.in_bins(bins) + new
+    return total
 
 
 def _count(index: Tensor, bins: int) -> Tensor:

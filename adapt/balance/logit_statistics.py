@@ -8,11 +8,13 @@ Departure from the paper: EM runs on histograms instead of pixels (see `adapt.ba
 one bincount an iteration and makes statistics of several ranks a plain sum.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from adapt.balance.bins import LOGIT_RANGE, Bins, Extent, default_bins, no_bins
 from adapt.balance.histogram import Histogram, Pooling, bin_centres
 from adapt.balance.mixtures import Mixture, em, spread
 
@@ -29,6 +31,10 @@ class ShiftStatistics:
     """[C] bool: classes that have statistics; the others stay uncorrected."""
     eps: float = 0.01
     """The shift is held constant outside the quantiles [eps, 1 - eps] of F[c, l]."""
+    logit_range: tuple[float, float] = LOGIT_RANGE
+    """Range in logits of the histograms that the rows were fitted to."""
+    outside: float = 0.0
+    """Share of the logits beyond it, which were counted in its first and last bin."""
 
     @property
     def num_classes(self) -> int:
@@ -38,24 +44,42 @@ class ShiftStatistics:
         """Plain tensors for a safetensors file."""
         named = {f"rows.{k}": v for k, v in self.rows._asdict().items()}
         named |= {f"anchors.{k}": v for k, v in self.anchors._asdict().items()}
-        named |= {"seen": self.seen, "eps": torch.tensor(self.eps, dtype=torch.float64)}
+        scalars = {"eps": self.eps, "logit_range": self.logit_range, "outside": self.outside}
+        named |= {"seen": self.seen} | {k: torch.tensor(v, dtype=torch.float64) for k, v in scalars.items()}
         return {k: v.contiguous() for k, v in named.items()}
 
     @staticmethod
     def from_state(state: dict[str, Tensor]) -> "ShiftStatistics":
-        """Inverse of `state`.
+        """Inverse of `state`; of older versions, whose range was always LOGIT_RANGE, as well.
 
         Raises:
             KeyError: a tensor is missing.
         """
         rows = Mixture(*(state[f"rows.{k}"] for k in Mixture._fields))
         anchors = Mixture(*(state[f"anchors.{k}"] for k in Mixture._fields))
-        return ShiftStatistics(rows, anchors, state["seen"].bool(), float(state["eps"]))
+        low, high = state["logit_range"].tolist() if "logit_range" in state else LOGIT_RANGE
+        outside = float(state.get("outside", torch.tensor(0.0)))
+        return ShiftStatistics(rows, anchors, state["seen"].bool(), float(state["eps"]), (low, high), outside)
 
     def to(self, target: torch.device | torch.dtype) -> "ShiftStatistics":
         """Move to a device, or change the precision of the mixtures."""
         seen = self.seen.to(target) if isinstance(target, torch.device) else self.seen
-        return ShiftStatistics(self.rows.to(target), self.anchors.to(target), seen, self.eps)
+        return replace(self, rows=self.rows.to(target), anchors=self.anchors.to(target), seen=seen)
+
+
+MOST_OUTSIDE = 0.001
+"""Share of logits beyond the histograms' range from which on it is said."""
+
+
+def range_warning(outside: float, logit_range: tuple[float, float]) -> str:
+    """What is to be said of the share of logits beyond the range of histograms; empty if that is nothing."""
+    if outside <= MOST_OUTSIDE:
+        return ""
+    low, high = logit_range
+    return (
+        f"{outside:.1%} of the logits lie beyond {low:.3g} to {high:.3g}, the range of the rest, "
+        "and are counted at its ends: how they are distributed is not known. A masked class is one reason."
+    )
 
 
 def fit_shift_statistics(
@@ -66,6 +90,7 @@ def fit_shift_statistics(
     min_pixels: int = 100,
     eps: float = 0.01,
     steps: int = 100,
+    anchor_bins: Bins | None = None,
 ) -> ShiftStatistics:
     """Fit the mixtures of a finished network in one go, for the post-hoc correction (section 3.2).
 
@@ -77,13 +102,17 @@ def fit_shift_statistics(
         min_pixels: a class with fewer pixels, at full size, has no statistics and stays uncorrected.
         eps: tail quantile.
         steps: EM iterations; 100 from quantiles reach the plateau on histograms of 256 bins.
+        anchor_bins: bins of the anchors; None is those of the rows.
     """
-    centres = bin_centres(rows.counts.device, torch.float64)
+    centres = rows.centres(torch.float64)
+    anchor_centres = centres if anchor_bins is None else anchor_bins.centres(torch.float64)
     counts, pooled = rows.counts.double(), anchors.double()
     fitted = em(counts, centres, spread(counts, centres, components), steps)
-    pooled_fit = em(pooled, centres, spread(pooled, centres, components), steps)
+    pooled_fit = em(pooled, anchor_centres, spread(pooled, anchor_centres, components), steps)
     seen = rows.row_pixels >= min_pixels
-    return ShiftStatistics(fitted, pooled_fit, seen, eps).to(torch.float32)
+    bins = rows.bins or default_bins()
+    limits = float(bins.low), float(bins.high)
+    return ShiftStatistics(fitted, pooled_fit, seen, eps, limits, rows.outside_share).to(torch.float32)
 
 
 @dataclass(frozen=True)
@@ -131,7 +160,14 @@ class MixtureBank(nn.Module):
         return self.updated >= 0
 
     @torch.no_grad()
-    def update(self, counts: Tensor, iteration: Tensor, rule: UpdateRule, stride: int = 1) -> None:
+    def update(
+        self,
+        counts: Tensor,
+        iteration: Tensor,
+        rule: UpdateRule,
+        stride: int = 1,
+        bins: Bins | None = None,
+    ) -> None:
         """Take in one batch.
 
         Args:
@@ -139,10 +175,11 @@ class MixtureBank(nn.Module):
             iteration: scalar i, counted from 0 and growing by one a call.
             rule: its constants; a row with fewer than min_pixels in the batch is left as it is.
             stride: pixels of the full-size label map that a counted one stands for, along a side.
+            bins: where they lie; None is LOGIT_RANGE.
         """
         enough = counts[:, 0].sum(-1) * stride**2 >= rule.min_pixels
         counts = counts.to(self.weights.dtype)
-        centres = bin_centres(counts.device, counts.dtype)
+        centres = bin_centres(counts.device, counts.dtype, bins)
         first = spread(counts, centres, self.weights.shape[-1])
         pairs = zip(self.mixture, first, strict=True)
         start = Mixture(*(_where(self.seen, stored, initial) for stored, initial in pairs))
@@ -172,6 +209,8 @@ class LogitStatistics(nn.Module):
     iteration: Tensor
     outside: Tensor
     counted: Tensor
+    low: Tensor
+    step: Tensor
 
     def __init__(
         self,
@@ -192,21 +231,44 @@ class LogitStatistics(nn.Module):
         self.register_buffer("iteration", torch.tensor(0))
         self.register_buffer("outside", torch.tensor(0))
         self.register_buffer("counted", torch.tensor(0))
+        for name, value in no_bins()._asdict().items():
+            self.register_buffer(name, value)
+
+    @property
+    def bins(self) -> Bins:
+        """Where logits are counted: the range of all that came so far. Of width 0 before any did."""
+        return Bins(self.low, self.step)
+
+    @torch.no_grad()
+    def fit_range(self, extent: Extent) -> None:
+        """Widen the bins, in place, to hold this iteration's logits (of all ranks), before they are counted.
+
+        They only grow: a histogram is taken in at once and never kept, so nothing has to move with them.
+        """
+        for own, new in zip(self.bins, self.bins.around(extent), strict=True):
+            own.copy_(new)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *rest: Any) -> None:
+        """Runs of older versions have no bins of their own: theirs were those of LOGIT_RANGE."""
+        for name, value in default_bins()._asdict().items():
+            state_dict.setdefault(prefix + name, value)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     @torch.no_grad()
     def update_source(self, histogram: Histogram) -> None:
         """Take in this iteration's source histogram (summed over ranks); also moves the anchors."""
         self.iteration += 1
         now, stride = self.iteration - 1, histogram.stride
-        self.source.update(histogram.counts, now, self.rule, stride)
+        self.source.update(histogram.counts, now, self.rule, stride, histogram.bins)
         anchors = histogram.anchors(self.pooling, self.rule.min_pixels).unsqueeze(1)
-        self.anchors.update(anchors, now, self.rule, stride)
+        self.anchors.update(anchors, now, self.rule, stride, histogram.bins)
         self._count(histogram)
 
     @torch.no_grad()
     def update_target(self, histogram: Histogram) -> None:
         """Take in this iteration's target histogram (summed over ranks), after the source's."""
-        self.target.update(histogram.counts, self.iteration - 1, self.rule, histogram.stride)
+        now = self.iteration - 1
+        self.target.update(histogram.counts, now, self.rule, histogram.stride, histogram.bins)
         self._count(histogram)
 
     def _count(self, histogram: Histogram) -> None:
@@ -215,7 +277,7 @@ class LogitStatistics(nn.Module):
 
     @property
     def outside_share(self) -> float:
-        """Share of all counted logits that lay beyond LOGIT_RANGE."""
+        """Share of all counted logits that lay beyond the range."""
         return float(self.outside / self.counted.clamp_min(1))
 
     def shift_statistics(self, domain: str) -> ShiftStatistics:

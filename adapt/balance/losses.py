@@ -1,9 +1,13 @@
 """Training losses (Li et al. 2025, sections 3.3 and 3.4)."""
 
+import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapt.balance.correction import ShiftTable, shift_of_labels
+from adapt.balance.correction import ShiftTable, cumulative_density, shift_of_labels
+from adapt.balance.histogram import labels_at_stride
+from adapt.balance.logit_statistics import LogitStatistics
+from adapt.balance.mixtures import Mixture
 from adapt.data.classes import IGNORE
 
 
@@ -15,6 +19,7 @@ def corrected_cross_entropy(
     tau: float = 0.0,
     rows: Tensor | None = None,
     weights: Tensor | None = None,
+    offsets: Tensor | None = None,
 ) -> Tensor:
     """Mean of weights * cross-entropy on f[l] - tau * Delta[y, l](f[l]) over the pixels that count.
 
@@ -28,7 +33,9 @@ def corrected_cross_entropy(
         table: Delta of one domain or several; None leaves the logits uncorrected.
         tau: strength.
         rows: [N, H, W] row of the table for every pixel; the labels themselves by default.
-        weights: [N, H, W] in [0, 1]; 1 by default.
+        weights: [N, H, W]; 1 by default.
+        offsets: added to the logits at the labels' size, broadcast to [N, C, H, W]; what a logit-adjusted
+            loss adds (`adapt.balance.class_priors`).
 
     Returns:
         Scalar; 0 when no pixel counts.
@@ -39,6 +46,8 @@ def corrected_cross_entropy(
         shift = shift_of_labels(table, full.detach(), labels if rows is None else rows)
         full = full - shift.mul_(tau)
         del shift
+    if offsets is not None:
+        full = full + offsets
     loss = F.cross_entropy(full, labels, ignore_index=IGNORE, reduction="none")
     if weights is not None:
         loss = loss * weights
@@ -56,3 +65,47 @@ def density_regression(predicted: Tensor, density: Tensor, weights: Tensor) -> T
         Scalar: mean over all pixels with a weight above 0; 0 when there is none.
     """
     return (weights * (predicted - density) ** 2).sum() / (weights > 0).sum().clamp_min(1)
+
+
+def density_loss(
+    predicted: Tensor,
+    logits: Tensor,
+    labels: Tensor,
+    weights: Tensor,
+    statistics: LogitStatistics,
+    stride: int,
+    from_target: Tensor | None = None,
+) -> Tensor:
+    """Regress d = F[y, y](f[y]) at the decoder's stride; every pixel by the statistics of its own domain.
+
+    Args:
+        predicted: [N, h, w], of the density head.
+        logits: [N, C, h, w].
+        labels: [N, H, W] at full size.
+        weights: [N, H, W].
+        statistics: the running ones.
+        stride: of the decoder.
+        from_target: bool [N, H, W], pixels that come from the target; None: none does.
+    """
+    if from_target is None:
+        from_target = torch.zeros_like(labels, dtype=torch.bool)
+    at_stride, own = labels_at_stride(labels, stride), labels_at_stride(from_target, stride)
+    rows = domain_rows(at_stride, own, logits.shape[1])
+    positive, seen = _positive_rows(statistics)
+    counted = (rows >= 0) & seen[rows.clamp_min(0)]
+    density = cumulative_density(positive, logits.detach(), rows.clamp_min(0))
+    return density_regression(predicted, density, labels_at_stride(weights, stride) * counted)
+
+
+def domain_rows(labels: Tensor, from_target: Tensor, num_classes: int) -> Tensor:
+    """Row of the stacked (source, target) tables for every pixel; -1 where no label counts."""
+    return torch.where(labels == IGNORE, -1, labels + num_classes * from_target)
+
+
+def _positive_rows(statistics: LogitStatistics) -> tuple[Mixture, Tensor]:
+    """The mixtures F[c, c] of the source, then of the target, [2C, K], and which of them are known [2C]."""
+    both = [statistics.shift_statistics(domain) for domain in ("source", "target")]
+    diagonal = torch.arange(both[0].num_classes, device=both[0].seen.device)
+    parts = [s.rows.select((diagonal, diagonal)) for s in both]
+    joined = Mixture(*(torch.cat(pair) for pair in zip(*parts, strict=True)))
+    return joined, torch.cat([s.seen for s in both])

@@ -4,6 +4,7 @@ One pass over the unlabelled target, pseudo-labelled by the network itself, give
 labelled source gives the anchors. Without a source the anchors are pooled from the target as well.
 """
 
+import sys
 from collections.abc import Iterable
 
 import torch
@@ -11,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
-from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
-from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
-from adapt.config.settings import Method
+from adapt.balance.histogram import Histogram, counted_in_all, labels_at_stride
+from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics, range_warning
+from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.data.datasets import LabelledImages, UnlabelledImages
 from adapt.errors import InputError
@@ -40,13 +41,17 @@ def gather_statistics(
     """
     rows = target_histogram(segmenter, target, device)
     pooled = rows if source is None else source_histogram(segmenter, source, device)
-    return fit_shift_statistics(
+    statistics = fit_shift_statistics(
         rows,
         pooled.anchors(method.anchor_pooling, method.min_pixels),
         components=method.components,
         min_pixels=method.min_pixels,
         eps=method.eps,
+        anchor_bins=pooled.bins,
     )
+    if warning := range_warning(statistics.outside, statistics.logit_range):
+        tqdm.write(warning, file=sys.stderr)
+    return statistics
 
 
 def target_histogram(segmenter: Segmenter, target: UnlabelledImages, device: torch.device | str) -> Histogram:
@@ -55,7 +60,8 @@ def target_histogram(segmenter: Segmenter, target: UnlabelledImages, device: tor
     Raises:
         InputError: there is not a single pixel.
     """
-    return _total(_target_histograms(segmenter, target, device), "target")
+    maps = _target_maps(segmenter, target, device)
+    return _total(counted_in_all(maps, segmenter.output_stride), "target")
 
 
 def source_histogram(segmenter: Segmenter, source: LabelledImages, device: torch.device | str) -> Histogram:
@@ -64,24 +70,24 @@ def source_histogram(segmenter: Segmenter, source: LabelledImages, device: torch
     Raises:
         InputError: there is not a single labelled pixel.
     """
-    return _total(_source_histograms(segmenter, source, device), "source")
+    maps = _source_maps(segmenter, source, device)
+    return _total(counted_in_all(maps, segmenter.output_stride), "source")
 
 
 @torch.inference_mode()
-def _target_histograms(
+def _target_maps(
     segmenter: Segmenter, target: UnlabelledImages, device: torch.device | str
-) -> Iterable[Histogram]:
+) -> Iterable[tuple[Tensor, Tensor]]:
     for index in tqdm(range(len(target)), desc="target statistics", unit="image"):
         image = torch.from_numpy(target[index]).unsqueeze(0).to(device)
         logits, inside = _logits_inside(segmenter, image)
-        labels = torch.where(inside, logits.argmax(1), IGNORE)
-        yield logit_histogram(logits, labels, segmenter.output_stride)
+        yield logits, torch.where(inside, logits.argmax(1), IGNORE)
 
 
 @torch.inference_mode()
-def _source_histograms(
+def _source_maps(
     segmenter: Segmenter, source: LabelledImages, device: torch.device | str
-) -> Iterable[Histogram]:
+) -> Iterable[tuple[Tensor, Tensor]]:
     for index in tqdm(range(len(source)), desc="source statistics", unit="image"):
         sample = source[index]
         image = torch.from_numpy(sample.image).unsqueeze(0).to(device)
@@ -89,8 +95,7 @@ def _source_histograms(
         labels = torch.from_numpy(sample.labels).unsqueeze(0).to(device)
         height, width = labels.shape[1:]
         labels = F.pad(labels, (0, -width % segmenter.stride, 0, -height % segmenter.stride), value=IGNORE)
-        stride = segmenter.output_stride
-        yield logit_histogram(logits, labels_at_stride(labels, stride), stride)
+        yield logits, labels_at_stride(labels, segmenter.output_stride)
 
 
 def _logits_inside(segmenter: Segmenter, image: Tensor) -> tuple[Tensor, Tensor]:
@@ -103,10 +108,7 @@ def _logits_inside(segmenter: Segmenter, image: Tensor) -> tuple[Tensor, Tensor]
     return logits, (rows.unsqueeze(1) & columns).unsqueeze(0)
 
 
-def _total(histograms: Iterable[Histogram], domain: str) -> Histogram:
-    total: Histogram | None = None
-    for histogram in histograms:
-        total = histogram if total is None else total + histogram
+def _total(total: Histogram | None, domain: str) -> Histogram:
     if total is None or not bool(total.row_pixels.sum() > 0):
         raise InputError(f"the {domain} has no pixel to gather statistics from.")
     return total

@@ -1,4 +1,4 @@
-"""What the commands eval, bias and statistics do with a finished run."""
+"""What the commands bias and statistics do with a finished run."""
 
 import os
 from dataclasses import dataclass
@@ -14,40 +14,15 @@ from adapt.data.datasets import LabelledImages, open_target
 from adapt.data.domains import open_labelled, open_source
 from adapt.errors import InputError
 from adapt.evaluation.prediction import evaluate, predict
-from adapt.evaluation.scores import Scores
-from adapt.evaluation.sweep import SWEEP, Sweep, sweep_strengths
+from adapt.evaluation.verdict import differences, harm
 from adapt.model.device import best_device
 from adapt.model.segmenter import Segmenter
-from adapt.model.window import Window, check_window
 from adapt.reporting.pictures import Example, draw_bias, draw_distributions, draw_examples
-from adapt.run.run import Run, load_run, part, prefixed, write_tensors
+from adapt.run.run import Run, load_run, prefixed, write_tensors
 from serve.media.files import check_outputs
 from serve.media.images import read_image
 
-DEFAULT_TAUS = (0.0, 0.2, 1.0)
 EXAMPLES = 3
-
-
-def score(
-    run: Run, data: Path, taus: tuple[float, ...], which: str, window: Window | None = None
-) -> dict[float, Scores]:
-    """Scores of a run on a labelled folder for several strengths of the post-hoc correction.
-
-    Args:
-        run: the run.
-        data: labelled folder.
-        taus: strengths; empty takes 0, 0.2 and 1, or 0 alone if the run has no statistics.
-        which: "student" or "teacher".
-        window: cut the pictures up; None looks at them whole.
-    """
-    if not taus:
-        taus = DEFAULT_TAUS if _has_statistics(run) else (0.0,)
-    dataset = _open(run, data, keep_labels=True)
-    segmenter = run.segmenter(which)
-    if window is not None:
-        check_window(window, segmenter.stride)
-    table = shift_table(run.shift_statistics()) if any(taus) else None
-    return evaluate(segmenter, dataset, len(run.classes), table, taus, best_device(), window)
 
 
 @dataclass(frozen=True)
@@ -56,6 +31,8 @@ class BiasReport:
 
     table: str
     pictures: tuple[Path, ...]
+    harm: str = ""
+    """What labels say against the correction, in words."""
 
 
 def bias_report(run: Run, data: Path | None, tau: float, folder: Path) -> BiasReport:
@@ -71,23 +48,17 @@ def bias_report(run: Run, data: Path | None, tau: float, folder: Path) -> BiasRe
         "estimate": bias_without_labels(statistics).numpy(),
         f"estimate, tau {tau:g}": bias_without_labels_corrected(statistics, tau).numpy(),
     }
-    dataset = None
+    dataset, said = None, ""
     if sets:
         dataset, full = sets
         scores = evaluate(segmenter, full, len(run.classes), table, (0.0, tau), best_device())
         columns |= {"measured": scores[0.0].bias, f"measured, tau {tau:g}": scores[tau].bias}
+        said = harm(differences(scores))
     draw_bias(run.classes, columns, pictures[0])
     draw_distributions(run.classes, statistics, pictures[1])
     examples = _examples(run, segmenter, table, tau, dataset)
     draw_examples(run.classes, examples, pictures[2], f"corrected (tau {tau:g})")
-    return BiasReport(_bias_table(run.classes.names, columns), pictures)
-
-
-def strengths(run: Run, data: Path | None) -> Sweep:
-    """Bias over a range of strengths, estimated without labels, and measured where there are some."""
-    statistics = run.shift_statistics()
-    measured = None if data is None else list(score(run, data, SWEEP, "student").values())
-    return sweep_strengths(statistics, measured)
+    return BiasReport(_bias_table(run.classes.names, columns), pictures, said)
 
 
 def gather(
@@ -130,10 +101,6 @@ def gather(
 
 def _open(run: Run, data: Path, keep_labels: bool) -> LabelledImages:
     return open_labelled(data, run.classes, run.config.data.size, keep_labels=keep_labels)
-
-
-def _has_statistics(run: Run) -> bool:
-    return bool(part(run.tensors, "posthoc") or part(run.tensors, "statistics"))
 
 
 def _examples(

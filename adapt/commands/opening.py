@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from adapt.augmentation.draws import part_shares
-from adapt.augmentation.pairs import Domains, TrainingPairs
+from adapt.augmentation.pairs import Domains, LabelledTarget, TrainingPairs
 from adapt.config.settings import Config
 from adapt.data.classes import ClassList
 from adapt.data.datasets import (
@@ -51,12 +51,20 @@ def open_evaluation(config: Config, classes: ClassList) -> LabelledImages | None
     return open_labelled(config.data.evaluate, classes, config.data.size, keep_labels=True)
 
 
+def open_labelled_target(config: Config, classes: ClassList) -> LabelledImages | None:
+    """The labelled pictures of the target to train on, if there are some."""
+    if config.data.target_labels is None:
+        return None
+    return open_labelled(config.data.target_labels, classes, config.data.size, split="train")
+
+
 def training_domains(
     config: Config,
     source: LabelledImages,
     target: UnlabelledImages | None,
     evaluation: LabelledImages | None,
     class_pixels: np.ndarray,
+    labelled: LabelledTarget | None,
 ) -> Domains:
     """All data of a training, with the pairs drawn from it; class_pixels [images, C] of the source."""
     pairs = TrainingPairs(
@@ -68,8 +76,10 @@ def training_domains(
         seed=config.training.seed,
         source_weights=config.data.source_weights,
         target_weights=config.data.target_weights,
+        labelled=labelled,
     )
-    return Domains(source, target, evaluation, pairs)
+    pictures = None if labelled is None else labelled.pictures
+    return Domains(source, target, evaluation, pairs, pictures)
 
 
 def checked_labels(domain: str, dataset: LabelledImages) -> LabelReport:
@@ -120,19 +130,6 @@ def say_target(parts: list[TargetPart], target: UnlabelledImages) -> None:
     """One line: what of the target is used, and what is not."""
     frames = len(target) - sum(len(part.pictures) for part in parts)
     say(f"target: {describe_target(parts, frames)}")
-
-
-def warn_of_absent(classes: ClassList, class_pixels: np.ndarray) -> None:
-    """Name the classes that the source never shows, and what follows."""
-    pixels = class_pixels.sum(0)
-    absent = [name for name, number in zip(classes.names, pixels, strict=True) if number == 0]
-    if absent:
-        say(
-            f"warning: no label of the source is {', '.join(absent)}; rare-class sampling never draws such a "
-            "class, the network does not learn it, its source mixtures are never fitted, and where it is not "
-            "predicted either its logits stay uncorrected. If that is not meant, check the ids in the class "
-            "file."
-        )
 
 
 def say(line: str) -> None:

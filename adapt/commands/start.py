@@ -9,20 +9,21 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from adapt.augmentation.pairs import LabelledTarget
+from adapt.commands.notes import say_differences, warn_of_absent, warn_of_twice
 from adapt.commands.opening import (
     check_openable,
     checked_labels,
     open_evaluation,
+    open_labelled_target,
     open_unlabelled,
     say,
     say_draws,
     say_target,
     training_domains,
-    warn_of_absent,
 )
 from adapt.config.changes import check_resumable
 from adapt.config.settings import Config, with_assignments
-from adapt.config.unused import differences
 from adapt.data.datasets import LabelledImages, UnlabelledImages, check_images, check_labels
 from adapt.data.domains import find_classes, find_source, open_source
 from adapt.data.folders.target import find_target
@@ -49,6 +50,8 @@ from adapt.training.ranks import join_ranks
 from adapt.training.trainer import Trainer
 from serve.media.whole import creating, replacing
 
+SOURCE_PIXELS, TARGET_PIXELS = "class_pixels.npy", "target_class_pixels.npy"
+"""Pixels of each class in each labelled picture, of the source and of the target."""
 FRAMES = 4
 """Target pictures kept in the run for checks and reports."""
 
@@ -76,12 +79,12 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     """Write a run folder with untrained weights."""
     claim(out, force)
     check_settings(config, preset)
-    _say_differences(config, preset)
+    say_differences(config, preset)
     config = _absolute(config)
     classes = find_classes(config.data.source[0], config.data.classes, find_source(config.data))
     check_classes(config, preset, classes)
     source = open_source(config.data, classes)
-    evaluation = open_evaluation(config, classes)
+    labelled, evaluation = open_labelled_target(config, classes), open_evaluation(config, classes)
     parts = find_target(config.data.target)
     check_openable(parts)
     torch.manual_seed(config.training.seed)
@@ -95,12 +98,16 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
         if target is not None:
             say_target(parts, target)
             check_images(target)
+        if labelled is not None:
+            pixels = checked_labels("labelled target", labelled).class_pixels
+            _write_pixels(folder / TARGET_PIXELS, pixels)
+            warn_of_twice(labelled, target, evaluation)
         class_pixels = checked_labels("source", source).class_pixels
         say_draws(config, source, target)
         warn_of_absent(classes, class_pixels)
         write_fingerprint(folder, fingerprint(config.data.source, source, parts))
         write_text(folder / "config.yaml", config.to_yaml())
-        _write_pixels(folder, class_pixels)
+        _write_pixels(folder / SOURCE_PIXELS, class_pixels)
         if built.factory is not None:
             shutil.copyfile(built.factory, folder / COPY)
         _keep_frames(folder, target, source)
@@ -108,16 +115,6 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
         if config.method.feature_distance > 0:
             write_tensors(folder / PRETRAINED, built.segmenter.encoder.state_dict())
         write_card(folder, new_card(built, classes, config.training.seed))
-
-
-def _say_differences(config: Config, preset: str | None) -> None:
-    """What was set: settings pass through a preset, a file and options, and the run is long."""
-    found = differences(config, preset)
-    if found:
-        start = "the defaults" if preset is None else f"the preset {preset}"
-        print(f"settings that differ from {start}:", file=sys.stderr)
-        for change in found:
-            print(f"  {change.key}: {change.before} -> {change.after}", file=sys.stderr)
 
 
 def resumed_trainer(
@@ -209,35 +206,46 @@ def _trainer(run: Run, built: Built, compare: bool) -> Trainer:
         say("data.changed=accept was not needed: the data is as it was")
     if before != now:  # changed, moved, or not noted yet
         write_fingerprint(run.path, now)
-    class_pixels = read_class_pixels(run.path / "class_pixels.npy", len(run.classes))
-    if len(class_pixels) != len(source):
-        raise InputError(
-            f"the source {config.data.source[0]} had {len(class_pixels)} images when {run.path} was started "
-            f"and has {len(source)} now; bring it back as it was, or add --set data.changed=accept."
-        )
+    what = f"the source {', '.join(map(str, config.data.source))}"
+    pixels = _class_pixels(run, SOURCE_PIXELS, source, what)
     target = open_unlabelled(config, run.path)
     if found and target is not None:
         check_images(target)
+    labelled = None
+    if (pictures := open_labelled_target(config, run.classes)) is not None:
+        what = f"the labelled target {config.data.target_labels}"
+        counted = _class_pixels(run, TARGET_PIXELS, pictures, what)
+        labelled = LabelledTarget(pictures, counted, config.method.labelled_share)
     evaluation = open_evaluation(config, run.classes)
-    return Trainer(
-        run.path,
-        config,
-        built,
-        run.classes,
-        training_domains(config, source, target, evaluation, class_pixels),
-    )
+    domains = training_domains(config, source, target, evaluation, pixels, labelled)
+    return Trainer(run.path, config, built, run.classes, domains)
+
+
+def _class_pixels(run: Run, name: str, pictures: LabelledImages, what: str) -> np.ndarray:
+    """How many pixels of each class each picture has, as it was counted at the start of the run.
+
+    Raises:
+        InputError: there are more or fewer pictures now.
+    """
+    pixels = read_class_pixels(run.path / name, len(run.classes))
+    if len(pixels) != len(pictures):
+        raise InputError(
+            f"{what} had {len(pixels)} images when {run.path} was started and has {len(pictures)} now; bring "
+            "it back as it was, or start a new run."
+        )
+    return pixels
 
 
 def _recount(run: Run, source: LabelledImages) -> None:
     """Read the source's labels anew, for rare-class sampling."""
     class_pixels = checked_labels("source", source).class_pixels
     warn_of_absent(run.classes, class_pixels)
-    _write_pixels(run.path, class_pixels)
+    _write_pixels(run.path / SOURCE_PIXELS, class_pixels)
 
 
-def _write_pixels(folder: Path, class_pixels: np.ndarray) -> None:
-    with replacing(folder / "class_pixels.npy") as temporary, temporary.open("wb") as file:
-        np.save(file, class_pixels)
+def _write_pixels(path: Path, pixels: np.ndarray) -> None:
+    with replacing(path) as temporary, temporary.open("wb") as file:
+        np.save(file, pixels)
 
 
 def _keep_frames(folder: Path, target: UnlabelledImages | None, source: LabelledImages) -> None:
@@ -256,6 +264,7 @@ def _absolute(config: Config) -> Config:
     paths = {
         "source": tuple(path.absolute() for path in data.source),
         "target": tuple(path.absolute() for path in data.target),
+        "target_labels": data.target_labels and data.target_labels.absolute(),
         "classes": data.classes and data.classes.absolute(),
         "label_map": data.label_map and data.label_map.absolute(),
         "evaluate": data.evaluate and data.evaluate.absolute(),

@@ -14,6 +14,7 @@ def train(
     *,
     source: Path | str | Sequence[Path | str] = (),
     target: Sequence[Path | str] = (),
+    target_labels: Path | str | None = None,
     evaluate: Path | str | None = None,
     classes: Path | str | None = None,
     label_map: Path | str | None = None,
@@ -35,6 +36,7 @@ def train(
         output: the run folder to write.
         source: labelled data set, or a part of it; or several. FOLDER=0.3 gives it that share of the draws.
         target: data sets, folders of images, or videos; weighted alike.
+        target_labels: labelled data set of the target domain, a few pictures to train on too.
         evaluate: labelled data set of the target domain, for evaluation only.
         classes: class file; None takes the one that comes with the source.
         label_map: YAML file `id: class`, if the source's labels have other ids.
@@ -58,6 +60,7 @@ def train(
         "source_weights": source_weights or None,
         "target": targets or None,
         "target_weights": target_weights or None,
+        "target_labels": target_labels,
         "classes": classes,
         "label_map": label_map,
         "images": images,

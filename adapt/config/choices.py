@@ -22,11 +22,13 @@ class Host(NamedTuple):
 
 
 class Balance(NamedTuple):
-    """When logits are balanced (Li et al. 2025, sections 3.2 and 3.3)."""
+    """When logits are balanced (Li et al. 2025, sections 3.2 and 3.3), and what they are compared with."""
 
     about: str
     online: bool = False
     """Whether the losses of the training are corrected, by running statistics."""
+    uses_shares: bool = False
+    """Whether the losses of the training take the running shares of the classes: the paper's rivals."""
     gathers: bool = True
     """Whether statistics for the post-hoc correction are gathered after training."""
 
@@ -44,6 +46,8 @@ BALANCES: dict[str, Balance] = {
     "off": Balance("no statistics", gathers=False),
     "posthoc": Balance("statistics after training"),
     "online": Balance("statistics after training, and corrected losses in training", online=True),
+    "logit-adjustment": Balance("losses adjusted by class shares (Menon et al. 2020)", uses_shares=True),
+    "class-balanced": Balance("losses weighted by class shares (Cui et al. 2019)", uses_shares=True),
 }
 
 

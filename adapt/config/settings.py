@@ -7,21 +7,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
-from adapt.config.choices import BALANCES, HOSTS, THINGS, BalanceName, HostName
 from adapt.config.merging import assigned, merge, read_yaml
+from adapt.config.method import Method, Settings
 from adapt.config.presets import PRESETS
 from adapt.config.weights import check_weights
 from adapt.errors import InputError
 
 Size = tuple[int, int]
-
-
-class Settings(BaseModel):
-    """Base: unknown keys are errors, values cannot change."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Data(Settings):
@@ -35,6 +29,8 @@ class Data(Settings):
     """Unlabelled: data sets, folders of images and video files."""
     target_weights: tuple[float | None, ...] = ()
     """The same for the targets."""
+    target_labels: Path | None = None
+    """Labelled pictures of the target domain to train on too, a few: a data set as `source` may be one."""
     classes: Path | None = None
     """YAML class file; by default the list that comes with the source: its classes.yaml, or its layout's."""
     label_map: Path | None = None
@@ -106,85 +102,6 @@ class Model(Settings):
     """Channels of the decoder."""
     dropout: float = Field(0.1, ge=0, lt=1)
     """Probability before the classifier."""
-
-
-class Method(Settings):
-    """Self-training and balancing (Li et al. 2025). Defaults of some settings depend on the host."""
-
-    host: HostName = "dacs"
-    """How to self-train; `adapt.config.choices.HOSTS` says what each is."""
-    balance: BalanceName = "online"
-    """When to balance; `adapt.config.choices.BALANCES` says what each is."""
-    tau: float = Field(0.1, ge=0, le=2)
-    """Strength of the online correction."""
-    correct_mixed: bool = True
-    """Whether the online correction is for mixed and masked pictures too, not for the source alone."""
-    density_weight: float = Field(0.2, ge=0)
-    """lambda, weight of the density regression."""
-    components: int = Field(5, ge=1)
-    """K, Gaussians per mixture."""
-    em_steps: int = Field(3, ge=1)
-    """T, EM iterations per batch."""
-    momentum: float = Field(0.99, ge=0, lt=1)
-    """Of the running mixtures."""
-    statistics_warmup: int = Field(1500, ge=1)
-    """Iterations over which that momentum rises from 0."""
-    min_pixels: int = Field(100, ge=1)
-    """N_min: fewest pixels of a class, at the labels' full size, that update its mixtures."""
-    eps: float = Field(0.01, gt=0, lt=0.5)
-    """The shift is constant outside the quantiles [eps, 1 - eps]."""
-    anchor_pooling: Literal["pixels", "classes"] = "pixels"
-    """Whether the anchors are made of all pixels alike (the paper) or of all classes alike."""
-    teacher_momentum: float = Field(0.999, ge=0, lt=1)
-    """Largest EMA weight of the teacher."""
-    confidence: float = Field(0.968, gt=0, lt=1)
-    """A pseudo-label counts as confident above this softmax probability."""
-    rare_class_temperature: float | None = Field(0.01, gt=0)
-    """Rare-class sampling of source images; None samples them evenly."""
-    jitter: float = Field(0.2, ge=0, le=0.5)
-    """Strength of colour jitter on mixed images."""
-    feature_distance: float = Field(0.0, ge=0)
-    """Weight of the distance to the frozen pretrained encoder on things in source images (DAFormer)."""
-    thing_classes: tuple[str, ...] = THINGS
-    """Names of classes that count as things; those that the data lacks are passed over."""
-    ignored_rows: tuple[float, float] = (0.0, 0.0)
-    """Shares of a target crop's height at its top and bottom that get no weight (DAFormer)."""
-    masked_consistency: float = Field(0.0, ge=0)
-    """Weight of the loss on target images of which parts are masked (MIC)."""
-    mask_patch: int = Field(64, ge=1)
-    """Side of the masked squares in pixels."""
-    mask_ratio: float = Field(0.7, gt=0, lt=1)
-    """Share of them that is masked."""
-
-    @model_validator(mode="before")
-    @classmethod
-    def _host(cls, values: Any) -> Any:
-        """Fill in what the host sets."""
-        if not isinstance(values, dict):
-            return values
-        host = HOSTS.get(str(values.get("host", "dacs")))
-        return values if host is None else {**host.sets, **values}
-
-    @property
-    def self_training(self) -> bool:
-        """A teacher labels target pictures."""
-        return HOSTS[self.host].self_training
-
-    @property
-    def online(self) -> bool:
-        """The losses of the training are balanced."""
-        return BALANCES[self.balance].online
-
-    @property
-    def gathers(self) -> bool:
-        """Statistics for the post-hoc correction are gathered after training."""
-        return BALANCES[self.balance].gathers
-
-    @field_validator("balance", mode="before")
-    @classmethod
-    def _off(cls, value: object) -> object:
-        """YAML reads a bare `off` as false."""
-        return "off" if value is False else value
 
 
 class Training(Settings):

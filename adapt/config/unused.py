@@ -28,10 +28,16 @@ class Need(NamedTuple):
 
 SELF_TRAINING = Need(lambda c: c.method.self_training, "method.host is source")
 ONLINE = Need(lambda c: c.method.online, "method.balance is not online")
+RUNNING = Need(
+    lambda c: c.method.online or c.method.uses_shares, "method.balance keeps no running statistics or shares"
+)
+ADJUSTED = Need(lambda c: c.method.balance == "logit-adjustment", "method.balance is not logit-adjustment")
+WEIGHTED = Need(lambda c: c.method.balance == "class-balanced", "method.balance is not class-balanced")
 MASKS = Need(lambda c: c.method.masked_consistency > 0, "method.masked_consistency is 0")
 DISTANCE = Need(lambda c: c.method.feature_distance > 0, "method.feature_distance is 0")
 VIDEOS = Need(lambda c: any(map(_holds_videos, c.data.target)), "no target is a video")
 RESUMED = Need(lambda c: False, "it is for --resume, when data has changed")
+LABELS = Need(lambda c: c.data.target_labels is not None, "data.target_labels is not given")
 EVALUATION = Need(lambda c: c.data.evaluate is not None, "data.evaluate is not given")
 OF_TRANSFORMERS = Need(lambda c: c.model.encoder.factory is None, "model.encoder.factory builds the encoder")
 
@@ -40,13 +46,18 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "data.changed": (RESUMED,),
     "model.dilated": (OF_TRANSFORMERS,),
     "method.tau": (ONLINE,),
+    "method.adjustment_tau": (ADJUSTED,),
+    "method.effective_beta": (WEIGHTED,),
     "method.correct_mixed": (SELF_TRAINING, ONLINE),
     "method.density_weight": (ONLINE,),
     "method.em_steps": (ONLINE,),
-    "method.momentum": (ONLINE,),
+    "method.momentum": (RUNNING,),
     "method.statistics_warmup": (ONLINE,),
     "method.teacher_momentum": (SELF_TRAINING,),
+    "method.source_start": (SELF_TRAINING,),
     "method.confidence": (SELF_TRAINING,),
+    "method.confidence_per": (SELF_TRAINING,),
+    "method.labelled_share": (LABELS,),
     "method.jitter": (SELF_TRAINING,),
     "method.thing_classes": (DISTANCE,),
     "method.ignored_rows": (SELF_TRAINING,),
@@ -85,6 +96,7 @@ def differences(config: Config, preset: str | None) -> list[Change]:
     found = (
         "data.source",
         "data.target",
+        "data.target_labels",
         "data.evaluate",
         "data.source_weights",
         "data.target_weights",

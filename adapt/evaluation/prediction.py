@@ -1,7 +1,7 @@
 """Prediction and its quality: labels of a picture, confusion matrix, IoU, accuracy and bias per class."""
 
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -90,22 +90,42 @@ def confusions(
         window: cut the pictures up; None looks at them whole.
         progress: whether to show a bar on stderr.
     """
+    for seen in seen_pictures(segmenter, dataset, device, window, progress):
+        yield {tau: seen.confusion(num_classes, table, tau) for tau in taus}
+
+
+class Seen(NamedTuple):
+    """What the network says to a picture, and what is there."""
+
+    logits: Tensor
+    """[1, C, h, w] at the decoder's stride, padding included."""
+    output_stride: int
+    size: tuple[int, ...]
+    """(height, width) of the picture that the network saw."""
+    truth: np.ndarray
+    """[H, W] labels, of another size where the picture was resized."""
+
+    def confusion(self, num_classes: int, table: ShiftTable | None = None, tau: float = 0.0) -> np.ndarray:
+        """Confusion matrix [C, C] of the labels at a strength of the correction."""
+        labels = labels_of_logits(self.logits, self.output_stride, self.size, table, tau, self.truth.shape)
+        return confusion_matrix(self.truth, labels, num_classes)
+
+
+def seen_pictures(
+    segmenter: Segmenter,
+    dataset: LabelledPictures,
+    device: torch.device | str = "cpu",
+    window: Window | None = None,
+    progress: bool = True,
+) -> Iterator[Seen]:
+    """Every picture in turn, run through the network once; arguments as `confusions` has them."""
     was_training = segmenter.training
     segmenter.eval().to(device)
     try:
         for index in tqdm(range(len(dataset)), desc="evaluate", unit="image", disable=not progress):
             image, truth = dataset[index]
             logits = picture_logits(segmenter, image, window)
-            yield {
-                tau: confusion_matrix(
-                    truth,
-                    labels_of_logits(
-                        logits, segmenter.output_stride, image.shape[:2], table, tau, truth.shape
-                    ),
-                    num_classes,
-                )
-                for tau in taus
-            }
+            yield Seen(logits, segmenter.output_stride, image.shape[:2], truth)
     finally:
         segmenter.train(was_training)
 

@@ -139,5 +139,32 @@ def format_scores(classes: Sequence[str], columns: Mapping[str, Scores]) -> str:
     return "\n".join(lines)
 
 
+def format_summary(rows: Mapping[str, Scores]) -> str:
+    """A plain-text table of the means alone, a line for every title."""
+    return aligned(
+        ("", "mIoU", "mAcc", "pixel accuracy", "std of IoU", "sum |Bias|"),
+        [
+            [
+                title,
+                *map(_per_cent, (s.mean_iou, s.mean_accuracy, s.pixel_accuracy, s.std_iou)),
+                f"{s.sum_abs_bias:.3f}",
+            ]
+            for title, s in rows.items()
+        ],
+    )
+
+
+def aligned(titles: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Cells as text in columns: the first one flush left, the others right."""
+    widths = [max(map(len, column)) for column in zip(titles, *rows, strict=True)]
+    return "\n".join(
+        "  ".join(
+            [f"{row[0]:<{widths[0]}}"]
+            + [f"{cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True)]
+        )
+        for row in (titles, *rows)
+    )
+
+
 def _per_cent(share: float) -> str:
     return "-" if math.isnan(share) else f"{100 * share:.1f}"

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapt.balance.histogram import Histogram, bin_centres
+from adapt.balance.histogram import Histogram
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import pdf, quantile
 from adapt.data.classes import ClassList, paint
@@ -78,7 +78,7 @@ def class_densities(statistics: ShiftStatistics, points: int = POINTS) -> Densit
 
 def class_counts(histogram: Histogram, seen: Tensor) -> Counted:
     """The histogram in the grouping of `class_densities`: every row scaled to area one first."""
-    centres = bin_centres(dtype=torch.float64)
+    centres = histogram.centres(torch.float64).cpu()
     counts = histogram.counts.double().cpu()
     area = counts.sum(-1, keepdim=True).clamp_min(1) * float(centres[1] - centres[0])
     return Counted(centres.numpy(), *_split(counts / area, seen.cpu()))

@@ -13,6 +13,7 @@ from adapt.data.datasets import UnlabelledImages, open_target
 from adapt.data.domains import open_labelled
 from adapt.errors import InputError
 from adapt.evaluation.scores import Scores
+from adapt.evaluation.verdict import differences, harm
 from adapt.reporting.page import Section, cards, code, details, document, facts, paragraph
 from adapt.reporting.picks import Picks, pick_labelled, pick_unlabelled
 from adapt.reporting.result_sections import classes, confusion, pictures
@@ -43,7 +44,7 @@ def write_report(run: Run, data: Path | None, tau: float, output: Path) -> None:
         *training_pictures(run, moments),
         *pictures(run, picks, tau if statistics is not None else 0.0),
         *confusion(run, picks.scores),
-        _next(run, data, statistics),
+        _next(run, data, statistics, tau, harm(differences(picks.scores or {}))),
     ]
     made = f"Written by adapt report on {datetime.now(UTC):%d %B %Y}. Nothing on this page is fetched."
     title = f"{run.path.absolute().name}: {_host(run)}"
@@ -130,7 +131,8 @@ def _settings(run: Run) -> Section:
     return Section("settings", "Settings", body)
 
 
-def _next(run: Run, data: Path | None, statistics: ShiftStatistics | None) -> Section:
+def _next(run: Run, data: Path | None, statistics: ShiftStatistics | None, tau: float, said: str) -> Section:
+    """Commands that come next. `said`: what labels say against the correction, which is then not advised."""
     path = run.path
     labelled = data or run.config.data.evaluate or "LABELLED"
     commands = []
@@ -140,7 +142,8 @@ def _next(run: Run, data: Path | None, statistics: ShiftStatistics | None) -> Se
         commands.append(f"adapt statistics {path}    # to correct it after training")
     else:
         commands.append(f"adapt tau {path} --data {labelled}    # choose the strength of the correction")
-    correction = "--without-correction" if statistics is None else "--with-correction --tau 0.2"
+    correct = statistics is not None and not said and tau > 0
+    correction = f"--with-correction --tau {tau:g}" if correct else "--without-correction"
     commands += [
         f"adapt eval {path} --data {labelled} --confusion confusion.png",
         f"blda export onnx {path} {correction} -o model.onnx",
@@ -148,4 +151,5 @@ def _next(run: Run, data: Path | None, statistics: ShiftStatistics | None) -> Se
         "serve image model.onnx PICTURES -o labels",
         "serve video model.onnx VIDEO -o video.mp4",
     ]
-    return Section("next", "What to do next", code("\n".join(commands)))
+    advice = paragraph(f"{said[0].upper()}{said[1:]}") if said else ""
+    return Section("next", "What to do next", advice + code("\n".join(commands)))

@@ -19,6 +19,8 @@ from adapt.errors import InputError
 
 FORMAT = 1
 CARD = "card.json"
+DEFAULT_TAU = 0.2
+"""Strength of the post-hoc correction where none was chosen for the run."""
 
 _Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
 _Score = float | None | list[float | None]
@@ -71,6 +73,8 @@ class Card(Record):
     """Scores on the labelled target set, if there was one, by strength of the post-hoc correction."""
     evaluated_at: Annotated[int, Field(ge=0)] | None = None
     """Iterations that were done when these were measured; the run may have gone on since."""
+    tau: Annotated[float, Field(ge=0, le=2)] | None = None
+    """Strength of the post-hoc correction that `adapt tau --write` chose; None: nobody chose."""
 
     @field_validator("classes")
     @classmethod

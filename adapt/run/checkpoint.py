@@ -98,6 +98,12 @@ def restore(checkpoint: Checkpoint, modules: dict[str, nn.Module], optimizer: to
     optimizer.load_state_dict(state)
 
 
+def resumed_modules(checkpoint: Checkpoint, modules: dict[str, nn.Module]) -> dict[str, nn.Module]:
+    """The modules to put back: all but the watch where a checkpoint is of a version that had none."""
+    watched = bool(part(checkpoint.tensors, "watch"))
+    return {name: module for name, module in modules.items() if watched or name != "watch"}
+
+
 def _moments(stored: dict[str, Tensor], optimizer: torch.optim.Optimizer) -> dict[int, dict[str, Tensor]]:
     """AdamW's state by parameter, which it takes as it is and stumbles over later.
 

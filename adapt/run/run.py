@@ -7,7 +7,7 @@ Every file is written under a temporary name and renamed. No pickle is ever read
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -17,13 +17,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from adapt.balance.bins import LOGIT_RANGE
 from adapt.balance.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule
 from adapt.config.settings import Config, validate
 from adapt.data.classes import ClassList
 from adapt.errors import InputError
 from adapt.model.build import Built, rebuild
 from adapt.model.segmenter import Segmenter
-from adapt.run.cards import CARD, FORMAT, Card, Recipe, altered, read_card
+from adapt.run.cards import CARD, DEFAULT_TAU, FORMAT, Card, Recipe, altered, read_card
 from adapt.run.stored import stored_statistics
 from serve.media.whole import replacing
 
@@ -105,7 +106,22 @@ class Run:
         except RuntimeError as error:
             raise ValueError(" ".join(str(error).split())[:160]) from error
         domain = "target" if self.config.method.self_training else "source"
-        return statistics.shift_statistics(domain)
+        low, high = (float(end) for end in (statistics.bins.low, statistics.bins.high))
+        return replace(
+            statistics.shift_statistics(domain),
+            logit_range=(low, high) if low < high else LOGIT_RANGE,
+            outside=statistics.outside_share,
+        )
+
+    @property
+    def tau(self) -> float:
+        """Strength of the post-hoc correction: what was chosen for the run, else the default."""
+        return DEFAULT_TAU if self.card.tau is None else self.card.tau
+
+    @property
+    def corrects(self) -> bool:
+        """Whether there are statistics to correct with, be they whole or not."""
+        return bool(part(self.tensors, "posthoc") or part(self.tensors, "statistics"))
 
     @property
     def frames(self) -> list[Path]:

@@ -1,5 +1,6 @@
 """What a run keeps in tensors and arrays, read back and held against what its card says."""
 
+import math
 from pathlib import Path
 
 import numpy as np
@@ -41,7 +42,13 @@ def stored_statistics(state: dict[str, Tensor], classes: int) -> ShiftStatistics
             raise ValueError(f"{part}.variances are not all above 0")
     if not 0 < float(state["eps"]) < 0.5:
         raise ValueError(f"eps is {float(state['eps']):g}, which is not between 0 and 0.5")
-    return ShiftStatistics.from_state(state)
+    if "logit_range" in state and tuple(state["logit_range"].shape) != (2,):
+        raise ValueError(f"logit_range has the shape {list(state['logit_range'].shape)}, not [2]")
+    read = ShiftStatistics.from_state(state)
+    low, high = read.logit_range
+    if not (-math.inf < low < high < math.inf and 0 <= read.outside <= 1):
+        raise ValueError(f"logit_range is {low:g} to {high:g}, with a share of {read.outside:g} outside")
+    return read
 
 
 def read_class_pixels(path: Path, classes: int) -> np.ndarray:

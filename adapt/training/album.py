@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from adapt.augmentation.augment import Mixed
-from adapt.augmentation.pairs import Pair
+from adapt.augmentation.pairs import Pair, unit_images
 from adapt.balance.logit_statistics import LogitStatistics
 from adapt.balance.mixtures import Mixture
 from adapt.data.classes import ClassList, paint
@@ -84,10 +84,11 @@ def read_album(folder: Path) -> list[Moment]:
 
 
 def unmixed(pair: Pair) -> Mixed:
-    """The source crops of a batch, as mixed pictures with nothing of a target in them."""
+    """The source crops of a batch, as mixed pictures with nothing pasted into them."""
     labels = pair.source_labels.long()
-    images = pair.source_image.permute(0, 3, 1, 2).float() / 255
-    return Mixed(images, labels, torch.ones_like(labels).float(), torch.zeros_like(labels).bool())
+    images = unit_images(pair.source_image)
+    of_target = pair.labelled_target.view(-1, 1, 1).expand_as(labels)
+    return Mixed(images, labels, torch.ones_like(labels).float(), of_target)
 
 
 def picture_of(mixed: Mixed, confidence: Tensor | None, classes: ClassList) -> np.ndarray:

@@ -32,6 +32,12 @@ def check_settings(config: Config, preset: str | None) -> None:
     if not config.data.target and (method.self_training or method.gathers):
         raise InputError("no target was given; name a folder of images, or videos, with --target.")
     check_used(config, preset)
+    _check_weights(config)
+    if method.self_training and method.source_start >= config.training.iterations:
+        raise InputError(
+            f"method.source_start={method.source_start} leaves none of the {config.training.iterations} "
+            "iterations for self-training; lower it, or take method.host=source."
+        )
     if method.feature_distance > 0 and config.model.encoder.config is not None:
         raise InputError(
             f"method.host={method.host} keeps the encoder near its pretrained state, but "
@@ -39,6 +45,17 @@ def check_settings(config: Config, preset: str | None) -> None:
             "set method.feature_distance=0."
         )
     check_machine(config)
+
+
+def _check_weights(config: Config) -> None:
+    """Refuse class-balanced weights that are the same for a frequent and for a rare class."""
+    height, width = config.data.crop
+    rare, beta = max(1, height * width // 1000), config.method.effective_beta
+    if config.method.balance == "class-balanced" and beta**rare < 0.01:
+        raise InputError(
+            f"method.effective_beta={beta:g} weights all classes alike that have {rare} pixels or more of a "
+            f"crop of {height}x{width}; set it to {1 - 1 / rare:.4g} or more, or take method.balance=posthoc."
+        )
 
 
 def check_machine(config: Config) -> None:

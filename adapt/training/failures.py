@@ -1,7 +1,8 @@
 """Steps that cannot be taken: what is said then."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import NamedTuple
 
 import click
@@ -25,6 +26,21 @@ class Diverged(click.ClickException):
 
 class OutOfMemory(click.ClickException):
     """The step does not fit into memory."""
+
+
+@contextmanager
+def within_memory(config: Config, iteration: int, segmenter: Segmenter) -> Iterator[None]:
+    """Turn what a device says that has no memory left into advice; arguments as of `memory_advice`.
+
+    Raises:
+        OutOfMemory: there is not enough.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
+            raise
+        raise OutOfMemory(memory_advice(config, iteration, segmenter)) from error
 
 
 def check_finite(

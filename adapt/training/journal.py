@@ -1,6 +1,7 @@
 """What a training run writes down to be looked at, while it runs and afterwards.
 
 RUN/metrics.jsonl         a line per `training.log_every` iterations: losses and the rate
+RUN/watch.jsonl           as often, of self-training: what is seen of it without labels of the target
 RUN/evaluations.jsonl     a line per evaluation: scores on the labelled target set
 RUN/tensorboard/          the same as curves, learning rates, the statistics' state, and pictures
 RUN/report/album/         a few moments, for `adapt report` (adapt/training/album.py)
@@ -9,23 +10,28 @@ It only looks: no random number is drawn and nothing of the training is changed.
 """
 
 import json
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 from torch import Tensor
+from tqdm import tqdm
 
 from adapt.augmentation.augment import Mixed
-from adapt.balance.logit_statistics import LogitStatistics
+from adapt.balance.logit_statistics import LogitStatistics, range_warning
+from adapt.config.settings import Training
 from adapt.data.classes import ClassList
 from adapt.evaluation.scores import Scores
+from adapt.model.device import peak_memory
 from adapt.run.cards import Card, altered
 from adapt.run.run import write_text
 from adapt.training.album import moments, picture_of, unmixed, write_moment
 from adapt.training.step import Step
+from adapt.training.watching.watch import Seen
 
-METRICS, EVALUATIONS = "metrics.jsonl", "evaluations.jsonl"
+METRICS, EVALUATIONS, WATCH = "metrics.jsonl", "evaluations.jsonl", "watch.jsonl"
 SUMMARY = ("mean_iou", "mean_accuracy", "std_iou", "sum_abs_bias", "pixel_accuracy")
 
 
@@ -47,6 +53,7 @@ class Journal:
         self._classes = classes
         self._every = every
         self._moments = moments(iterations)
+        self._warned = False
         self._board: Any = None
         self.writes = writes
         if writes:
@@ -83,8 +90,31 @@ class Journal:
                 "statistics/classes_seen_target": float(statistics.target.seen.sum()),
                 "statistics/share_of_logits_out_of_range": statistics.outside_share,
             }
+            self._warn(statistics)
         for name, value in curves.items():
             self._board.add_scalar(name, value, iteration)
+
+    def watched(self, iteration: int, seen: Seen) -> None:
+        """Write down what was seen without labels after this iteration, and say what is new about it."""
+        if not self.writes:
+            return
+        record: dict[str, Any] = {"iteration": iteration, "agreement": seen.agreement, "bias": seen.bias}
+        record |= {"turned": seen.turned, "faded": [self._classes.names[c] for c in seen.faded]}
+        self._append(WATCH, record | {"shares": list(seen.shares)})
+        self._board.add_scalar("watch/agreement", seen.agreement, iteration)
+        self._board.add_scalar("watch/sum_abs_bias", seen.bias, iteration)
+        for name, share in zip(self._classes.names, seen.shares, strict=True):
+            self._board.add_scalar(f"watch_shares/{name}", share, iteration)
+        for sentence in seen.news:
+            tqdm.write(f"iteration {iteration}: {sentence}", file=sys.stderr)
+
+    def _warn(self, statistics: LogitStatistics) -> None:
+        """Say once that logits lie beyond the range of the histograms, where that is so."""
+        low, high = (float(end) for end in (statistics.bins.low, statistics.bins.high))
+        warning = range_warning(statistics.outside_share, (low, high))
+        if warning and not self._warned:
+            tqdm.write(warning, file=sys.stderr)
+            self._warned = True
 
     def shows(self, iteration: int) -> bool:
         """Whether `show` is to be called after the iteration of this number, counted from 1."""
@@ -107,9 +137,15 @@ class Journal:
             write_moment(album_of(self._folder), iteration, picture, statistics)
 
     def evaluation(self, iteration: int, scores: Mapping[float, Scores]) -> None:
-        """Write down scores by strength of the post-hoc correction."""
+        """Write down scores by strength of the post-hoc correction, and say the uncorrected ones."""
         if not self.writes:
             return
+        best = scores[0.0]
+        tqdm.write(
+            f"iteration {iteration}: mIoU {best.mean_iou:.1%}, mAcc {best.mean_accuracy:.1%}, "
+            f"sum of |Bias| {best.sum_abs_bias:.3f} (uncorrected)",
+            file=sys.stderr,
+        )
         by_tau = {f"{tau:g}": value.to_dict() for tau, value in scores.items()}
         self._append(EVALUATIONS, {"iteration": iteration, "tau": by_tau})
         for tau, value in scores.items():
@@ -130,6 +166,26 @@ class Journal:
     def _append(self, name: str, record: dict[str, Any]) -> None:
         with (self._folder / name).open("a") as lines:
             lines.write(json.dumps(record) + "\n")
+
+
+def say_cost(training: Training, iterations: int, seconds: float, waited: float) -> None:
+    """One line about a training.
+
+    Args:
+        training: its settings.
+        iterations: of all ranks together; nothing is said of none.
+        seconds: that they took.
+        waited: how many of these for data.
+    """
+    if not iterations:
+        return
+    images = 2 * iterations * training.batch * training.accumulate
+    memory = peak_memory() / 2**30
+    print(
+        f"{images / seconds:.1f} images/s, peak memory {memory:.1f} GiB, "
+        f"{waited / seconds:.1%} of the time waiting for data",
+        file=sys.stderr,
+    )
 
 
 def shown(step: Step) -> tuple[Mixed, Tensor | None]:
@@ -167,14 +223,14 @@ def last_evaluation(folder: Path, card: Card, iteration: int) -> Evaluated:
 
 def rewind(folder: Path, iteration: int) -> None:
     """Drop lines from after the checkpoint of this iteration, and a last one that a kill cut off."""
-    for name in (METRICS, EVALUATIONS):
+    for name in (METRICS, EVALUATIONS, WATCH):
         if (folder / name).exists():
             kept = [record for record in read_lines(folder / name) if record["iteration"] <= iteration]
             write_text(folder / name, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The records of one of the two .jsonl files up to the first one that was cut off; none without a file.
+    """The records of one of the .jsonl files up to the first one that was cut off; none without a file.
 
     Raises:
         InputError: a line holds what was not written here.
@@ -196,6 +252,10 @@ def _is_record(record: object, name: str) -> bool:
         return False
     if name == METRICS:
         return "iterations_per_second" in record and all(map(_is_number, record.values()))
+    if name == WATCH:
+        shares = record.get("shares")
+        measures = all(_is_number(record.get(key)) for key in ("agreement", "bias"))
+        return measures and isinstance(shares, list) and all(map(_is_number, shares))
     scores = record.get("tau")
     return (
         isinstance(scores, dict)

@@ -3,11 +3,12 @@
 import os
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
+from torch import Tensor
 
 from adapt.config.settings import Config
 from adapt.errors import InputError
@@ -49,6 +50,18 @@ def new_accelerator(config: Config) -> Accelerator:
         dynamo_backend="inductor" if config.training.compile else None,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
+
+
+def greatest_of(ranks: Accelerator) -> Callable[[Tensor], Tensor]:
+    """What takes the elementwise maximum of a tensor over the ranks."""
+    return lambda own: ranks.gather(own[None]).amax(0)
+
+
+def on_any(ranks: Accelerator, flag: bool) -> bool:
+    """Whether the flag is set on any rank."""
+    if ranks.num_processes == 1:
+        return flag
+    return bool(ranks.reduce(torch.tensor(float(flag), device=ranks.device)) > 0)
 
 
 def check_ranks(ranks: Accelerator, seen: Sequence[str]) -> None:

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.model.hrda import HrdaSegmenter
 from adapt.model.segmenter import Segmenter
@@ -18,9 +19,11 @@ class PseudoLabels(NamedTuple):
     labels: Tensor
     """[N, H, W] int64, IGNORE on padding"""
     weights: Tensor
-    """[N, H, W] q, the share of the picture's pixels above the confidence threshold."""
+    """[N, H, W] q, the share of the picture's pixels above the confidence threshold, or of its class's."""
     confidence: Tensor
     """[N, H, W] softmax probability of the label"""
+    confident: Tensor
+    """[N] share of the picture's pixels above the threshold"""
 
 
 def new_teacher(student: Segmenter, crop: tuple[int, int]) -> Segmenter:
@@ -55,8 +58,29 @@ def follow(teacher: Segmenter, student: Segmenter, momentum: float) -> None:
         kept.copy_(current)
 
 
+def label_crops(teacher: Segmenter, images: Tensor, padding: Tensor, method: Method) -> PseudoLabels:
+    """What the teacher says of target crops, without weight on rows that are to be ignored.
+
+    Args:
+        teacher: as `new_teacher` made it.
+        images: [N, 3, H, W] on [0, 1].
+        padding: bool [N, H, W], pixels that are no picture.
+        method: what counts as confident, and which rows count.
+    """
+    per_class = method.confidence_per == "class"
+    pseudo = pseudo_label(teacher, teacher.normalise(images), padding, method.confidence, per_class)
+    height = images.shape[2]
+    top, bottom = (round(share * height) for share in method.ignored_rows)
+    weights = pseudo.weights.clone()
+    weights[:, :top] = 0
+    weights[:, height - bottom :] = 0
+    return pseudo._replace(weights=weights)
+
+
 @torch.no_grad()
-def pseudo_label(teacher: Segmenter, pixels: Tensor, padding: Tensor, confidence: float) -> PseudoLabels:
+def pseudo_label(
+    teacher: Segmenter, pixels: Tensor, padding: Tensor, confidence: float, per_class: bool = False
+) -> PseudoLabels:
     """Label weakly augmented target crops.
 
     Args:
@@ -64,6 +88,7 @@ def pseudo_label(teacher: Segmenter, pixels: Tensor, padding: Tensor, confidence
         pixels: normalised, [N, 3, H, W].
         padding: bool [N, H, W], pixels that are no picture.
         confidence: softmax probability above which a pixel counts as confident.
+        per_class: take the share of confident pixels among those of the same label, not among all.
 
     The weight is taken per picture, so that it does not depend on what else is in the batch.
     """
@@ -71,6 +96,19 @@ def pseudo_label(teacher: Segmenter, pixels: Tensor, padding: Tensor, confidence
     full = F.interpolate(logits, size=pixels.shape[2:], mode="bilinear", align_corners=False)
     probability, labels = full.softmax(1).max(1)
     inside = ~padding
-    share = ((probability > confidence) & inside).sum((1, 2), keepdim=True) / inside.sum((1, 2), keepdim=True)
+    confident = (probability > confidence) & inside
+    share = confident.sum((1, 2), keepdim=True) / inside.sum((1, 2), keepdim=True)
     weights = share.expand_as(probability).contiguous()
-    return PseudoLabels(torch.where(inside, labels, IGNORE), weights, probability)
+    if per_class:
+        weights = _shares_of_classes(labels, confident, inside, logits.shape[1])
+    return PseudoLabels(torch.where(inside, labels, IGNORE), weights, probability, share.flatten())
+
+
+def _shares_of_classes(labels: Tensor, confident: Tensor, inside: Tensor, classes: int) -> Tensor:
+    """[N, H, W] share of confident pixels among those of the pixel's picture and label."""
+    number = len(labels)
+    group = labels + classes * torch.arange(number, device=labels.device).view(-1, 1, 1)
+    counts = torch.zeros(2, number * classes, device=labels.device)
+    for row, mask in enumerate((confident, inside)):
+        counts[row].index_add_(0, group.flatten(), mask.flatten().float())
+    return (counts[0] / counts[1].clamp_min(1))[group]

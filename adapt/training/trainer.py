@@ -1,6 +1,5 @@
 """The training loop: devices, precision, schedule, checkpoints, logging, evaluation."""
 
-import sys
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -11,18 +10,20 @@ from torch import Tensor, nn
 from tqdm import tqdm
 
 from adapt.augmentation.pairs import Domains, Pair, new_loader
+from adapt.balance.class_priors import new_priors
 from adapt.balance.correction import shift_table
 from adapt.balance.logit_statistics import LogitStatistics, ShiftStatistics
+from adapt.balance.online import Balance
 from adapt.balance.posthoc import gather_statistics
 from adapt.config.settings import Config
 from adapt.data.classes import ClassList
 from adapt.evaluation.prediction import evaluate
 from adapt.interruption import interruption
 from adapt.model.build import Built
-from adapt.model.device import peak_memory
 from adapt.model.encoders import save_memory
 from adapt.model.segmenter import Segmenter, StudentNetwork
-from adapt.run.checkpoint import load_checkpoint, restore, save_checkpoint
+from adapt.run.cards import Card
+from adapt.run.checkpoint import load_checkpoint, restore, resumed_modules, save_checkpoint
 from adapt.run.run import (
     PRETRAINED,
     new_card,
@@ -33,13 +34,15 @@ from adapt.run.run import (
     write_tensors,
 )
 from adapt.training.alone import alone
-from adapt.training.failures import OutOfMemory, check_finite, memory_advice
+from adapt.training.failures import check_finite, within_memory
 from adapt.training.feature_distance import FeatureDistance, thing_ids
-from adapt.training.journal import Evaluated, Journal, shown
+from adapt.training.journal import Evaluated, Journal, say_cost, shown
 from adapt.training.optimisation import learning_rate_factor, new_optimizer
-from adapt.training.ranks import check_ranks, new_accelerator
-from adapt.training.step import Balance, Step, terms_of
+from adapt.training.ranks import check_ranks, greatest_of, new_accelerator, on_any
+from adapt.training.step import Step, terms_of
 from adapt.training.teacher import follow, new_teacher, teacher_momentum
+from adapt.training.watching.best import finish_best, keep_best, rewind_best
+from adapt.training.watching.watch import Watch
 
 EVALUATION_TAUS = (0.0, 0.2, 1.0)
 
@@ -64,9 +67,11 @@ class Trainer:
         self.optimizer = new_optimizer(self.student, config.training)
         self.modules: dict[str, nn.Module] = {"student": self.student}
         self.teacher: Segmenter | None = None
+        self.watch: Watch | None = None
         if config.method.self_training:
             self.teacher = new_teacher(built.segmenter, config.data.crop)
-            self.modules["teacher"] = self.teacher
+            self.watch = Watch(classes.names, self._total).to(device)
+            self.modules |= {"teacher": self.teacher, "watch": self.watch}
         self.feature_distance: FeatureDistance | None = None
         if config.method.feature_distance > 0:
             things = thing_ids(classes.names, config.method.thing_classes)
@@ -78,9 +83,11 @@ class Trainer:
             self.statistics = new_statistics(config, len(classes)).to(device)
             self.modules["statistics"] = self.statistics
             stride = built.segmenter.output_stride
-            self.balance = Balance(self.statistics, lambda t: self.accelerator.reduce(t, "sum"), stride)
+            self.balance = Balance(self.statistics, self._total, stride, greatest_of(self.accelerator))
+        self.priors = new_priors(config.method, len(classes), config.data.crop, device, self._total)
+        if self.priors is not None:
+            self.modules["shares"] = self.priors.shares
         self.network, self.optimizer = self.accelerator.prepare(self.student, self.optimizer)
-        self.terms = terms_of(config.method)
         self.iteration = 0
         self.waited = 0.0
         """Seconds that steps waited for data."""
@@ -90,16 +97,17 @@ class Trainer:
         """Open while `train` runs."""
         self.last_step: Step | None = None
         """The last one, where the journal wants to show it."""
-        targets = domains.target.names if domains.target else ()
-        check_ranks(self.accelerator, [config.to_yaml(), *domains.source.names, *targets])
+        check_ranks(self.accelerator, [config.to_yaml(), *domains.names])
 
     def resume(self) -> None:
         """Continue from the newest checkpoint."""
         checkpoint = load_checkpoint(self.folder / "last")
-        restore(checkpoint, self.modules, self.optimizer)
+        restore(checkpoint, resumed_modules(checkpoint, self.modules), self.optimizer)
         if checkpoint.scaler and self.accelerator.scaler is not None:
             self.accelerator.scaler.load_state_dict(checkpoint.scaler)
         self.iteration = checkpoint.iteration
+        if self.watch is not None and self.accelerator.is_main_process:
+            rewind_best(self.folder, self.watch, self.iteration, self._tensors(), self._card(False))
 
     def train(self) -> bool:
         """Train to the last iteration; False when interrupted, in which case everything is saved.
@@ -122,13 +130,14 @@ class Trainer:
 
     def _loop(self) -> None:
         """Step after step, to the last iteration or to an interruption."""
-        training = self.config.training
+        training, speaks = self.config.training, self.accelerator.is_main_process
         self.student.train()
         started, first = time.monotonic(), self.iteration
         with interruption() as interrupted:
-            bar = tqdm(total=training.iterations, initial=first, desc="train", unit="it", disable=self._quiet)
+            bar = tqdm(None, "train", training.iterations, initial=first, unit="it", disable=not speaks)
             for pairs in self._batches():
-                losses = self._try_step(pairs)
+                with within_memory(self.config, self.iteration, self.student.segmenter):
+                    losses = self._step(pairs)
                 self.iteration += 1
                 bar.update()
                 if self.iteration % training.log_every == 0 or self.iteration == training.iterations:
@@ -144,30 +153,38 @@ class Trainer:
                     self.save()
                 if self.iteration % training.evaluate_every == 0:
                     alone(self._evaluate)
-                if self._any(interrupted()):
+                if on_any(self.accelerator, interrupted()):
                     break
             bar.close()
-        self._say_cost(self.iteration - first, time.monotonic() - started)
+        if speaks:
+            number = (self.iteration - first) * self.accelerator.num_processes
+            say_cost(training, number, time.monotonic() - started, self.waited)
 
     def save(self, finished: bool = False) -> None:
         """Write a checkpoint and the loadable run, each file atomically (the first rank does)."""
         alone(lambda: self._write(finished))
 
     def _write(self, finished: bool) -> None:
+        if self.watch is not None and not finished and self.watch.keeps(self.iteration):
+            keep_best(self.folder, self._tensors(), self._card(False))
         scaler = self.accelerator.scaler
         state = scaler.state_dict() if scaler is not None else {}
         save_checkpoint(self.folder / "last", self.iteration, self.modules, self.optimizer, state)
-        tensors = prefixed("student", self.student.segmenter.state_dict())
-        if self.teacher is not None:
-            tensors |= prefixed("teacher", self.teacher.state_dict())
-        if self.statistics is not None:
-            tensors |= prefixed("statistics", self.statistics.state_dict())
+        write_tensors(self.folder / "model.safetensors", self._tensors())
+        write_card(self.folder, self._card(finished))
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """Of model.safetensors."""
+        parts = {"student": self.student.segmenter, "teacher": self.teacher, "statistics": self.statistics}
+        states = {name: module.state_dict() for name, module in parts.items() if module is not None}
         if self.posthoc is not None:
-            tensors |= prefixed("posthoc", self.posthoc.state())
-        write_tensors(self.folder / "model.safetensors", tensors)
+            states["posthoc"] = self.posthoc.state()
+        return {key: value for name in states for key, value in prefixed(name, states[name]).items()}
+
+    def _card(self, finished: bool) -> Card:
         card = new_card(self.built, self.classes, self.config.training.seed)
         state = {"iterations": self.iteration, "finished": finished, **self.evaluated._asdict()}
-        write_card(self.folder, card.model_copy(update=state))
+        return card.model_copy(update=state)
 
     def _batches(self) -> Iterator[list[Pair]]:
         """Batches of the remaining iterations, on the device. Ranks share out consecutive pairs."""
@@ -180,14 +197,6 @@ class Trainer:
             self.waited += time.monotonic() - asked
             yield [Pair(*(t.to(ranks.device, non_blocking=True) for t in pair)) for pair in pairs]
 
-    def _try_step(self, pairs: list[Pair]) -> dict[str, float]:
-        try:
-            return self._step(pairs)
-        except RuntimeError as error:
-            if not isinstance(error, torch.OutOfMemoryError) and "can't allocate memory" not in str(error):
-                raise
-            raise OutOfMemory(memory_advice(self.config, self.iteration, self.student.segmenter)) from error
-
     def _step(self, pairs: list[Pair]) -> dict[str, float]:
         """One optimiser step. The losses are read back once, before the weights are touched."""
         method, training = self.config.method, self.config.training
@@ -198,12 +207,13 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * learning_rate_factor(self.iteration, training)
         self.optimizer.zero_grad()
+        terms = terms_of(method, self.iteration)
         totals: dict[str, Tensor] = {}
         for pair in pairs:
             step = self._new_step(pair, generator)
-            for term in self.terms:
+            for term in terms:
                 # Ranks exchange gradients once, with the last backward pass of the iteration.
-                last = pair is pairs[-1] and term is self.terms[-1]
+                last = pair is pairs[-1] and term is terms[-1]
                 waiting = nullcontext() if last else self.accelerator.no_sync(self.network)
                 with self.accelerator.autocast(), waiting:
                     for name, loss in term(step).items():
@@ -217,7 +227,8 @@ class Trainer:
             self.accelerator.clip_grad_norm_(self.network.parameters(), training.clip_gradient)
         self.optimizer.step()
         if self.teacher is not None:
-            momentum = teacher_momentum(self.iteration, method.teacher_momentum)
+            taught = self.iteration - method.source_start  # before that, the teacher is the student
+            momentum = teacher_momentum(max(0, taught), method.teacher_momentum)
             follow(self.teacher, self.student.segmenter, momentum)
         return values
 
@@ -230,7 +241,10 @@ class Trainer:
             backward=lambda loss: self.accelerator.backward(loss / self.config.training.accumulate),
             generator=generator,
             balance=self.balance,
+            priors=self.priors,
+            target_labels=self.domains.labelled is not None,
             teacher=self.teacher,
+            watch=self.watch,
             feature_distance=self.feature_distance,
         )
 
@@ -241,16 +255,20 @@ class Trainer:
             alone(self._gather)
         alone(self._evaluate)
         self.save(finished=True)
+        alone(self._finish_best)
 
     def _gather(self) -> None:
+        self.posthoc = self._gathered(self.student.segmenter)
+
+    def _gathered(self, segmenter: Segmenter) -> ShiftStatistics:
         assert self.domains.target is not None
-        self.posthoc = gather_statistics(
-            self.student.segmenter,
-            self.domains.source,
-            self.domains.target,
-            self.config.method,
-            self.accelerator.device,
-        )
+        device, method = self.accelerator.device, self.config.method
+        return gather_statistics(segmenter, self.domains.source, self.domains.target, method, device)
+
+    def _finish_best(self) -> None:
+        if self.watch is not None:
+            gather = self._gathered if self.config.method.gathers else None
+            finish_best(self.folder, self.watch, self.iteration, gather, self.accelerator.device)
 
     def _evaluate(self) -> None:
         """Score the student on the labelled target set, where there is one."""
@@ -264,36 +282,16 @@ class Trainer:
         by_tau = {str(tau): score.to_dict() for tau, score in scores.items()}
         self.evaluated = Evaluated(by_tau, self.iteration)
         self.journal.evaluation(self.iteration, scores)
-        best = scores[0.0]
-        tqdm.write(
-            f"iteration {self.iteration}: mIoU {best.mean_iou:.1%}, mAcc {best.mean_accuracy:.1%}, "
-            f"sum of |Bias| {best.sum_abs_bias:.3f} (uncorrected)",
-            file=sys.stderr,
-        )
 
-    def _say_cost(self, iterations: int, seconds: float) -> None:
-        training = self.config.training
-        images = 2 * iterations * training.batch * training.accumulate * self.accelerator.num_processes
-        if iterations and not self._quiet:
-            memory = peak_memory() / 2**30
-            print(
-                f"{images / seconds:.1f} images/s, peak memory {memory:.1f} GiB, "
-                f"{self.waited / seconds:.1%} of the time waiting for data",
-                file=sys.stderr,
-            )
-
-    @property
-    def _quiet(self) -> bool:
-        return not self.accelerator.is_main_process
-
-    def _any(self, flag: bool) -> bool:
-        """Whether the flag is set on any rank."""
-        if self.accelerator.num_processes == 1:
-            return flag
-        return bool(self.accelerator.reduce(torch.tensor(float(flag), device=self.accelerator.device)) > 0)
+    def _total(self, own: Tensor) -> Tensor:
+        """Sum over the ranks."""
+        total: Tensor = self.accelerator.reduce(own, "sum")
+        return total
 
     def _write_down(self, losses: dict[str, float], rate: float) -> None:
         training = self.config.training
         factor = learning_rate_factor(self.iteration - 1, training)
         rates = {"encoder": training.encoder_lr * factor, "decoder": training.decoder_lr * factor}
         self.journal.losses(self.iteration, losses, rate, rates, self.statistics)
+        if self.watch is not None and (seen := self.watch.look(self.iteration)) is not None:
+            self.journal.watched(self.iteration, seen)

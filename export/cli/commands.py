@@ -31,7 +31,9 @@ def main() -> None:
 @click.option("-o", "--output", type=PATH, required=True, help="ONNX file to write.")
 @click.option("--with-correction/--without-correction", "correct", default=True, show_default=True)
 @click.option(
-    "--tau", type=float, help="Strength of the correction, 0 to 2 [default: 0.2; with --stats 0.5]."
+    "--tau",
+    type=float,
+    help="Strength of the correction, 0 to 2 [default: the run's, else 0.2; with --stats 0.5].",
 )
 @click.option("--runtime-tau", is_flag=True, help="Make tau an optional input, with --tau as its default.")
 @click.option("--size", type=SIZE, default="dynamic", show_default=True, help="Picture size the graph takes.")
@@ -40,7 +42,8 @@ def main() -> None:
 @click.option(
     "--error-bound",
     type=click.FloatRange(0.0001, 1.0),
-    help="Proven limit of what folding may change a score by [default: 0.02, or the best a table holds].",
+    help="Proven limit of what folding may change a score by [default: 0.02, in proportion for logits of an "
+    "unusual size, or the best a table holds].",
 )
 @click.option(
     "--data", type=PATH, help="Folder of pictures to check the file on [default: those in the run]."

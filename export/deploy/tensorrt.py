@@ -20,7 +20,7 @@ import onnx
 from adapt.errors import InputError
 from export.fold.folded import graph_info
 from serve.card import Card, to_metadata
-from serve.media.whole import replacing
+from serve.media.whole import replacing, unfinished
 
 Shape = tuple[int, int, int]
 """(N, H, W) of a batch of pictures."""
@@ -106,12 +106,18 @@ def profile_for(card: Card, least: Shape | None, best: Shape | None, most: Shape
     return profile
 
 
-def build_engine(model: onnx.ModelProto, output: Path, profile: Profile, options: Options) -> Built:
+def build_engine(
+    model: onnx.ModelProto, output: Path, profile: Profile, options: Options, *, overwrite: bool = True
+) -> Built:
     """Build an engine at `output` and its sidecar, `output` with `.json` added, that says what it means.
+
+    Args:
+        overwrite: replace what is at `output` in the end; else see `save`.
 
     Raises:
         InputError: the library is missing or finds no GPU, the graph has operators that it lacks, or the
             build failed.
+        NameTakenError: see `save`.
     """
     if options.rtx and options.timing_cache is not None:
         raise InputError("--timing-cache is of no use with --rtx, which times kernels on the user's machine.")
@@ -149,12 +155,22 @@ def build_engine(model: onnx.ModelProto, output: Path, profile: Profile, options
         "outputs": [value.name for value in model.graph.output],
         "metadata": to_metadata(info),
     }
-    side = sidecar_of(output)
-    with replacing(output) as temporary, replacing(side) as temporary_side:
-        temporary.write_bytes(engine)
-        temporary_side.write_text(json.dumps(sidecar, indent=2) + "\n")
     _save_timings(config, options.timing_cache)
+    save(engine, sidecar, output, overwrite=overwrite)
     return built
+
+
+def save(engine: bytes, sidecar: dict[str, Any], output: Path, *, overwrite: bool) -> None:
+    """Write an engine, and its card under the name that goes with the one it gets.
+
+    Raises:
+        NameTakenError: not to overwrite, and somebody else made `output` meanwhile; both are kept beside it.
+    """
+    with unfinished(output, overwrite=overwrite) as made:
+        made.path.write_bytes(engine)
+        made.name()
+        with replacing(sidecar_of(made.path)) as temporary:
+            temporary.write_text(json.dumps(sidecar, indent=2) + "\n")
 
 
 def sidecar_of(engine: Path) -> Path:

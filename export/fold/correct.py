@@ -2,17 +2,18 @@
 
 The correction (Li et al. 2025, section 3.2) judges each class c under its own hypothesis:
 
-    a_c[l] = f[l] + tau * Delta[c,l](f[l]),     score[c] = a_c[c] - log sum_l exp a_c[l].
+    a_c[l] = f[l] + tau * Delta[c,l](f[l]),     score[c] = a_c[c] - log sum_{l != c} exp a_c[l],
 
-Both exp(a_c[l]) and Delta are functions of one logit, so they are tabled on an even grid of bins
-(export/fold/tables.py): row k of channel l's table T_l is exp(z[k] + tau * D[c,l,k]) for all c at once. With
-k[l] the bin that f[l] falls into,
+which are log-odds: upsampled, they keep the margin of the class that wins, of which a log-probability has
+nothing left. Both exp(a_c[l]) and Delta are functions of one logit, so they are tabled on an even grid of
+bins (export/fold/tables.py): row k of channel l's table T_l is exp(z[k] + tau * D[c,l,k]) for all c at once,
+and 0 for c == l. With k[l] the bin that f[l] falls into,
 
     score = f + tau * D[l,l,k[l]] - log sum_l T_l[k[l]]
 
 is C gathers of C numbers, summed up one after the other. There is no product over hypotheses, no exponential
-of a pixel, and no C*C tensor of pixels; all terms are positive, so nothing cancels; and the cost does not
-depend on how exact the table is.
+of a pixel, and no C*C tensor of pixels; the own term is left out by its zero and never subtracted, so nothing
+cancels; and the cost does not depend on how exact the table is.
 
 The tables are made inside the graph, of the few knots that the file stores: D is linear between knots
 K[l,0] < K[l,1] < ..., which bounded ramps over the bins write as
@@ -24,8 +25,17 @@ tau == 0 the logits themselves are taken, so that labels equal the uncorrected o
 
 Logits off the grid, which reaches beyond the last quantiles of all rows, weigh in the sum as its ends do.
 Adding a constant to all logits of a hypothesis changes nothing, so every row of Delta is centred on 0 and the
-grid on its middle: exponents then stay within float32 as long as tau * (half the range of a row) <=
-export.fold.fold.MAX_EXPONENT.
+grid on its middle: exponents then stay within float32 as long as tau * (half the range of a row) + half the
+grid <= export.fold.fold.MAX_EXPONENT. So no term but the own one is smaller than exp(-80), and as there are
+two classes or more, the sum whose logarithm is taken never is: no pixel needs a floor of its own.
+
+Logits that lie farther apart (a network's, times 20) have exponentials beyond float32. Then the tables hold
+the exponents, and the sums keep the greatest exponent m of each hypothesis beside them,
+
+    m' = max(m, x),    s' = s * exp(m - m') + exp(x - m'),    log sum = m + log s,
+
+in which nothing over- or underflows, whatever the scale. It takes C*C exponentials of a pixel, so it is for
+those networks only.
 """
 
 import numpy as np
@@ -34,26 +44,32 @@ from onnx import TensorProto
 from export.fold.nodes import Builder
 from export.fold.tables import LookupTable
 
+NOTHING = -1e38
+"""D of what a sum leaves out: of tau above 1e-36, exp(tau * NOTHING) is 0; of 2, it still is a float32."""
 
-def corrected_scores(b: Builder, logits: str, table: LookupTable, tau: float, runtime: bool) -> str:
+
+def corrected_scores(
+    b: Builder, logits: str, table: LookupTable, tau: float, runtime: bool, wide: bool = False
+) -> str:
     """Write the nodes from logits [N, C, h, w] to scores [N, C, h, w]; returns the scores' name.
 
     Args:
         b: collects the nodes.
         logits: name of f.
-        table: with every row of Delta centred on 0.
+        table: with every row of Delta centred on 0, but for the own logit, which is in no sum.
         tau: strength; when `runtime` the graph's input `tau` takes its place.
         runtime: whether that input exists.
+        wide: exponents reach beyond what float32 has exponentials of.
     """
     strength = "tau" if runtime else b.floats(tau, "strength")
     position = _positions(b, logits, table)
-    exponentials, own = _tables(b, table, strength)
-    total = _sums(b, position, exponentials, len(table.knots))  # [N, h, w, C]
+    others, own = _tables(b, table, strength, wide)
+    sums = (_wide_log_sums if wide else _log_sums)(b, position, others, len(table.knots))  # [N, h, w, C]
     flat = b.op("Reshape", [position, b.integers([-1], "all_pixels")], "flat_position")
     shift = b.op("GatherElements", [own, flat], "own_shift_flat", axis=0)
     shift = b.op("Reshape", [shift, b.op("Shape", [logits], "shape")], "own_shift")
     corrected = b.op("Transpose", [b.op("Add", [logits, shift], "own_corrected")], "last", perm=[0, 2, 3, 1])
-    scores = b.op("Sub", [corrected, b.op("Log", [total], "log_sums")], "corrected_last")
+    scores = b.op("Sub", [corrected, sums], "corrected_last")
     scores = b.op("Transpose", [scores], "corrected", perm=[0, 3, 1, 2])
     if not runtime:
         return scores
@@ -74,8 +90,12 @@ def _positions(b: Builder, logits: str, table: LookupTable) -> str:
     return b.op("Add", [inside, b.constant(first_rows, "first_rows")], "position")
 
 
-def _tables(b: Builder, table: LookupTable, strength: str) -> tuple[str, str]:
-    """exp(z - middle + tau * D) as [C * bins, C], and tau * D - middle of the own logit as [C * bins]."""
+def _tables(b: Builder, table: LookupTable, strength: str, wide: bool) -> tuple[str, str]:
+    """exp(z - middle + tau * D) as [C * bins, C], and tau * D - middle of the own logit as [C * bins].
+
+    The first is 0 for c == l: the exponential of NOTHING times tau, which needs no operator of its own. If
+    `wide`, it is without its exponential.
+    """
     C, bins = len(table.knots), table.bins
     ends = [b.constant(np.array(k, np.float32), f"bins_{name}") for k, name in ((0, "from"), (bins, "to"))]
     k = b.op("Range", [*ends, b.floats(1.0, "bin_step")], "bin_numbers")
@@ -83,7 +103,8 @@ def _tables(b: Builder, table: LookupTable, strength: str) -> tuple[str, str]:
     after = b.op("Sub", [k, b.floats(table.knots[:, None, :-1], "knots")], "after_knots")  # [C, bins, M - 1]
     slopes = b.op("Mul", [after, b.floats(1 / np.diff(table.knots)[:, None], "knot_slopes")], "ramp_lines")
     ramps = b.op("Clip", [slopes, b.floats(0.0, "ramp_least"), b.floats(1.0, "ramp_most")], "ramps")
-    shift = table.shift.transpose(1, 2, 0)  # [l, M, c]
+    shift = table.shift.transpose(1, 2, 0).copy()  # [l, M, c]
+    shift[np.arange(C), :, np.arange(C)] = NOTHING
     own = table.shift.diagonal().T[:, :, None]  # [l, M, 1]
     tables = []
     for name, values in (("shift", shift), ("own", own)):
@@ -95,20 +116,42 @@ def _tables(b: Builder, table: LookupTable, strength: str) -> tuple[str, str]:
     z = b.op("Add", [z, b.floats(-(bins - 1) / 2 * table.width, "bin_0_centre")], "bin_centres")
     middle = table.start + (bins - 1) / 2 * table.width
     own_less_middle = b.op("Sub", [tables[1], b.floats(middle, "middle")], "own_less_middle")
-    exponentials = b.op("Exp", [b.op("Add", [tables[0], z], "exponents")], "exponentials")
+    others = b.op("Add", [tables[0], z], "exponents")
+    if not wide:
+        others = b.op("Exp", [others], "exponentials")
     return (
-        b.op("Reshape", [exponentials, b.integers([C * bins, C], "rows")], "rows_of_all"),
+        b.op("Reshape", [others, b.integers([C * bins, C], "rows")], "rows_of_all"),
         b.op("Reshape", [own_less_middle, b.integers([C * bins], "flat")], "own_of_all"),
     )
 
 
-def _sums(b: Builder, position: str, exponentials: str, C: int) -> str:
-    """Sum over l of the rows at the positions [N, C, h, w]: [N, h, w, C]. One at a time stays in cache."""
-    axis = b.integers([1], "split_axis")
+def _log_sums(b: Builder, position: str, exponentials: str, C: int) -> str:
+    """Logarithm of the sum over l of the rows at the positions [N, C, h, w]: [N, h, w, C]."""
     total = ""
-    for l in range(C):
-        ends = [b.integers([l], f"channel{l}"), b.integers([l + 1], f"after_channel{l}")]
-        own = b.op("Slice", [position, *ends, axis], f"position{l}")
-        rows = b.op("Gather", [exponentials, own], f"rows{l}", axis=0)  # [N, 1, h, w, C]
+    axis = b.integers([1], "split_axis")
+    for l in range(C):  # one at a time stays in cache
+        rows = _rows(b, position, exponentials, l, axis)
         total = b.op("Add", [total, rows], f"sum{l}") if total else rows
-    return b.op("Squeeze", [total, axis], "sums")
+    return b.op("Log", [b.op("Squeeze", [total, axis], "sums")], "log_sums")
+
+
+def _wide_log_sums(b: Builder, position: str, exponents: str, C: int) -> str:
+    """The same of exponents; one at a time needs no memory for C * C numbers of a pixel."""
+    axis = b.integers([1], "split_axis")
+    top, total = _rows(b, position, exponents, 0, axis), b.floats(1.0, "first_term")
+    for l in range(1, C):
+        rows = _rows(b, position, exponents, l, axis)
+        higher = b.op("Max", [top, rows], f"top{l}")
+        kept = b.op("Exp", [b.op("Sub", [top, higher], f"fall{l}")], f"kept{l}")
+        new = b.op("Exp", [b.op("Sub", [rows, higher], f"depth{l}")], f"term{l}")
+        total = b.op("Add", [b.op("Mul", [total, kept], f"sum_kept{l}"), new], f"sum{l}")
+        top = higher
+    sums = b.op("Add", [top, b.op("Log", [total], "logs")], "log_sums_of_all")
+    return b.op("Squeeze", [sums, axis], "log_sums")
+
+
+def _rows(b: Builder, position: str, table: str, l: int, axis: str) -> str:
+    """The rows of channel l's table at its positions: [N, 1, h, w, C]."""
+    ends = [b.integers([l], f"channel{l}"), b.integers([l + 1], f"after_channel{l}")]
+    own = b.op("Slice", [position, *ends, axis], f"position{l}")
+    return b.op("Gather", [table, own], f"rows{l}", axis=0)

@@ -78,7 +78,7 @@ def _shift_curves(stored: bytes) -> tuple[Curves, ...]:
 
 def _spread_evenly(z: Tensor, moved: Tensor, count: int) -> Tensor:
     """New grid points [C, C, count] between the same ends, even in the mean of relative z and relative A."""
-    progress = sum((x - x[..., :1]) / (x[..., -1:] - x[..., :1]).clamp_min(1e-9) for x in (z, moved))
+    progress = sum((x - x[..., :1]) / (x[..., -1:] - x[..., :1]).clamp_min(1e-30) for x in (z, moved))
     assert isinstance(progress, Tensor)
     flat, level = z.flatten(0, 1).numpy(), progress.flatten(0, 1).numpy()
     even = np.linspace(0, 1, count)

@@ -9,7 +9,8 @@ from adapt.balance.correction import shift_table
 from adapt.balance.logit_statistics import ShiftStatistics
 
 POINTS = 96
-_DIGITS = 5
+_DIGITS = 6
+"""Significant ones."""
 
 
 def drawn(statistics: ShiftStatistics) -> str:
@@ -23,13 +24,18 @@ def drawn(statistics: ShiftStatistics) -> str:
     table = shift_table(exact, POINTS)
     shifts = [
         {
-            "lower": round(float(table.lower[c, c]), _DIGITS),
+            "lower": _short(float(table.lower[c, c])),
             "step": float(table.step[c, c]),
-            "shift": [round(value, _DIGITS) for value in table.shift[c, c].tolist()],
+            "shift": [_short(value) for value in table.shift[c, c].tolist()],
         }
         if seen
         else None
         for c, seen in enumerate(statistics.seen.tolist())
     ]
-    bias = [round(value, _DIGITS) for value in bias_without_labels(exact).tolist()]
+    bias = [_short(value) for value in bias_without_labels(exact).tolist()]
     return json.dumps({"bias": bias, "shifts": shifts})
+
+
+def _short(value: float) -> float:
+    """Rounded, whatever the scale of the logits."""
+    return float(f"{value:.{_DIGITS}g}")

@@ -20,12 +20,13 @@ from export.fold.ends import add_labels, add_preprocessing, label_type
 from export.fold.fingerprint import fingerprint
 from export.fold.folded import INPUTS, MOVED, OUTPUTS, Lineage, unfold, write_metadata
 from export.fold.nodes import Builder, rename_values
-from export.fold.tables import DEFAULT_BOUND, DEFAULT_TAU, MAX_TAU, LookupTable, lookup_table
+from export.fold.tables import DEFAULT_TAU, MAX_TAU, LookupTable, lookup_table
 from serve.card import Card, Correction, GraphInfo
 
 OPSET = 18
-MAX_EXPONENT = 36.0
-"""Largest tau * |Delta| of centred rows: with half the grid, about 40, it must stay below float32's 88."""
+MAX_EXPONENT = 80.0
+"""Largest tau * |Delta| of centred rows and half of the grid together whose exponential goes into a table;
+float32 holds exp(88), and 300 classes add 6 to the exponent of their sum."""
 
 
 @dataclass(frozen=True)
@@ -38,9 +39,9 @@ class Strength:
     tau: float = DEFAULT_TAU
     runtime: bool = False
     """Give the graph the optional input `tau`, whose default is `tau`."""
-    error_bound: float = DEFAULT_BOUND
+    error_bound: float | None = None
     """Proven |score error| in logits that the table is made for, as far as its memory allows; of a run-time
-    tau, at tau = 0.2."""
+    tau, at tau = 0.2. None is 0.02, in proportion for logits of another size than usual."""
     of: str | None = None
     """Fingerprint of the graph that the statistics were gathered with, if it is known."""
 
@@ -70,8 +71,7 @@ def fold(
         made_from: fingerprints of the graphs that the logits graph was made from, if it was.
 
     Raises:
-        InputError: not such a graph, statistics of another number of classes, or a shift too wide to be
-            folded at this strength.
+        InputError: not such a graph, or statistics of another number of classes.
     """
     model = unfold(logits_graph)
     pixels, logits = _ends(model)
@@ -87,8 +87,8 @@ def fold(
     if strength is not None:
         info = replace(info, correction=_describe(card, strength, None))
         if strength.tau != 0 or strength.runtime:
-            table = _table(strength)
-            scores = corrected_scores(b, logits, table, strength.tau, strength.runtime)
+            table, wide = _table(strength)
+            scores = corrected_scores(b, logits, table, strength.tau, strength.runtime, wide)
             info, grid = replace(info, correction=_describe(card, strength, table)), table.grid
     extras = extras or Extras()
     add_labels(b, card, scores, "labels")
@@ -117,20 +117,21 @@ def fold(
 # ---- the correction -------------------------------------------------------------------------------------
 
 
-def _table(strength: Strength) -> LookupTable:
-    """The table for the strength, with every row of Delta centred on 0."""
+def _table(strength: Strength) -> tuple[LookupTable, bool]:
+    """The table for the strength, with every row of Delta centred on 0, its own logit left aside.
+
+    And whether exponents are too wide for their exponentials to be tabled.
+    """
     most = MAX_TAU if strength.runtime else strength.tau
     table = lookup_table(
         strength.statistics, DEFAULT_TAU if strength.runtime else strength.tau, strength.error_bound
     )
-    top, bottom = table.shift.max((1, 2)), table.shift.min((1, 2))
-    reach = float((top - bottom).max() / 2)
-    if most * reach > MAX_EXPONENT:
-        raise InputError(
-            f"the statistics move logits by {2 * reach:.0f} within one class, which float32 cannot hold at "
-            f"tau {most:g}; fold a fixed --tau of at most {np.floor(100 * MAX_EXPONENT / reach) / 100:g}."
-        )
-    return replace(table, shift=table.shift - ((top + bottom) / 2)[:, None, None])
+    own = np.eye(len(table.knots), dtype=bool)[:, :, None]
+    top = np.where(own, -np.inf, table.shift).max((1, 2))
+    bottom = np.where(own, np.inf, table.shift).min((1, 2))
+    widest = most * float((top - bottom).max() / 2) + table.width * table.bins / 2
+    centred = replace(table, shift=table.shift - ((top + bottom) / 2)[:, None, None])
+    return centred, widest > MAX_EXPONENT
 
 
 # ---- the model around it --------------------------------------------------------------------------------

@@ -5,29 +5,37 @@ z[k]. It takes exp(z[k] + tau * D[c, l, k]) for exp(f[l] + tau * Delta[c, l](f[l
 l]. D is linear between knots at some of the bins, those that keep it within a tolerance; the file stores D at
 the knots only. Then
 
-    |score error| <= h / 2 + tau * (own error + max_l |D[c, l, k] - Delta[c, l]|).
+    |score error| <= h / 2 + tau * (|D[c, c, k] - Delta[c, c]| + max_{l != c} |D[c, l, k] - Delta[c, l]|):
+
+the score of c is its own corrected logit less the logarithm of a sum over the others, of which every term's
+exponent is off by no more than half a bin and tau times the error of its D.
 
 The proof needs only that A = z + Delta = Q(F(z)) never falls: on a bin [u, v], Delta = A - z lies between
 A(u) - v and A(v) - u. A at the edges comes from exact curves with their remainders (export/fold/curves.py).
-Left out are float rounding, and pixels whose largest logit lies above the grid or below all rows' last
-quantiles.
+Left out are float rounding, and pixels where the largest logit but one's own lies above the grid or below all
+rows' last quantiles.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from adapt.balance.logit_statistics import ShiftStatistics
 from export.fold.curves import Array, Curves, shift_curves
 
 DEFAULT_BOUND = 0.02
-"""Proven |score error| in logits that the table is made for."""
+"""Proven |score error| in logits that the table is made for, of a network whose logits span ORDINARY."""
+ORDINARY = (8.0, 64.0)
+"""Distances between the last quantiles of all rows, in logits, that networks usually have. For others, what
+is in logits here grows and shrinks in proportion: exactness has to be judged by the distances of logits."""
 DEFAULT_TAU = 0.2
 CALIBRATED_TAU = 0.5
 """Of networks that were never adapted: their bias is larger, and so is the strength that is best for mIoU."""
 MAX_TAU = 2.0
 BELOW, ABOVE = 16.0, 8.0
-"""Logits that the grid reaches beyond the last quantiles of all rows: exp(-16) is nothing beside them."""
+"""Logits that the grid reaches beyond the last quantiles of all rows: exp(-16) is nothing beside them. Of
+networks beyond ORDINARY at least a half and a quarter of the distance, of those below twice and once."""
 MAX_BYTES = 2**28
 """Most memory of the table, 4 C^2 bytes a bin; of many classes, it limits the bins."""
 LEAST_BINS, MAX_BINS = 2**12, 2**17
@@ -83,16 +91,21 @@ class LookupTable:
         return self.width / 2 + tau * self.error_per_tau
 
 
-def lookup_table(statistics: ShiftStatistics, tau: float, error_bound: float) -> LookupTable:
+def lookup_table(statistics: ShiftStatistics, tau: float, error_bound: float | None = None) -> LookupTable:
     """A table whose proven error at `tau` is within `error_bound`, or the best in MAX_BYTES and MAX_STORED.
 
     Args:
         tau: strength that the bound is meant for, above 0.
+        error_bound: in logits; None is DEFAULT_BOUND, in proportion for logits of another size.
     """
     curves = shift_curves(statistics)
     C = len(curves)
-    low = min(float(channel.z.min()) for channel in curves) - BELOW
-    high = max(float(channel.z.max()) for channel in curves) + ABOVE
+    low, high = _last_quantiles(curves, statistics.seen.cpu().numpy())
+    span, (narrow, broad) = high - low, ORDINARY
+    if error_bound is None:
+        error_bound = DEFAULT_BOUND * (min(1.0, span / narrow) * max(1.0, span / broad))
+    low -= max(span / 2, min(BELOW, 2 * span))
+    high += max(span / 4, min(ABOVE, span))
     unknown = tau * _worst(np.array([channel.remainder.max(1) for channel in curves]))
     target = (1 - 2 * _KNOT_SHARE) * max(error_bound, 2 * unknown)  # no bins mend what is not known of curves
     bins, most = LEAST_BINS, min(MAX_BINS, MAX_BYTES // (4 * C * C))
@@ -108,6 +121,12 @@ def lookup_table(statistics: ShiftStatistics, tau: float, error_bound: float) ->
         bins *= 2
     tolerance = _KNOT_SHARE * error_bound / tau
     return _stored(ranges, low + width / 2, width, tolerance, max(9, MAX_STORED // (4 * C * C)))
+
+
+def _last_quantiles(curves: list[Curves], seen: NDArray[np.bool_]) -> tuple[float, float]:
+    """The least and the most of the quantiles eps and 1 - eps of all rows that have statistics."""
+    rows = np.stack([channel.z for channel in curves])[:, seen if seen.any() else slice(None)]
+    return float(rows.min()), float(rows.max())
 
 
 def _stored(
@@ -138,7 +157,8 @@ def _stored(
 
 def _worst(errors: Array) -> float:
     """Largest error of a score, per tau, of errors of Delta [l, c]: that of the own logit and any other's."""
-    return float((errors.diagonal() + errors.max(0)).max())
+    others = np.where(np.eye(len(errors), dtype=bool), 0.0, errors)
+    return float((errors.diagonal() + others.max(0)).max())
 
 
 def range_in_bins(channel: Curves, edges: Array) -> tuple[Array, Array]:

@@ -4,14 +4,15 @@ That is folders of pictures, images/ with labels/, and the layouts of data sets 
 the class lists that these come with.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, TypeVar
 
 import numpy as np
 
 from adapt.data.classes import IGNORE, ClassList
-from adapt.data.datasets import read_picture
+from adapt.data.datasets import UnlabelledImages, open_target, read_picture
 from adapt.data.domains import open_labelled
 from adapt.data.finding import NotLabelledError, find_images, find_labelled
 from adapt.data.images import resize_image
@@ -20,12 +21,15 @@ from export.fold.session import Labels
 from export.sources.source import Source
 from serve.card import Card
 from serve.media.images import Image
+from serve.media.whole import scratch
 
 Item = TypeVar("Item")
 
 MAX_FRAMES = 8
 MAX_LABELLED = 32
 """Pictures with ground truth that are looked at."""
+FRAMES = 200
+"""Frames of a target video, evenly."""
 MOST_MEASURED = 64
 """Pictures that integer ranges are measured on."""
 
@@ -71,6 +75,17 @@ def calibration_pictures(folder: Path) -> list[Path]:
         raise InputError(
             f"--calibrate: {error.message} It takes pictures from the domain that the model will see."
         ) from error
+
+
+@contextmanager
+def target_pictures(target: Sequence[Path], size: tuple[int, int] | None) -> Iterator[UnlabelledImages]:
+    """Unlabelled pictures of folders and videos, while they are wanted: frames are kept for as long.
+
+    Raises:
+        InputError: there is nothing to read, or something that can't be read.
+    """
+    with scratch() as cache:
+        yield open_target(target, cache, FRAMES, size)
 
 
 def classes_of(card: Card) -> ClassList:

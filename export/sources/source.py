@@ -13,6 +13,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.data.classes import IGNORE
 from adapt.errors import InputError
+from adapt.run.cards import DEFAULT_TAU
 from adapt.run.run import Run, load_run
 from export.fold.fingerprint import fingerprint
 from export.fold.fold import Strength
@@ -71,6 +72,11 @@ class Source(ABC):
         return None
 
     @property
+    def tau(self) -> float:
+        """The strength to fold where none is given."""
+        return DEFAULT_TAU
+
+    @property
     def batch(self) -> int | None:
         """How many pictures the network takes at once; None is any number."""
         return None
@@ -90,7 +96,12 @@ class Source(ABC):
         return Lineage(own, self.made_from(own))
 
     def strength(
-        self, given: Given, tau: float, runtime: bool, error_bound: float, other_model: bool = False
+        self,
+        given: Given,
+        tau: float,
+        runtime: bool,
+        error_bound: float | None = None,
+        other_model: bool = False,
     ) -> Strength:
         """The correction to fold.
 
@@ -151,6 +162,10 @@ class RunSource(Source):
 
     def pictures(self) -> Sequence[Path]:
         return self.run.frames
+
+    @property
+    def tau(self) -> float:
+        return self.run.tau
 
 
 @dataclass(frozen=True)

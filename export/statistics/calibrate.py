@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from adapt.balance.logit_statistics import range_warning
 from adapt.data.classes import ClassList, load_classes
 from adapt.data.datasets import check_labels, open_target
 from adapt.data.domains import find_classes, open_labelled
@@ -58,6 +59,9 @@ class Outcome:
         without = [name for name, known in zip(names, seen, strict=True) if not known]
         if without:
             lines.append(f"uncorrected, with fewer than {MIN_PIXELS} pixels: {', '.join(without)}")
+        statistics = self.calibration.statistics
+        if warning := range_warning(statistics.outside, statistics.logit_range):
+            lines.append(warning)
         return "\n".join(lines)
 
 

@@ -7,9 +7,10 @@ Departure from the paper, whose target pseudo-labels are the plain argmax: a cla
 given up gets hardly any of them, so there is nothing to correct it with. The labels are therefore taken of
 logits that are balanced a little by the shares of the plain ones,
 
-    label = argmax_l  f[l] - BALANCE * log share[l].
+    label = argmax_l  f[l] - BALANCE * u * log share[l],
 
-Used for labelling only: as a correction of its own it breaks some models at a strength that suits others
+with u the logits' own unit, so that a network whose logits are all larger is labelled alike. Used for
+labelling only: as a correction of its own it breaks some models at a strength that suits others
 (tests/bench/bench_calibrate.py measures both). A class that the model never names stays uncorrected.
 """
 
@@ -21,8 +22,9 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
+from adapt.balance.bins import extent_of, fresh
 from adapt.balance.correction import posthoc_scores, shift_table
-from adapt.balance.histogram import Histogram, labels_at_stride, logit_histogram
+from adapt.balance.histogram import Histogram, counted_in_all, labels_at_stride, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.data.classes import IGNORE
 from adapt.data.datasets import LabelledImages, UnlabelledImages
@@ -32,8 +34,10 @@ from export.foreign.network import Network
 from serve.media.images import Image
 
 BALANCE = 0.1
-"""How strongly labels are balanced by the plain ones' shares. In trials 0.2 was a little better at tau 0.2
-and lost most of the gain in mean accuracy at tau 1."""
+"""How strongly labels are balanced by the plain ones' shares, in units of the logits. In trials, in logits,
+0.2 was a little better at tau 0.2 and lost most of the gain in mean accuracy at tau 1."""
+UNIT = 4.0
+"""Interquartile range, in logits and as a mean over channels, of logits whose unit is 1."""
 KEPT_PIXELS = 400_000
 """Most logit pixels kept of the target, on an even grid in every picture: what a mixture can use, and bounds
 memory and time for logits at stride 1."""
@@ -73,16 +77,19 @@ def gather(
         InputError: the target has no usable pixel, or no class has MIN_PIXELS of them.
     """
     kept = kept_logits(network, target)
-    pooled = None if source is None else _source_anchors(network, source)
+    pooled = None if source is None else _source_histogram(network, source)
     labels = balanced_labels(kept)
+    bins = fresh(extent_of(kept, torch.ones_like(labels, dtype=torch.bool)))
     for left in reversed(range(rounds)):
-        rows = logit_histogram(kept, labels)
+        rows = logit_histogram(kept, labels, bins=bins)
         if not bool((rows.row_pixels >= MIN_PIXELS).any()):
             raise InputError(
                 f"the target gives no class {MIN_PIXELS} logit pixels; give more pictures, or larger ones."
             )
-        anchors = rows.anchors() if pooled is None else pooled
-        statistics = fit_shift_statistics(rows, anchors, min_pixels=MIN_PIXELS, steps=EM_STEPS)
+        whose = rows if pooled is None else pooled
+        statistics = fit_shift_statistics(
+            rows, whose.anchors(), min_pixels=MIN_PIXELS, steps=EM_STEPS, anchor_bins=whose.bins
+        )
         if left:
             labels = posthoc_scores(kept, shift_table(statistics), DEFAULT_TAU).argmax(1)
     pixels = tuple(int(count) for count in rows.row_pixels)
@@ -93,11 +100,22 @@ def balanced_labels(logits: Tensor, balance: float = BALANCE) -> Tensor:
     """Labels [N, h, w] of logits [N, C, h, w], balanced by the shares of the plain labels.
 
     A class without a single plain label gets none.
+
+    Args:
+        balance: strength in units of the logits.
     """
     plain = torch.bincount(logits.argmax(1).flatten(), minlength=logits.shape[1])
     share = plain / plain.sum()
-    offset = torch.where(plain > 0, -balance * share.log(), -torch.inf)
+    offset = torch.where(plain > 0, -balance * unit_of(logits) * share.log(), -torch.inf)
     return (logits + offset.view(1, -1, 1, 1)).argmax(1)
+
+
+def unit_of(logits: Tensor) -> float:
+    """What stands for one logit among logits [N, C, h, w]: 1 where they spread as those of most networks."""
+    f = logits.transpose(0, 1).flatten(1)
+    some = f[:, :: max(1, f.numel() // 2**22)].float()
+    quartiles = torch.quantile(some, torch.tensor([0.25, 0.75]), dim=1)
+    return float((quartiles[1] - quartiles[0]).mean()) / UNIT
 
 
 def kept_logits(network: Network, target: UnlabelledImages) -> Tensor:
@@ -118,15 +136,12 @@ def kept_logits(network: Network, target: UnlabelledImages) -> Tensor:
     return pixels[None, :, None]
 
 
-def _source_anchors(network: Network, source: LabelledImages) -> Tensor:
-    """Anchors [2, B] of labelled pictures."""
-    total: Histogram | None = None
-    for logits, labels in _source_logits(network, source):
-        histogram = logit_histogram(logits, labels)
-        total = histogram if total is None else total + histogram
+def _source_histogram(network: Network, source: LabelledImages) -> Histogram:
+    """Logits of labelled pictures by true class."""
+    total = counted_in_all(_source_logits(network, source))
     if total is None or not bool(total.row_pixels.sum() > 0):
         raise InputError("the source has no labelled pixel; check its labels, or leave --source out.")
-    return total.anchors()
+    return total
 
 
 def _source_logits(network: Network, source: LabelledImages) -> Iterator[tuple[Tensor, Tensor]]:

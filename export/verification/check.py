@@ -17,7 +17,7 @@ from export.sources.pictures import pictures_for
 from export.sources.source import open_source, read_model
 from export.verification.parity import compare, engine_candidate, verify
 from export.verification.result import Verification
-from serve.card import to_metadata
+from serve.card import LOG_ODDS, GraphInfo, to_metadata
 from serve.inference.engine import Sidecar, open_engine, read_sidecar
 from serve.media.whole import replacing
 
@@ -56,6 +56,7 @@ def check_file(file: Path, against: Path | None, data: Path | None) -> Check:
     if file.suffix == ".engine":
         return _check_engine(file, against, data)
     model = read_model(file)
+    _check_scores(graph_info(model, str(file)), file)
     reference = open_source(against or file)
     reference.check_same_classes(model, file)
     card = graph_info(model, str(file)).card
@@ -79,6 +80,14 @@ def check_file(file: Path, against: Path | None, data: Path | None) -> Check:
     return Check(result, reduced, passed, note)
 
 
+def _check_scores(info: GraphInfo, file: Path) -> None:
+    if info.correction is not None and info.scores != LOG_ODDS:
+        raise InputError(
+            f"{file} was made when scores were {info.scores}, while now they are checked as {LOG_ODDS}; it "
+            "runs as it did, and `blda export onnx` makes a new one, of its run or of the ONNX file itself."
+        )
+
+
 def _altered(model: onnx.ModelProto) -> tuple[list[str], str]:
     """Why the network inside is no reference: it is not the one that was exported. And what can't be told."""
     recorded = lineage(model)
@@ -99,6 +108,7 @@ def _check_engine(file: Path, against: Path | None, data: Path | None) -> Check:
     if against is None:
         raise InputError(f"{file} can't say what it should compute; give the graph or run with --against.")
     sidecar, source = read_sidecar(file), open_source(against)
+    _check_scores(sidecar.info, file)
     if faults := source.unlike(sidecar.info.card):
         raise InputError(f"{file} was not built from {against}: {'; '.join(faults)}; give what it was.")
     corrected = sidecar.info.correction is not None

@@ -1,14 +1,14 @@
 """Exact scores of a pixel, and how far from them those of a right graph may lie: what a check compares with.
 
-    a_c[l] = f[l] + tau * Delta[c,l](f[l]),     score[c] = a_c[c] - log sum_l exp a_c[l]
+    a_c[l] = f[l] + tau * Delta[c,l](f[l]),     score[c] = a_c[c] - log sum_{l != c} exp a_c[l]
 
 A graph reads Delta from bins (export/fold/tables.py). Of the bin that f[l] falls into, or the next one where
 f[l] lies between two, exact curves tell what Delta may be there: e[c,l] is half of that range, plus what the
 table's knots may miss. Inside the sum the bin's centre stands for f[l], half a width off or, beyond the ends
-of the grid, further. Together o[c,l] = tau * e[c,l] + the distance from the centre. With p = softmax(a_c) and
-r[l] for rounding,
+of the grid, further. Together o[c,l] = tau * e[c,l] + the distance from the centre. With p the softmax of a_c
+over the others, l != c, and r[l] for rounding,
 
-    |score[c] - exact| <= tau * e[c,c] + r[c] + log sum_l p[l] exp(o[c,l] + r[l]).
+    |score[c] - exact| <= tau * e[c,c] + r[c] + log sum_{l != c} p[l] exp(o[c,l] + r[l]).
 
 So only what weighs at a pixel counts there: a class whose logits are masked, or far below, adds nothing for
 the others, whereas the bound of the whole table (Correction.error_bound) is that of the worst logits there
@@ -89,9 +89,10 @@ class Exactness:
         for l, channel in enumerate(self.curves):
             corrected = f[l] + tau * channel.at(f[l])  # [c, P]
             unsure, beside = self._unsure(l, f[l], tau)
+            own[l], off[l] = corrected[l], unsure[l] + rounding[l]
+            corrected[l] = -np.inf  # the odds against l are those of the others
             total = np.logaddexp(total, corrected)
             upper = np.logaddexp(upper, corrected + unsure + np.maximum(beside, half + rounding[l]))
-            own[l], off[l] = corrected[l], unsure[l] + rounding[l]
         return own - total, off + upper - total
 
     def _unsure(self, l: int, f: Array, tau: float) -> tuple[Array, Array]:

@@ -120,6 +120,8 @@ def compare(
             right = exactness.of(logits, tau, _proven(info, tau))
             first = tau == strengths[0]
             tally.add(right, said.labels, said.scores, size, given[0] if given and first else None, first)
+            if given and first and tau > 0:
+                tally.add_plain(logits, given[0])
             if said.uncorrected_labels is not None and first:
                 tally.add(exactness.of(logits, 0), said.uncorrected_labels, None, size, own=False)
     return tally.result(against, pictures, len(frames), strengths, tuple(faults))

@@ -173,7 +173,8 @@ def run_on_cluster(
     try:
         for position, job in enumerate(jobs):
             if job.finished:
-                outcomes[position] = replace(outcomes[position], status="skipped")
+                video = job.finished.video
+                outcomes[position] = replace(outcomes[position], status="skipped", video=video)
                 continue
             try:
                 cuts = _cuts(job, settings, length)

@@ -1,6 +1,6 @@
 """Which videos a batch consists of, and where their outputs go."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from fractions import Fraction
 from glob import glob
 from pathlib import Path
@@ -21,6 +21,8 @@ class _Files(NamedTuple):
     frames: list[Path]
     others: list[Path]
     """What a folder holds besides."""
+    passed: Sequence[Path] = ()
+    """What might be frames, but lies beside videos."""
 
 
 def find_videos(
@@ -28,6 +30,7 @@ def find_videos(
     listed: Iterable[str] = (),
     rate: Fraction | None = None,
     say: Callable[[str], object] = lambda _: None,
+    leave: Callable[[Path], object] = lambda _: None,
 ) -> list[Source]:
     """Files, folders, glob patterns and addresses; "-" stands for the lines of `listed`.
 
@@ -37,7 +40,8 @@ def find_videos(
 
     Args:
         rate: frames per second of pictures; None is a default.
-        say: is told in a sentence what an input holds and is passed over.
+        say: is told in a sentence why pictures that an input holds are passed over.
+        leave: is told each file and folder that an input holds and is passed over.
 
     Raises:
         InputError: see find_files and serve.media.series.in_order; an empty list; or a rate without pictures.
@@ -51,11 +55,13 @@ def find_videos(
     videos: list[str] = []
     folders: dict[Path, dict[Path, None]] = {}  # dicts keep the order and drop repetitions
     others: list[Path] = []
+    passed: list[Path] = []
     for each in given:
         if is_address(each):
             continue
         found = _look(each, say)
         others += found.others
+        passed += found.passed
         videos += found.videos if found.videos or found.frames else [each]
         for file in found.frames:
             folders.setdefault(file.parent, {})[file] = None
@@ -64,6 +70,8 @@ def find_videos(
         raise InputError("--fps is for numbered pictures, and no input holds any; leave it out.")
     say_left_out(others)
     files = find_files(videos, VIDEO_SUFFIXES, "video")
+    for path in dict.fromkeys(others + passed):
+        leave(path)
     addresses = dict.fromkeys(each for each in given if is_address(each))
     sources: list[Source] = [*files, *series, *addresses]
     stems: dict[str, Source] = {}
@@ -91,7 +99,7 @@ def _look(given: str, say: Callable[[str], object]) -> _Files:
         )
     if found.videos and found.frames:
         say(f"{given} holds videos, so its {len(found.frames)} picture(s) are passed over.")
-        return found._replace(frames=[])
+        return found._replace(frames=[], passed=found.frames)
     return found
 
 
@@ -105,7 +113,8 @@ def _below(path: Path, say: Callable[[str], object]) -> _Files:
         say(f"{path} holds folders of pictures; those with videos are passed over: {', '.join(with_videos)}.")
     others = [other for other in others if other not in folders or not _is_shown(folders[other])]
     others += [other for found in folders.values() if found.frames for other in found.others]
-    return _Files([], frames, others if frames else [])
+    passed = [folder for folder, found in folders.items() if found.videos]
+    return _Files([], frames, others, passed) if frames else _Files([], [], [])
 
 
 def _is_shown(found: _Files) -> bool:

@@ -36,8 +36,8 @@ class Job:
     target: Path
     origin: dict[str, Any]
     """What its output depends on, see serve.batch.sidecar."""
-    finished: bool
-    """Whether an earlier batch made just this output."""
+    finished: batch_sidecar.Finished | None = None
+    """What an earlier batch made, if it is just this output."""
     overwrite: bool = False
     """Whether it may replace what somebody else puts there meanwhile."""
 
@@ -53,7 +53,7 @@ class Outcome:
     error: str = ""
     """Why it failed, in one sentence."""
     video: VideoReport | None = None
-    """None unless done."""
+    """Of a skipped one, what the earlier batch said; None if it failed or was not reached."""
 
 
 Work = Callable[[Job, str, Callable[[], object]], VideoReport]
@@ -85,7 +85,7 @@ def plan(
     for source in sources:
         target = target_of(source, folder, settings.output)
         origin = batch_sidecar.origin(source, model, settings, tile)
-        finished = not force and batch_sidecar.is_finished(target, origin)
+        finished = None if force else batch_sidecar.finished(target, origin)
         jobs.append(Job(source, target, origin, finished, force))
     waiting = [job.target for job in jobs if not job.finished]
     check_outputs(waiting, force, folders=not OUTPUTS[settings.output].suffix)
@@ -111,8 +111,8 @@ def local_work(segmenter: Segmenter, settings: Settings) -> Work:
     def work(job: Job, title: str, on_frame: Callable[[], object]) -> VideoReport:
         sweep(job.target.parent)
 
-        def sign(made: Path) -> None:
-            batch_sidecar.write(job.target, made, job.origin)
+        def sign(made: Path, report: VideoReport) -> None:
+            batch_sidecar.write(job.target, made, job.origin, report)
 
         return segment_video(
             segmenter,
@@ -128,11 +128,14 @@ def local_work(segmenter: Segmenter, settings: Settings) -> Work:
     return work
 
 
-def run_batch(jobs: Sequence[Job], folder: Path, work: Work, selection: Selection) -> list[Outcome]:
+def run_batch(
+    jobs: Sequence[Job], folder: Path, work: Work, selection: Selection, left_out: Sequence[Path] = ()
+) -> list[Outcome]:
     """Do the jobs one after the other; report.json in `folder` says what became of each, even if interrupted.
 
     Args:
         selection: which part of each video is read; progress and time left are counted in its frames.
+        left_out: what the inputs hold besides, for the report.
 
     Raises:
         OSError: an output can't be written, which would hit all the others too.
@@ -147,30 +150,31 @@ def run_batch(jobs: Sequence[Job], folder: Path, work: Work, selection: Selectio
                 before = progress.n
                 outcomes[position] = _outcome(job, work, title, progress.update)
                 done = outcomes[position].video
-                if done and done.interrupted and position + 1 < len(jobs):
+                if done and not job.finished and done.interrupted and position + 1 < len(jobs):
                     raise KeyboardInterrupt
                 expected += progress.n - before - listed[position]
                 progress.total = expected  # for the time left of the others
                 progress.refresh()
     finally:
-        write_report(folder / REPORT, outcomes)
+        write_report(folder / REPORT, outcomes, left_out)
     return outcomes
 
 
 def _outcome(job: Job, work: Work, title: str, on_frame: Callable[[], object]) -> Outcome:
     names = str(job.source), str(job.target)
     if job.finished:
-        return Outcome(*names, "skipped")
+        return Outcome(*names, "skipped", video=job.finished.video)
     try:
         return Outcome(*names, "done", video=work(job, title, on_frame))
     except InputError as error:
         return Outcome(*names, "failed", error.message)
 
 
-def write_report(path: Path, outcomes: Sequence[Outcome]) -> None:
-    """Write what became of each video as JSON."""
+def write_report(path: Path, outcomes: Sequence[Outcome], left_out: Sequence[Path] = ()) -> None:
+    """Write as JSON what became of each video, and what the inputs hold besides."""
     counts = {status: sum(o.status == status for o in outcomes) for status in get_args(Status)}
-    content = {"counts": counts, "files": [dataclasses.asdict(outcome) for outcome in outcomes]}
+    files = [dataclasses.asdict(outcome) for outcome in outcomes]
+    content = {"counts": counts, "files": files, "left_out": list(map(str, left_out))}
     with replacing(path) as temporary:
         temporary.write_text(json.dumps(content, indent=2) + "\n")
 
@@ -182,7 +186,8 @@ def to_table(outcomes: Sequence[Outcome]) -> str:
         frames = rate = ""
         said = outcome.error
         if done := outcome.video:
-            frames, rate, said = str(done.frames), f"{done.frames / done.seconds:.1f}", note(done)
+            frames, said = str(done.frames), note(done)
+            rate = f"{done.frames / done.seconds:.1f}" if outcome.status == "done" else ""
         rows.append((outcome.source, outcome.status, frames, rate, said))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = (

@@ -8,12 +8,15 @@ It is written while the output still has its temporary name: whenever the output
 import dataclasses
 import hashlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from serve.media.series import FrameSeries
+from serve.media.video.damage import Damage
 from serve.media.video.source import Source
 from serve.media.whole import replacing
+from serve.video.segment import VideoReport
 from serve.video.settings import Settings
 
 
@@ -41,21 +44,42 @@ def origin(source: Source, model: str, settings: Settings, tile: int | str | Non
     return {"model": model, "settings": {**chosen, "tile": tile}, "source": described}
 
 
-def write(target: Path, made: Path, come_from: dict[str, Any]) -> None:
+def write(target: Path, made: Path, come_from: dict[str, Any], video: VideoReport) -> None:
     """Write the sidecar of `target`, whose complete content lies at `made`."""
+    content = {**come_from, "output_bytes": _bytes(made), "video": dataclasses.asdict(video)}
     with replacing(sidecar(target)) as temporary:
-        temporary.write_text(json.dumps({**come_from, "output_bytes": _bytes(made)}, indent=2) + "\n")
+        temporary.write_text(json.dumps(content, indent=2) + "\n")
 
 
-def is_finished(target: Path, come_from: dict[str, Any]) -> bool:
-    """Is `target` there, whole, and made from just this? Never for an address: its frames are ever new."""
+@dataclass(frozen=True)
+class Finished:
+    """An output that is there, whole, and made from just what it would be made from again."""
+
+    video: VideoReport | None
+    """What was said of it then; None if another version made it."""
+
+
+def finished(target: Path, come_from: dict[str, Any]) -> Finished | None:
+    """What an earlier batch made, if `target` is that; never for an address: its frames are ever new."""
     if "address" in come_from["source"]:
-        return False
+        return None
     try:
         said = json.loads(sidecar(target).read_text())
-        return bool(said == {**come_from, "output_bytes": _bytes(target)})
-    except (OSError, ValueError):
-        return False
+        video = said.pop("video", None)
+        if said != {**come_from, "output_bytes": _bytes(target)}:
+            return None
+    except (OSError, ValueError, AttributeError):
+        return None
+    return Finished(_report(video))
+
+
+def _report(said: Any) -> VideoReport | None:
+    try:
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in said.items()}
+        values["damage"] = Damage(**said["damage"])
+        return VideoReport(**values)
+    except (AttributeError, KeyError, TypeError):
+        return None
 
 
 def _bytes(path: Path) -> int:

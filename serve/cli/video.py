@@ -120,14 +120,15 @@ def video(
         segmenter = Segmenter(model, **opening)
         _one(segmenter, source, out, settings, force)
         return
-    sources = find_videos(inputs, sys.stdin, fps, _say)
+    left_out: list[Path] = []
+    sources = find_videos(inputs, sys.stdin, fps, _say, left_out.append)
     segmenter = Segmenter(model, **opening)
     jobs = plan(segmenter, sources, out, settings, tile=tile, force=force)
     if cluster:
         outcomes = _on_cluster(jobs, segmenter, settings, cluster, threads, tile)
-        write_report(out / REPORT, outcomes)
+        write_report(out / REPORT, outcomes, left_out)
     else:
-        outcomes = run_batch(jobs, out, local_work(segmenter, settings), settings.selection)
+        outcomes = run_batch(jobs, out, local_work(segmenter, settings), settings.selection, left_out)
     _summarise(segmenter, outcomes, out / REPORT)
 
 
@@ -182,9 +183,10 @@ def _summarise(segmenter: Any, outcomes: Any, report: Path) -> None:
     from serve.batch.run import to_table
 
     click.echo(to_table(outcomes))
-    done = [outcome.video for outcome in outcomes if outcome.video]
+    made = [outcome.video for outcome in outcomes if outcome.video]
+    done = [outcome.video for outcome in outcomes if outcome.video and outcome.status == "done"]
     counts = [f"{n} {word}" for word in ("done", "skipped", "failed") if (n := _count(outcomes, word))]
-    if damaged := sum(bool(each.damage) for each in done):
+    if damaged := sum(bool(each.damage) for each in made):
         counts.append(f"{damaged} damaged (see the notes)")
     click.echo(f"{joined(counts)}; report: {report}")
     if frames := sum(each.frames for each in done):

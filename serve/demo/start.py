@@ -5,7 +5,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from serve.demo.options import Limits, Server, find_examples, read_accounts
 from serve.demo.request import memory as demo_memory
 from serve.errors import InputError
 from serve.inference.runtime import Provider
+from serve.media.whole import scratch
 
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)  # Ctrl-C, and how containers and services are stopped
 _PATIENCE = 1.8  # seconds from a signal to the end, whatever is being done
@@ -52,7 +52,7 @@ def run(
     demo_memory.keep_little()
     most = {"OPENCV_IO_MAX_IMAGE_PIXELS": str(int(limits.megapixels * 1e6))}  # for headers that lie
     with (
-        tempfile.TemporaryDirectory(prefix="blda-demo-", ignore_cleanup_errors=True) as made,
+        scratch("blda-demo") as made,
         _ending(made),
         _environment(_SILENT | most | {"GRADIO_TEMP_DIR": os.path.realpath(made)}),
     ):
@@ -91,7 +91,7 @@ def _environment(variables: dict[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def _ending(folder: str) -> Iterator[None]:
+def _ending(folder: Path) -> Iterator[None]:
     """Ctrl-C and its like end what is done inside, and the process, in time and with `folder` removed."""
 
     def end(*_: Any) -> None:
@@ -113,7 +113,7 @@ def _ending(folder: str) -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _leave(folder: str) -> None:
+def _leave(folder: Path) -> None:
     """End the process as it was told to, with nothing left of it."""
     shutil.rmtree(folder, ignore_errors=True)
     sys.stdout.flush()

@@ -7,7 +7,6 @@ times above the largest sum (ResNet and MiT-B0, 0.1 to 17 megapixels).
 """
 
 import json
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from serve.card import Card
 from serve.inference.opening import open_runtime
 from serve.inference.runtime import Runtime
+from serve.media.whole import scratch
 
 _SIDE = 256  # pixels of the smaller of the two runs, or a little more
 _MARGIN = 1.3
@@ -120,7 +120,7 @@ def open_frugal(runtime: Runtime, threads: int | None, callers: int) -> tuple[Ru
     Raises:
         InputError: the file can't be opened any more.
     """
-    with tempfile.TemporaryDirectory(prefix="blda-need-", ignore_cleanup_errors=True) as folder:
+    with scratch("blda-need") as folder:
         record = str(Path(folder) / "runs")
         frugal = open_runtime(runtime.path, "cpu", threads, callers, record=record)
         pixels = _run_twice(frugal)

@@ -115,9 +115,13 @@ def creating(path: Path, *, replace: bool = False, shared: bool = False) -> Iter
 
 
 @contextmanager
-def scratch() -> Iterator[Path]:
-    """An empty folder in the system's place for such, removed afterwards, or by the next one after a kill."""
-    place = Path(tempfile.gettempdir()) / "scratch"
+def scratch(name: str = "scratch") -> Iterator[Path]:
+    """An empty folder in the system's place for such, removed afterwards, or by the next one after a kill.
+
+    Nobody else may look into it.
+    """
+    place = Path(tempfile.gettempdir()) / name
     sweep(place.parent)
     with temporary_for(place, folder=True) as folder:
+        folder.chmod(0o700)
         yield folder

@@ -75,7 +75,7 @@ def segment_video(
     target: Path,
     *,
     title: str | None = None,
-    before_naming: Callable[[Path], None] | None = None,
+    before_naming: Callable[[Path, VideoReport], object] = lambda *_: None,
     on_frame: Callable[[], object] = lambda: None,
     formats: str | None = None,
     overwrite: bool = True,
@@ -91,7 +91,8 @@ def segment_video(
     Args:
         target: an mp4 file; for the output "labels" an mkv file, for "frames" a folder.
         title: what the progress bar says; None is the name of the source.
-        before_naming: called with the complete output while it still has its temporary name.
+        before_naming: called with the complete output while it still has its temporary name, and what is
+            returned.
         on_frame: called after every frame.
         formats: which the file may be read as, see `serve.media.video.source.open_container`; None is any.
         overwrite: replace what is at `target` in the end; else it is kept, see
@@ -121,8 +122,7 @@ def segment_video(
         output = stack.enter_context(
             unfinished(target, overwrite=overwrite, folder=not OUTPUTS[chosen.output].suffix)
         )
-        if before_naming is not None:
-            stack.push(_on_success(before_naming, output))
+        stack.push(_on_success(lambda made: before_naming(made, report()), output))
         stack.enter_context(_encoder_errors(source))
         progress = tqdm(
             total=reader.frames, unit="frame", desc=title or _name(source), mininterval=0.5, leave=None
@@ -131,6 +131,10 @@ def segment_video(
         sink = stack.enter_context(open_sink(reader, segmenter, chosen, output.path))
         growing = Growing([output, *outputs], sink.moved) if reader.live else None
         frames = 0
+
+        def report() -> VideoReport:
+            return _report(reader, model, line, sink, frames, time.perf_counter() - begin)
+
         try:
             for item in line.items():
                 if not isinstance(item, Labelled):
@@ -151,7 +155,7 @@ def segment_video(
             line.interrupted = True
         if state(source) != before:  # its frames would be of two videos
             raise InputError(f"{source} changed while it was read; wait until it is complete and run again.")
-    return _report(reader, model, line, sink, frames, time.perf_counter() - begin)
+    return report()
 
 
 def _report(
@@ -181,7 +185,7 @@ def _name(source: Source) -> str:
     return source.name if isinstance(source, FrameSeries) else Path(source).name
 
 
-def _on_success(call: Callable[[Path], None], output: Unfinished) -> Callable[..., None]:
+def _on_success(call: Callable[[Path], object], output: Unfinished) -> Callable[..., None]:
     def leave(failure: type[BaseException] | None, *_: object) -> None:
         if failure is None and not output.is_taken:
             call(output.path)

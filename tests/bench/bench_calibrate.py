@@ -1,14 +1,15 @@
 """What source-free calibration gains on a model that our exporter never saw, beside plain logit adjustment.
 
-    python tests/bench/bench_calibrate.py --camvid ../shared/data/camvid --run camvid/source-only-0
+    python tests/bench/bench_calibrate.py --camvid ../shared/data/camvid --run evidence/dusk/source-0
     python tests/bench/bench_calibrate.py --run RUN --target UNLABELLED --labelled LABELLED
 
 The run's network is exported by plain torch code, once at the decoder's stride and once with its own
 upsampling, calibrated on UNLABELLED by `export calibrate`, folded by `export onnx --stats`, and scored on
-LABELLED, whose labels nothing else sees. With --camvid, laid out as for `make camvid` which makes such a run,
-these are its dusk frames, and the gains wanted there count. Without --run, sample streets are made and a
-source-only network is trained on them (minutes). Exit code 1 if the default strength loses mIoU on a model,
-or if calibrating takes 1.5 times the CPU time of running the model; with --least-gain also if it gains less.
+LABELLED, whose labels nothing else sees. With --camvid (day, dusk and dusk_eval, of which `make evidence`
+makes such a run) these are its dusk frames, and the gains wanted there count. Without --run, sample streets
+are made and a source-only network is trained on them (minutes). Exit code 1 if the default strength loses
+mIoU on a model, or if calibrating takes 1.5 times the CPU time of running the model; with --least-gain also
+if it gains less.
 """
 
 import argparse
@@ -23,6 +24,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adapt.balance.bins import extent_of, fresh
 from adapt.balance.correction import posthoc_scores, shift_table
 from adapt.balance.histogram import Histogram, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
@@ -139,10 +141,12 @@ def variants(
     share = torch.bincount(plain.flatten(), minlength=network.outlet.classes).clamp_min(1) / plain.numel()
     offset = share.log().view(1, -1, 1, 1)
     rows = {f"logit adjustment | {t:g}": scored(lambda f, t=t: f - t * offset) for t in ADJUSTMENTS}
+    bins = fresh(extent_of(kept, torch.ones_like(plain, dtype=torch.bool)))
+    by_plain, by_balanced = (logit_histogram(kept, labels, bins=bins) for labels in (plain, balanced))
     found = {
-        "plain argmax": fit(logit_histogram(kept, plain)),
-        "plain, anchors pooled by class": fit(logit_histogram(kept, plain), by_class=True),
-        "balanced, anchors pooled by class": fit(logit_histogram(kept, balanced), by_class=True),
+        "plain argmax": fit(by_plain),
+        "plain, anchors pooled by class": fit(by_plain, by_class=True),
+        "balanced, anchors pooled by class": fit(by_balanced, by_class=True),
         "balanced, 2 rounds": gather(network, target, None, 2).statistics,
     }
     if source is not None:
@@ -273,7 +277,7 @@ def _options() -> argparse.Namespace:
         folders = [options.camvid / name for name in ("day", "dusk", "dusk_eval")]
         if not options.run or not all(folder.is_dir() for folder in folders):
             parser.error(
-                "--camvid needs a folder with day, dusk and dusk_eval, and the --run of `make camvid`"
+                "--camvid needs a folder with day, dusk and dusk_eval, and the --run of `make evidence`"
             )
         options.source, options.target, options.labelled = folders
         options.least_gain = WANTED_ON_CAMVID

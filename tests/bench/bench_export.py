@@ -120,7 +120,9 @@ def dense(statistics: ShiftStatistics, logits: np.ndarray) -> torch.Tensor:
     C = logits.shape[1]
     f = torch.from_numpy(logits)[0].flatten(1)[:, ::DENSE_PART].contiguous()
     corrected = f + TAU * exact_shift(statistics, f.expand(C, *f.shape).contiguous())
-    return corrected.diagonal().T - corrected.logsumexp(1)
+    own = corrected.diagonal().T.clone()
+    corrected.diagonal().fill_(-torch.inf)
+    return own - corrected.logsumexp(1)
 
 
 def dense_seconds(statistics: ShiftStatistics, logits: np.ndarray) -> float:

@@ -36,7 +36,7 @@ from adapt.balance.histogram import logit_histogram
 from adapt.balance.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule, fit_shift_statistics
 from adapt.balance.losses import corrected_cross_entropy
 from adapt.balance.mixtures import Mixture
-from adapt.training.step import TABLE_POINTS
+from adapt.balance.online import TABLE_POINTS
 
 C, K, SIZE, EM_STEPS, EPS, TAU = 19, 5, 512, 3, 0.01, 0.1
 CHUNK = SIZE * SIZE // 4

@@ -15,12 +15,13 @@ from contextlib import nullcontext
 import torch
 
 from adapt.augmentation.pairs import Pair
+from adapt.balance.online import Balance
 from adapt.config.settings import Config, Encoder, Method, Model
 from adapt.model.build import build
 from adapt.model.device import best_device, peak_memory
 from adapt.model.segmenter import StudentNetwork
 from adapt.run.run import new_statistics
-from adapt.training.step import Balance, Step, terms_of
+from adapt.training.step import Step, terms_of
 from adapt.training.teacher import new_teacher
 
 CLASSES, SIDE = 19, 512

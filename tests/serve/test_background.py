@@ -2,7 +2,8 @@
 
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from contextlib import closing
 
 import pytest
 
@@ -46,3 +47,52 @@ def test_a_thread_that_can_not_be_started_is_not_waited_for(monkeypatch: pytest.
     monkeypatch.setattr("serve.background.threading.Thread", Refused)
     with pytest.raises(RuntimeError, match="can't start new thread"):
         next(background(endless([]), 2))
+
+
+def _count(upto: int, log: list[int]) -> Generator[int]:
+    try:
+        for number in range(upto):
+            log.append(number)
+            yield number
+    finally:
+        log.append(-1)
+
+
+def test_background_keeps_the_order_and_stays_a_few_items_ahead() -> None:
+    log: list[int] = []
+    items = background(_count(100, log), ahead=3)
+    assert next(items) == 0
+    time.sleep(0.2)
+    assert len(log) <= 6
+    assert list(items) == list(range(1, 100)) and log[-1] == -1
+
+
+def test_background_raises_at_the_place_of_the_error() -> None:
+    def broken() -> Generator[int]:
+        yield 1
+        yield 2
+        raise ValueError("three")
+
+    items = background(broken(), ahead=5)
+    assert [next(items), next(items)] == [1, 2]
+    with pytest.raises(ValueError, match="three"):
+        next(items)
+
+
+def test_closing_the_last_stage_closes_all() -> None:
+    log: list[int] = []
+    before = threading.active_count()
+    with closing(background(background(_count(10_000, log), 2), 2)) as items:
+        assert next(items) == 0
+    assert log[-1] == -1 and len(log) < 100 and threading.active_count() == before
+
+
+def test_stages_overlap() -> None:
+    def slow(items: Iterable[int]) -> Generator[int]:
+        for item in items:
+            time.sleep(0.02)
+            yield item
+
+    begin = time.perf_counter()
+    assert list(slow(background(slow(background(slow(range(25)), 2)), 2))) == list(range(25))
+    assert time.perf_counter() - begin < 0.75 * 3 * 25 * 0.02

@@ -13,7 +13,7 @@ from training_step import small_segmenter
 from adapt.augmentation.pairs import TrainingPairs
 from adapt.balance.histogram import logit_histogram
 from adapt.balance.posthoc import _logits_inside, gather_statistics
-from adapt.config.settings import Method
+from adapt.config.method import Method
 from adapt.data.classes import IGNORE, load_classes
 from adapt.data.datasets import LabelledFolder, UnlabelledFolder, check_labels
 from adapt.training.optimisation import learning_rate_factor

@@ -4,6 +4,7 @@ import itertools
 
 import numpy as np
 import oracle
+import oracle_scores
 import pytest
 import torch
 from hypothesis import given, settings
@@ -43,7 +44,7 @@ def test_bias_with_labels_matches_the_oracle(seed, classes, absent):
     if confusion.sum() == 0:
         confusion[0, 0] = 1
     bias = bias_with_labels(torch.from_numpy(confusion)).numpy()
-    assert bias == pytest.approx(oracle.bias(confusion), abs=EXACT)
+    assert bias == pytest.approx(oracle_scores.bias(confusion), abs=EXACT)
     assert bias.sum() == pytest.approx(0, abs=1e-9)
 
 
@@ -78,7 +79,7 @@ def test_bias_without_labels_matches_draws(seed, classes):
     seen[rng.integers(classes)] = False
     draws = 20_000
     bias = bias_without_labels(statistics_of(rows, anchors, seen)).numpy()
-    expected = oracle.bias_without_labels(rows, seen, draws, rng)
+    expected = oracle_scores.bias_without_labels(rows, seen, draws, rng)
     assert bias == pytest.approx(expected, abs=5 * 0.5 / np.sqrt(draws) + QUADRATURE)
     assert bias.sum() == pytest.approx(0, abs=1e-9)
 
@@ -100,7 +101,7 @@ def test_corrected_shares_match_draws_scored_by_the_oracle(tau):
     shares = corrected_argmax_shares(statistics_of(rows, anchors, seen), [tau])[0].numpy()
     draws = 4000
     for c in (0, 2):
-        logits = np.stack([oracle.draw(oracle.at(rows, c, l), draws, rng) for l in range(3)], axis=1)
+        logits = np.stack([oracle_scores.draw(oracle.at(rows, c, l), draws, rng) for l in range(3)], axis=1)
         predicted = oracle.scores(rows, anchors, seen, logits, tau).argmax(axis=1)
         expected = np.bincount(predicted, minlength=3) / draws
         assert shares[c] == pytest.approx(expected, abs=5 * 0.5 / np.sqrt(draws))

@@ -36,9 +36,11 @@ from adapt.training.journal import Journal
 from adapt.training.trainer import Trainer
 
 HOSTS = ("source", "dacs", "daformer", "mic")
-BALANCES = ("off", "posthoc", "online")
+BALANCES = ("off", "posthoc", "online", "logit-adjustment", "class-balanced")
 OTHER: dict[str, str] = {
     "tau": "1.5",
+    "adjustment_tau": "0.5",
+    "effective_beta": "0.9",
     "correct_mixed": "false",
     "density_weight": "2.0",
     "components": "2",
@@ -49,8 +51,11 @@ OTHER: dict[str, str] = {
     "eps": "0.3",
     "anchor_pooling": "classes",
     "teacher_momentum": "0.1",
+    "source_start": "1",
     "confidence": "0.4",
+    "confidence_per": "class",
     "rare_class_temperature": "5.0",
+    "labelled_share": "0.9",
     "jitter": "0.5",
     "feature_distance": "3.0",
     "thing_classes": "[car]",
@@ -81,6 +86,7 @@ Trace = dict[str, Tensor]
 def with_things(batch: Pair) -> Pair:
     """Classes in blocks that fill whole cells of the encoder's coarsest level."""
     blocks = (torch.arange(4).view(1, -1, 1) + torch.arange(6)) % 3
+    blocks[:, 0, :2] = 0  # not all of them equally frequent
     labels = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2).to(torch.uint8)
     return Pair(*(tensor[:1] for tensor in batch))._replace(source_labels=labels)
 
@@ -120,8 +126,8 @@ class Probe:
             trainer.iteration += 1
         for name, module in trainer.modules.items():
             trace |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
-        if pairs.class_probability is not None:
-            trace["draws"] = torch.from_numpy(pairs.class_probability)
+        if pairs.source_crops.class_probability is not None:
+            trace["draws"] = torch.from_numpy(pairs.source_crops.class_probability)
         return trace, segmenter.eval()
 
     def changes(self, start: Config, other: Config) -> bool:

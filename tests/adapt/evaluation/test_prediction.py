@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import oracle
+import oracle_scores
 import pytest
 import torch
 from hypothesis import given, settings
@@ -94,7 +95,11 @@ def test_scores_match_the_oracle(seed, classes, absent):
     confusion[1:][rng.random(classes - 1) < absent] = 0
     confusion[0, 0] += 1
     scores = Scores.from_confusion(confusion)
-    iou, accuracy, bias = oracle.iou(confusion), oracle.accuracy(confusion), oracle.bias(confusion)
+    iou, accuracy, bias = (
+        oracle_scores.iou(confusion),
+        oracle_scores.accuracy(confusion),
+        oracle_scores.bias(confusion),
+    )
     assert scores.iou == pytest.approx(iou, abs=EXACT, nan_ok=True)
     assert scores.accuracy == pytest.approx(accuracy, abs=EXACT, nan_ok=True)
     assert scores.bias == pytest.approx(bias, abs=EXACT)

@@ -11,7 +11,7 @@ from training_step import Pyramid, backward, new_balance, new_step, pair, run_st
 
 from adapt.augmentation.augment import random_mask
 from adapt.balance.losses import corrected_cross_entropy
-from adapt.config.settings import Method
+from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.errors import InputError
 from adapt.model.decoders import SegformerDecoder

@@ -13,6 +13,7 @@ from adapt.augmentation.augment import Mixed
 from adapt.augmentation.pairs import Pair
 from adapt.balance.histogram import logit_histogram
 from adapt.balance.logit_statistics import LogitStatistics
+from adapt.balance.online import Balance
 from adapt.data.classes import IGNORE, ClassList
 from adapt.evaluation.scores import Scores
 from adapt.training.album import GAP, MOMENTS, moments, picture_of, read_album, unmixed, write_moment
@@ -165,3 +166,18 @@ def test_going_back_drops_what_came_later_and_what_was_cut_off(tmp_path: Path) -
     rewind(tmp_path, 3)
     assert (tmp_path / "metrics.jsonl").read_text() == "".join(lines[:3])
     assert read_lines(tmp_path / "evaluations.jsonl") == []
+
+
+def test_a_masked_class_is_told_once(tmp_path: Path, capsys) -> None:
+    logits, labels = torch.randn(1, 3, 16, 16), torch.randint(0, 2, (1, 16, 16))
+    balance = Balance(LogitStatistics(3), lambda tensor: tensor, 1)
+    journal = Journal(tmp_path, CLASSES, 10, 10, 0, writes=True)
+    balance.take_source(logits, labels)
+    journal.losses(1, {"loss": 1.0}, 1.0, {}, balance.statistics)
+    assert capsys.readouterr().err == ""
+    logits[:, 2] = -1e9
+    balance.take_target(logits, labels)
+    for iteration in (2, 3):
+        journal.losses(iteration, {"loss": 1.0}, 1.0, {}, balance.statistics)
+    said = capsys.readouterr().err
+    assert said.count("16.7% of the logits lie beyond") == 1 and "masked" in said

@@ -12,7 +12,7 @@ from training_step import Concatenate, new_balance, new_step, pair, run_step, sm
 
 from adapt.balance.correction import shift_table, stack_tables
 from adapt.balance.losses import corrected_cross_entropy, density_regression
-from adapt.config.settings import Method
+from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.model.segmenter import StudentNetwork
 from adapt.training.step import mixed_term, source_term
@@ -105,7 +105,7 @@ def test_pseudo_labels_weigh_each_picture_by_its_confident_share() -> None:
     pixels = torch.randn(2, 3, 32, 48)
     padding = torch.zeros(2, 32, 48, dtype=torch.bool)
     padding[1, :, 40:] = True
-    labels, weights, confidence = pseudo_label(segmenter, pixels, padding, 0.8)
+    labels, weights, confidence, _ = pseudo_label(segmenter, pixels, padding, 0.8)
     full = nn.functional.interpolate(segmenter(pixels), size=(32, 48), mode="bilinear").softmax(1)
     assert torch.equal(labels[~padding], full.argmax(1)[~padding])
     assert torch.equal(confidence, full.amax(1))

@@ -1,94 +1,20 @@
-"""Training end to end on tiny domains: every host and balance, exact resume, kills, Ctrl-C, divergence."""
+"""Training end to end on tiny domains: every host and balance, repeats, divergence, what is made of a run."""
 
 import json
-import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
 import tiny
 import torch
-from click.testing import CliRunner, Result
+from training_runs import HOSTS, adapt, album, trace, train
 
-from adapt.cli import main
+from adapt.config.choices import BALANCES
 from adapt.errors import InputError
 from adapt.run.run import load_run, part
 
 
-@pytest.fixture(scope="module")
-def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny.make_domains(tmp_path_factory.mktemp("domains"))
-
-
-def adapt(*arguments: str) -> Result:
-    return CliRunner().invoke(main, list(arguments))
-
-
-def train(domains: Path, out: Path, *more: str) -> Result:
-    return adapt(*tiny.train_arguments(domains, out, *more))
-
-
-def trace(run: Path) -> list[dict[str, float]]:
-    """The loss trace, without the rate."""
-    lines = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    return [{key: value for key, value in line.items() if key != "iterations_per_second"} for line in lines]
-
-
-def album(run: Path) -> dict[str, bytes]:
-    """The pages, file by file."""
-    return {path.name: path.read_bytes() for path in (run / "report" / "album").iterdir()}
-
-
-@pytest.fixture(scope="module")
-def finished(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """An uninterrupted run, evaluated on the labelled target."""
-    run = tmp_path_factory.mktemp("finished") / "run"
-    result = adapt(*tiny.train_arguments(domains, run), "--evaluate", str(domains / "target_eval"))
-    assert result.exit_code == 0, result.output
-    return run
-
-
-OWN = """
-from torch import nn
-
-class Own(nn.Module):
-    channels = (8, 8)
-    strides = (4, 8)
-
-    def __init__(self):
-        super().__init__()
-        self.fine = nn.Sequential(nn.Conv2d(3, 8, 4, stride=4), nn.BatchNorm2d(8), nn.ReLU())
-        self.coarse = nn.Sequential(nn.Conv2d(8, 8, 2, stride=2), nn.ReLU())
-
-    def forward(self, pixels):
-        fine = self.fine(pixels)
-        return [fine, self.coarse(fine)]
-
-build = Own
-"""
-
-
-@pytest.fixture(scope="module")
-def own(tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Setting of an encoder that counts as pretrained, so that there is something to stay near."""
-    file = tmp_path_factory.mktemp("own") / "own.py"
-    file.write_text(OWN)
-    return f"model.encoder={{factory: '{file}:build'}}"
-
-
-HOSTS: dict[str, tuple[str, ...]] = {
-    "source": ("method.host=source",),
-    "dacs": ("method.host=dacs",),
-    "daformer": ("method.host=daformer", "method.thing_classes=[box]"),
-    "mic": ("method.host=mic", "method.thing_classes=[box]", "method.mask_patch=8"),
-    "hrda": ("method.host=daformer", "method.feature_distance=0", "model.multi_resolution=true"),
-}
-
-
 @pytest.mark.parametrize("host", HOSTS)
-@pytest.mark.parametrize("balance", ["off", "posthoc", "online"])
+@pytest.mark.parametrize("balance", BALANCES)
 def test_every_host_with_every_balance(
     domains: Path, own: str, tmp_path: Path, host: str, balance: str
 ) -> None:
@@ -174,87 +100,6 @@ def test_the_same_seed_gives_the_same_run(domains: Path, finished: Path, tmp_pat
     assert trace(tmp_path / "again") == trace(finished)
     first, second = load_run(finished).tensors, load_run(tmp_path / "again").tensors
     assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-STOP = """
-import os, signal, sys
-from adapt.training import trainer
-step = trainer.Trainer._step
-def counted(self, pair):
-    values = step(self, pair)
-    if self.iteration + 1 == {at}:
-        os.kill(os.getpid(), signal.{signal})
-    return values
-trainer.Trainer._step = counted
-from adapt.cli import main
-main({arguments!r})
-"""
-
-
-@pytest.mark.parametrize("at", [1, 3, 5])
-def test_kill_and_resume_repeat_the_uninterrupted_run(
-    domains: Path, finished: Path, tmp_path: Path, at: int
-) -> None:
-    """kill -9 inside a step; the resumed run's losses and weights are bitwise those of the whole run."""
-    run = tmp_path / "run"
-    code = STOP.format(at=at, signal="SIGKILL", arguments=tiny.train_arguments(domains, run))
-    killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert killed.returncode == -signal.SIGKILL, killed.stderr
-    load_run(run).segmenter()  # loadable at any moment
-    result = adapt("train", "--resume", str(run))
-    assert result.exit_code == 0, result.output
-    assert trace(run) == trace(finished)
-    assert album(run) == album(finished)
-    first, second = load_run(finished).tensors, load_run(run).tensors
-    assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-def test_kill_and_resume_of_everything_at_once(domains: Path, own: str, tmp_path: Path) -> None:
-    """Masks, feature distance, two scales and accumulated gradients go on as if nothing had happened."""
-    more = (own, *HOSTS["mic"], "model.multi_resolution=true", "training.batch=1", "training.accumulate=2")
-    whole, run = tmp_path / "whole", tmp_path / "run"
-    assert train(domains, whole, *more).exit_code == 0
-    code = STOP.format(at=3, signal="SIGKILL", arguments=tiny.train_arguments(domains, run, *more))
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == -signal.SIGKILL
-    assert adapt("train", "--resume", str(run)).exit_code == 0
-    assert trace(run) == trace(whole)
-    first, second = load_run(whole).tensors, load_run(run).tensors
-    assert all(torch.equal(first[key], second[key]) for key in first)
-
-
-def test_ctrl_c_finishes_the_step_saves_and_says_how_to_go_on(
-    domains: Path, finished: Path, tmp_path: Path
-) -> None:
-    run = tmp_path / "run"
-    code = STOP.format(at=3, signal="SIGINT", arguments=tiny.train_arguments(domains, run))
-    stopped = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert stopped.returncode == 130, stopped.stderr
-    assert f"adapt train --resume {run}" in stopped.stdout
-    assert load_run(run).card.iterations == 3
-    assert adapt("train", "--resume", str(run)).exit_code == 0
-    assert trace(run) == trace(finished)
-
-
-def test_kill_at_any_moment_leaves_a_loadable_run(domains: Path, tmp_path: Path) -> None:
-    """Killed from outside at random times while it does nothing but save: never half a file."""
-    run = tmp_path / "run"
-    arguments = tiny.train_arguments(domains, run, "training.save_every=1", "training.iterations=100000")
-    process = subprocess.Popen(
-        [sys.executable, "-m", "adapt", *arguments], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + 120
-        while len(list((run / "last").glob("*.safetensors"))) < 2 and time.monotonic() < deadline:
-            time.sleep(0.02)
-        for _ in range(20):  # the reader sees whole files while the writer replaces them
-            load_run(run).segmenter()
-            time.sleep(0.013)
-    finally:
-        process.kill()
-        process.wait()
-    opened = load_run(run)
-    assert opened.segmenter().num_classes == 3
-    assert opened.card.iterations > 0
 
 
 def test_a_loss_that_is_not_finite_stops_before_the_weights_are_touched(

@@ -18,13 +18,13 @@ from adapt.balance.correction import exact_shift, posthoc_scores, shift_of_label
 from adapt.balance.histogram import bin_centres, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.balance.mixtures import cdf
+from adapt.balance.online import Balance
 from adapt.config.settings import Config, Encoder, Model
 from adapt.errors import InputError
 from adapt.model.build import build
 from adapt.model.device import check_precision
 from adapt.model.segmenter import Segmenter, labels_from_scores
 from adapt.run.run import load_run, new_statistics
-from adapt.training.step import Balance
 from serve.media.images import read_image
 
 TAU = 0.2
@@ -95,7 +95,9 @@ def exact(fitted: ShiftStatistics, logits: Tensor) -> tuple[Tensor, Tensor]:
     f = logits[0].flatten(1).double()
     delta = exact_shift(fitted, f.expand(C, *f.shape).contiguous())
     corrected = f + TAU * delta
-    return delta, corrected.diagonal().T - corrected.logsumexp(1)
+    own = corrected.diagonal().T.clone()
+    corrected.diagonal().fill_(-torch.inf)
+    return delta, own - corrected.logsumexp(1)
 
 
 def clustered(classes: int, side: int) -> tuple[Tensor, Tensor]:

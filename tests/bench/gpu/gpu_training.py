@@ -17,6 +17,7 @@ from gpu_report import Report
 from gpu_sizes import Sizes, run, said_last, start
 
 from adapt.augmentation.pairs import Pair
+from adapt.balance.online import Balance
 from adapt.config.settings import Config, Encoder, Model
 from adapt.errors import InputError
 from adapt.model.build import build
@@ -24,7 +25,7 @@ from adapt.model.device import check_precision
 from adapt.model.segmenter import StudentNetwork
 from adapt.run.run import new_statistics
 from adapt.training.optimisation import new_optimizer
-from adapt.training.step import Balance, Step, terms_of
+from adapt.training.step import Step, terms_of
 from adapt.training.teacher import follow, new_teacher, teacher_momentum
 
 TIME, MEMORY = 1.05, 1.00

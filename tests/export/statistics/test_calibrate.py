@@ -3,69 +3,26 @@
 import json
 from pathlib import Path
 
-import cv2
 import foreign_segmenters as foreign
 import numpy as np
 import onnx
 import onnxruntime
 import pytest
 import torch
-from click.testing import CliRunner, Result
+from calibrated_models import NORMALISED, calibrated, call, folded, images_of, oracle_logits
 from foreign_segmenters import MEAN, STD, write_pictures, write_segmenter
-from onnx import TensorProto, helper
+from onnx import TensorProto
 
-from adapt.balance.histogram import logit_histogram
+from adapt.balance.bins import Extent, fresh
+from adapt.balance.histogram import counted_in_all, logit_histogram
 from adapt.balance.logit_statistics import fit_shift_statistics
 from adapt.data.classes import load_classes
 from adapt.data.datasets import LabelledFolder
 from adapt.evaluation.scores import Scores, confusion_matrix
-from export.cli.commands import main
 from export.fold.folded import graph_info
 from export.sources.statistics_file import read_statistics
 from export.statistics.gather import EM_STEPS, MIN_PIXELS, balanced_labels
 from serve import Segmenter
-
-NORMALISED = ("--mean", ",".join(map(str, MEAN)), "--std", ",".join(map(str, STD)))
-
-
-def call(*arguments: object) -> Result:
-    return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-def calibrated(model: Path, target: Path, *options: object) -> Path:
-    """Calibrate beside the model; returns the statistics."""
-    out = model.with_suffix(".safetensors")
-    result = call("calibrate", model, "--target", target, *options, "-o", out, "--force")
-    assert result.exit_code == 0, result.output
-    assert f"--stats {out} -o corrected.onnx" in result.output
-    return out
-
-
-def folded(model: Path, stats: Path, *options: object) -> Path:
-    out = model.with_name(f"{model.stem}-corrected.onnx")
-    result = call("onnx", model, "--with-correction", "--stats", stats, "-o", out, "--force", *options)
-    assert result.exit_code == 0, result.output
-    assert "passed: against" in result.output
-    return out
-
-
-@pytest.fixture(scope="module")
-def target(tmp_path_factory) -> Path:
-    return write_pictures(tmp_path_factory.mktemp("target"))
-
-
-@pytest.fixture(scope="module")
-def plain(target, tmp_path_factory) -> tuple[Path, Path, Path]:
-    """The classifier, its statistics, and the two folded with a run-time tau; beside it lies fixed.onnx."""
-    model = write_segmenter(tmp_path_factory.mktemp("plain") / "model.onnx")
-    stats = calibrated(model, target, *NORMALISED, "--classes", target / "classes.yaml")
-    folded(model, stats).rename(model.with_name("fixed.onnx"))
-    return model, stats, folded(model, stats, "--runtime-tau", "--uncorrected-labels", "--data", target)
-
-
-def images_of(folder: Path) -> list[np.ndarray]:
-    paths = sorted((folder / "images").iterdir())
-    return [np.ascontiguousarray(cv2.imread(str(path))[..., ::-1]) for path in paths]
 
 
 def scores(file: Path, folder: Path, tau: float | None) -> Scores:
@@ -77,22 +34,14 @@ def scores(file: Path, folder: Path, tau: float | None) -> Scores:
     )
 
 
-def oracle_logits(image: np.ndarray) -> np.ndarray:
-    """The classifier by its definition, float64 [C, h, w]."""
-    height, width = image.shape[:2]
-    side = foreign.SIDE
-    colour = image.reshape(height // side, side, width // side, side, 3).mean((1, 3)) / 255
-    centre = (foreign.COLOURS / 255 - MEAN) / STD
-    x = (colour - MEAN) / STD
-    return (2 * x @ centre.T - (centre**2).sum(1) + foreign.FAVOUR).transpose(2, 0, 1)
-
-
 def test_statistics_are_those_of_the_models_own_balanced_labels(plain, target):
     logits = np.concatenate([oracle_logits(image).reshape(4, -1) for image in images_of(target)], 1)
     share = np.bincount(logits.argmax(0), minlength=4) / logits.shape[1]
-    labels = (logits - 0.1 * np.log(share)[:, None]).argmax(0)
+    unit = np.subtract(*np.percentile(logits, [75, 25], axis=1)).mean() / 4
+    labels = (logits - 0.1 * unit * np.log(share)[:, None]).argmax(0)
     pixels = torch.tensor(logits, dtype=torch.float32)[None, :, None]
-    rows = logit_histogram(pixels, torch.tensor(labels)[None, None])
+    bins = fresh(Extent(pixels.min(), pixels.max()))
+    rows = logit_histogram(pixels, torch.tensor(labels)[None, None], bins=bins)
     expected = fit_shift_statistics(rows, rows.anchors(), min_pixels=MIN_PIXELS, steps=EM_STEPS)
     found, record = read_statistics(plain[1])
     for name, value in expected.state().items():
@@ -183,7 +132,7 @@ def test_a_labelled_source_gives_the_anchors(plain, target, tmp_path):
     data = LabelledFolder(source, load_classes(source / "classes.yaml"))
     logits = [torch.tensor(oracle_logits(data[i].image), dtype=torch.float32) for i in range(len(data))]
     labels = [torch.from_numpy(data[i].labels[2::4, 2::4].copy()) for i in range(len(data))]
-    pooled = logit_histogram(torch.stack(logits), torch.stack(labels))
+    pooled = counted_in_all((f[None], y[None]) for f, y in zip(logits, labels, strict=True))
     expected = fit_shift_statistics(pooled, pooled.anchors(), steps=EM_STEPS).anchors
     found, record = read_statistics(stats)
     for ours, theirs in zip(found.anchors, expected, strict=True):
@@ -292,139 +241,3 @@ def test_classes_with_too_few_pixels_stay_uncorrected(tmp_path):
     assert result.exit_code == 0, result.output
     assert f"uncorrected, with fewer than {MIN_PIXELS} pixels: class3" in result.output
     assert graph_info(onnx.load(folded(model, out)), "").correction.uncorrected == ("class3",)
-
-
-# ---- bad input ------------------------------------------------------------------------------------------
-
-
-def refused(model: Path, target: Path, *options: object) -> str:
-    """The one sentence; nothing may be left behind."""
-    out = model.parent / "stats.safetensors"
-    result = call("calibrate", model, "--target", target, *options, "-o", out)
-    assert result.exit_code == 2, result.output
-    assert not list(model.parent.glob("*stats*"))
-    return result.output.split("Error: ")[-1]
-
-
-def test_what_is_no_usable_graph_is_named(target, tmp_path):
-    (tmp_path / "text.onnx").write_text("not a graph")
-    (tmp_path / "empty.onnx").write_bytes(b"")
-    whole = write_segmenter(tmp_path / "whole.onnx").read_bytes()
-    (tmp_path / "cut.onnx").write_bytes(whole[:-100])
-    assert "is not an ONNX file" in refused(tmp_path / "text.onnx", target)
-    assert "is not an ONNX file" in refused(tmp_path / "empty.onnx", target)
-    assert "cut off" in refused(tmp_path / "cut.onnx", target)
-    assert "does not exist" in refused(tmp_path / "nowhere.onnx", target)
-    assert "adapt statistics" in refused(target, target)
-
-
-def test_missing_external_data_is_named(target, tmp_path):
-    model = onnx.load(write_segmenter(tmp_path / "model.onnx"))
-    onnx.save(
-        model, tmp_path / "model.onnx", save_as_external_data=True, location="weights.bin", size_threshold=0
-    )
-    calibrated(tmp_path / "model.onnx", target, *NORMALISED).unlink()  # whole, it works
-    (tmp_path / "weights.bin").unlink()
-    assert "weights in weights.bin, which can't be read" in refused(
-        tmp_path / "model.onnx", target, *NORMALISED
-    )
-
-
-@pytest.mark.parametrize(
-    ("settings", "options", "message"),
-    [
-        ({}, (), "--mean 0.485,0.456,0.406 --std 0.229,0.224,0.225"),
-        ({}, ("--mean", 0.5), "belong together"),
-        ({}, ("--range", 255), "belong together"),
-        ({}, ("--mean", "0.5,0.5", "--std", 1), "neither one number nor three"),
-        ({}, ("--mean", 0.5, "--std", 0), "is above 0"),
-        ({"tail": "ArgMax"}, NORMALISED, "--output value0 may be them"),
-        ({"tail": "two"}, NORMALISED, "several outputs that may be logits: value0"),
-        ({}, (*NORMALISED, "--output", "nothing"), "has no value 'nothing'"),
-        ({"size": (64, 96)}, (*NORMALISED, "--size", "32x32"), "takes only 64x96"),
-        ({}, (*NORMALISED, "--layout", "NHWC"), "has no 3 channels as NHWC: its input is picture"),
-        ({"size": (64, 96), "batch": 2}, NORMALISED, "takes 2 pictures at once only"),
-        ({}, (*NORMALISED, "--source", "{target}/images"), "name one with --classes"),
-        ({}, (*NORMALISED, "--classes", "{five}"), "has 5 classes, but"),
-        ({}, (*NORMALISED, "--classes", "nowhere.yaml"), "no class file"),
-    ],
-)
-def test_bad_options_are_one_sentence(target, tmp_path, settings, options, message):
-    model = write_segmenter(tmp_path / "model.onnx", **settings)
-    five = tmp_path / "five.yaml"
-    five.write_text(
-        "classes:\n" + "".join(f"  - {{id: {c}, name: c{c}, color: [{c}, 0, 0]}}\n" for c in range(5))
-    )
-    source = write_pictures(tmp_path / "no_classes", count=1)
-    (source / "classes.yaml").unlink()
-    words = [str(o).replace("{target}/images", str(source)).replace("{five}", str(five)) for o in options]
-    assert message in refused(model, target, *words)
-
-
-def test_a_target_without_a_usable_pixel_is_refused(target, tmp_path):
-    model = write_segmenter(tmp_path / "model.onnx")
-    broken = onnx.load(model)
-    bias = next(t for t in broken.graph.initializer if t.dims == [4])
-    bias.CopyFrom(onnx.numpy_helper.from_array(np.full(4, np.nan, np.float32), bias.name))
-    onnx.save(broken, model)
-    assert "no usable pixel" in refused(model, target, *NORMALISED)
-    (tmp_path / "none").mkdir()
-    assert "holds no images" in refused(model, tmp_path / "none", *NORMALISED)
-    tiny = tmp_path / "tiny"
-    tiny.mkdir()
-    cv2.imwrite(str(tiny / "a.png"), np.zeros((16, 16, 3), np.uint8))
-    healthy = write_segmenter(tmp_path / "healthy.onnx")
-    assert f"no class {MIN_PIXELS} logit pixels" in refused(healthy, tiny, *NORMALISED)
-
-
-def test_probabilities_that_hide_their_softmax_are_refused(target, tmp_path):
-    model = onnx.load(write_segmenter(tmp_path / "model.onnx", tail="Softmax"))
-    node = helper.make_node("Mul", [model.graph.output[0].name, "one"], ["scaled"])
-    model.graph.node.append(node)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), "one"))
-    model.graph.output[0].name = "scaled"
-    onnx.save(model, tmp_path / "model.onnx")
-    assert "holds probabilities" in refused(tmp_path / "model.onnx", target, *NORMALISED)
-
-
-def test_what_does_not_fit_together_is_not_folded(plain, target, tmp_path):
-    model, stats, _ = plain
-    out = tmp_path / "out.onnx"
-
-    def sentence(*words: object) -> str:
-        result = call("onnx", *words, "-o", out)
-        assert result.exit_code == 2 and not out.exists(), result.output
-        return result.output
-
-    more = onnx.load(write_segmenter(tmp_path / "more.onnx"))
-    doubled = helper.make_node("Concat", ["value0", "value0"], ["value1"], axis=1)
-    more.graph.node.append(doubled)
-    more.graph.output[0].name = "value1"
-    more.graph.node[0].output[0] = "value0"
-    onnx.save(more, tmp_path / "more.onnx")
-    eight = calibrated(tmp_path / "more.onnx", target, *NORMALISED)
-    assert "statistics of 8 classes (of more.onnx)" in sentence(plain[2], "--stats", eight)
-    old = write_segmenter(tmp_path / "old.onnx", opset=9)
-    assert "opset 9, the least that can be used is 11" in sentence(
-        old, "--stats", calibrated(old, target, *NORMALISED)
-    )
-    cut = tmp_path / "cut.safetensors"
-    cut.write_bytes(stats.read_bytes()[:-10])
-    assert "not a whole safetensors file" in sentence(model, "--stats", cut)
-    altered = tmp_path / "altered.safetensors"
-    altered.write_bytes(stats.read_bytes().replace(b"intake", b"intakf"))
-    assert "was altered" in sentence(model, "--stats", altered)
-    newer = tmp_path / "newer.safetensors"
-    newer.write_bytes(stats.read_bytes().replace(b'format\\": 1', b'format\\": 9'))
-    assert "format 9" in sentence(model, "--stats", newer)
-    assert "does not exist" in sentence(model, "--stats", tmp_path / "nowhere")
-    fixed = write_segmenter(tmp_path / "fixed.onnx", size=(64, 96))
-    stats = calibrated(fixed, target, *NORMALISED)
-    assert "takes only 64x96" in sentence(fixed, "--stats", stats, "--size", "128x128")
-
-
-def test_an_existing_file_is_kept_unless_forced(plain, target, tmp_path):
-    out = tmp_path / "stats.safetensors"
-    out.write_text("precious")
-    result = call("calibrate", plain[0], "--target", target, *NORMALISED, "-o", out)
-    assert result.exit_code == 2 and "--force" in result.output and out.read_text() == "precious"

@@ -1,4 +1,4 @@
-"""Many videos at once: what is found, what is left out the second time, what fails, what is reported."""
+"""Many videos at once: what is left out the second time, what fails, what is reported."""
 
 import json
 import signal
@@ -6,7 +6,6 @@ import subprocess
 import sys
 import time
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -18,29 +17,18 @@ from tqdm import tqdm
 
 from serve import Segmenter
 from serve.batch import run as batch
-from serve.batch.inputs import find_videos, stem
+from serve.batch.inputs import find_videos
 from serve.batch.run import local_work, plan, run_batch
+from serve.batch.sidecar import Finished
 from serve.cli.commands import main
-from serve.cli.options import Seconds
 from serve.errors import InputError
-from serve.media.video.source import Selection, listed_frames
+from serve.media.video.source import Selection
 from serve.video.settings import Settings
 
 
 @pytest.fixture(scope="module")
 def graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_graph(tmp_path_factory.mktemp("graph") / "model.onnx", extras=True, runtime_tau=True)
-
-
-@pytest.fixture
-def clips(tmp_path: Path) -> Path:
-    folder = tmp_path / "clips"
-    folder.mkdir()
-    write_clip(folder / "a.mp4", sound="aac")
-    write_clip(folder / "b.mkv", times=range(5))
-    write_clip(folder / "c.ts", picture=halves(64, 80))
-    (folder / "notes.txt").write_text("no video")
-    return folder
 
 
 def serve(*arguments: object, stdin: str | None = None) -> Result:
@@ -95,17 +83,10 @@ def test_time_left_is_counted_in_the_frames_that_are_still_to_do(
     settings = Settings(selection=Selection(every=2))
     segmenter = Segmenter(graph, threads=1)
     jobs = plan(segmenter, find_videos([str(clips)]), tmp_path / "out", Settings())
-    jobs = [replace(job, finished=job.target.stem == "a") for job in jobs]
+    jobs = [replace(job, finished=Finished(None) if job.target.stem == "a" else None) for job in jobs]
     run_batch(jobs, tmp_path / "out", local_work(segmenter, settings), settings.selection)
     (whole,) = bars
     assert whole.totals[0] in (3 + 6, 3 + 7) and whole.n == whole.totals[-1] == 3 + 6
-
-
-def test_listed_frames(clips: Path) -> None:
-    assert listed_frames(clips / "a.mp4", Selection()) == 12
-    assert listed_frames(clips / "a.mp4", Selection(start=Fraction(1, 2))) == 6
-    assert listed_frames(clips / "notes.txt", Selection()) == 0
-    assert listed_frames("rtsp://nowhere.invalid/", Selection()) == 0
 
 
 def test_the_second_time_leaves_out_what_is_finished(graph: Path, clips: Path, tmp_path: Path) -> None:
@@ -191,22 +172,6 @@ def test_a_list_on_standard_input(graph: Path, clips: Path, tmp_path: Path) -> N
     assert nothing.exit_code == 2 and "standard input is empty" in nothing.stderr
 
 
-def test_what_is_found(clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert find_videos([str(clips)]) == [clips / "a.mp4", clips / "b.mkv", clips / "c.ts"]
-    assert "of other kinds: " in (said := capsys.readouterr().err) and "notes.txt" in said
-    assert find_videos([str(clips / "*.m*")]) == [clips / "a.mp4", clips / "b.mkv"]
-    assert find_videos([str(clips / "notes.txt"), "rtsp://me:secret@cam:554/one"]) == [
-        clips / "notes.txt",
-        "rtsp://me:secret@cam:554/one",
-    ]
-    assert stem("rtsp://me:secret@cam:554/one/2") == "cam-554-one-2" and stem("/dev/video0") == "dev-video0"
-    (tmp_path / "a.mkv").touch()
-    with pytest.raises(InputError, match="would both be written as a"):
-        find_videos([str(clips), str(tmp_path / "a.mkv")])
-    with pytest.raises(InputError, match="holds no video"):
-        find_videos([str(tmp_path / "nothing*")])
-
-
 def test_lossless_outputs_and_shares_in_a_batch(graph: Path, clips: Path, tmp_path: Path) -> None:
     for output, wanted in (("labels", "a.mkv"), ("frames", "a/000011.png")):
         out = tmp_path / output
@@ -252,14 +217,6 @@ def test_a_folder_of_outputs_is_not_the_folder_of_inputs(graph: Path, clips: Pat
     result = serve(graph, clips / "a.mp4", "-o", clips, "--force")
     assert result.exit_code == 2 and "is the input itself" in result.stderr
     assert (clips / "a.mp4").read_bytes() == before
-
-
-@pytest.mark.parametrize(
-    ("text", "seconds"),
-    [("12.5", Fraction(25, 2)), ("1:02", Fraction(62)), ("1:00:00.001", Fraction(3_600_001, 1000))],
-)
-def test_times(text: str, seconds: Fraction) -> None:
-    assert Seconds().convert(text, None, None) == seconds
 
 
 @pytest.mark.parametrize("kill", [signal.SIGINT, signal.SIGKILL])

@@ -242,4 +242,5 @@ def test_scratch_is_gone_afterwards_and_sweeps(tmp_path: Path, monkeypatch: pyte
     with scratch() as folder:
         (folder / "big").write_text("")
         assert hidden(tmp_path) == [folder.name]
+        assert folder.stat().st_mode & 0o777 == 0o700  # what is read there may be private
     assert hidden(tmp_path) == []

@@ -1,19 +1,17 @@
 """Video in, video out: times, sound, orientation, odd sizes, and every way that it may fail."""
 
 import threading
-import time
-from collections.abc import Generator, Iterable
-from contextlib import closing
+from collections.abc import Iterable
 from fractions import Fraction
 from pathlib import Path
 
 import av
 import numpy as np
 import pytest
+from bad_videos import bad_videos
 from serve_graphs import PALETTE, halves, write_clip, write_graph
 
 from serve import Segmenter
-from serve.background import background
 from serve.errors import InputError
 from serve.media.video.reader import Frame, VideoReader
 from serve.video import sink as video_sink
@@ -212,34 +210,6 @@ def test_a_stream_that_changes_its_size(tmp_path: Path) -> None:
     assert times == sorted(set(times))
 
 
-def _bad_videos(tmp_path: Path) -> dict[str, tuple[Path, str]]:
-    whole = write_clip(tmp_path / "whole.mp4", times=range(60)).read_bytes()
-    (tmp_path / "cut.mp4").write_bytes(whole[: len(whole) * 2 // 3])  # its index comes first
-    late = write_clip(tmp_path / "late.mov", times=range(60)).read_bytes()
-    (tmp_path / "cut.mov").write_bytes(late[: len(late) * 2 // 3])  # its index came last
-    matroska = write_clip(tmp_path / "whole.mkv", times=range(60)).read_bytes()
-    (tmp_path / "cut.mkv").write_bytes(matroska[: len(matroska) // 3])
-    (tmp_path / "text.mp4").write_text("hello\n" * 1000)
-    (tmp_path / "notes.txt").write_text("hello\n" * 1000)
-    (tmp_path / "empty.mp4").touch()
-    with av.open(str(tmp_path / "sound.m4a"), "w", format="mp4") as container:
-        stream = container.add_stream("aac", rate=48000, layout="mono")
-        frame = av.AudioFrame.from_ndarray(np.zeros((1, 4096), np.float32), format="fltp", layout="mono")
-        frame.sample_rate = 48000
-        container.mux(stream.encode(frame))
-        container.mux(stream.encode(None))
-    return {
-        "cut.mp4": (tmp_path / "cut.mp4", "no frame that can be decoded .*the last .* s are missing"),
-        "cut.mov": (tmp_path / "cut.mov", "can't be opened as a video"),
-        "cut.mkv": (tmp_path / "cut.mkv", "no frame that can be decoded .*the last .* s are missing"),
-        "text.mp4": (tmp_path / "text.mp4", "can't be opened as a video"),
-        "notes.txt": (tmp_path / "notes.txt", "text file"),
-        "empty.mp4": (tmp_path / "empty.mp4", "can't be opened as a video"),
-        "sound.m4a": (tmp_path / "sound.m4a", "no video stream .*audio"),
-        "missing.mp4": (tmp_path / "missing.mp4", "can't be opened as a video"),
-    }
-
-
 @pytest.mark.parametrize(
     "which",
     ["cut.mp4", "cut.mov", "cut.mkv", "text.mp4", "notes.txt", "empty.mp4", "sound.m4a", "missing.mp4"],
@@ -247,7 +217,7 @@ def _bad_videos(tmp_path: Path) -> dict[str, tuple[Path, str]]:
 def test_bad_videos_leave_one_sentence_and_no_output(
     tmp_path: Path, segmenter: Segmenter, which: str
 ) -> None:
-    path, message = _bad_videos(tmp_path)[which]
+    path, message = bad_videos(tmp_path)[which]
     (tmp_path / "out").mkdir()
     with pytest.raises(InputError, match=message) as caught:
         segment_video(segmenter, path, tmp_path / "out" / "out.mp4")
@@ -313,56 +283,7 @@ def test_a_failure_in_any_stage_leaves_no_output_and_no_thread(
 
 def test_an_existing_output_survives_a_failure(tmp_path: Path, segmenter: Segmenter) -> None:
     (tmp_path / "out.mp4").write_text("old")
-    path, _ = _bad_videos(tmp_path)["cut.mkv"]
+    path, _ = bad_videos(tmp_path)["cut.mkv"]
     with pytest.raises(InputError):
         segment_video(segmenter, path, tmp_path / "out.mp4")
     assert (tmp_path / "out.mp4").read_text() == "old"
-
-
-def _count(upto: int, log: list[int]) -> Generator[int]:
-    try:
-        for number in range(upto):
-            log.append(number)
-            yield number
-    finally:
-        log.append(-1)
-
-
-def test_background_keeps_the_order_and_stays_a_few_items_ahead() -> None:
-    log: list[int] = []
-    items = background(_count(100, log), ahead=3)
-    assert next(items) == 0
-    time.sleep(0.2)
-    assert len(log) <= 6
-    assert list(items) == list(range(1, 100)) and log[-1] == -1
-
-
-def test_background_raises_at_the_place_of_the_error() -> None:
-    def broken() -> Generator[int]:
-        yield 1
-        yield 2
-        raise ValueError("three")
-
-    items = background(broken(), ahead=5)
-    assert [next(items), next(items)] == [1, 2]
-    with pytest.raises(ValueError, match="three"):
-        next(items)
-
-
-def test_closing_the_last_stage_closes_all() -> None:
-    log: list[int] = []
-    before = threading.active_count()
-    with closing(background(background(_count(10_000, log), 2), 2)) as items:
-        assert next(items) == 0
-    assert log[-1] == -1 and len(log) < 100 and threading.active_count() == before
-
-
-def test_stages_overlap() -> None:
-    def slow(items: Iterable[int]) -> Generator[int]:
-        for item in items:
-            time.sleep(0.02)
-            yield item
-
-    begin = time.perf_counter()
-    assert list(slow(background(slow(background(slow(range(25)), 2)), 2))) == list(range(25))
-    assert time.perf_counter() - begin < 0.75 * 3 * 25 * 0.02

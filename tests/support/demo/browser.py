@@ -68,7 +68,7 @@ def resize(driver: Chrome, width: int, height: int) -> None:
     driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
 
 
-def until(look: Callable[[], Found], what: str, seconds: float = 20) -> Found:
+def until(look: Callable[[], Found], what: str, seconds: float = 60) -> Found:
     """The first truthy result of `look`; exceptions while the page changes count as not yet."""
     deadline = time.monotonic() + seconds
     while True:

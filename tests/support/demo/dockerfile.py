@@ -46,3 +46,6 @@ def lineage(stages: dict[str, Stage], name: str) -> list[Instruction]:
 def commands(instructions: list[Instruction], word: str) -> list[list[str]]:
     """The arguments of every instruction of that word, as a shell would split them."""
     return [shlex.split(i.text) for i in instructions if i.word == word]
+
+
+STAGES = stages_of(PATH.read_text())

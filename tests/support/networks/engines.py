@@ -5,8 +5,10 @@ from pathlib import Path
 
 import onnx
 import pytest
+from click.testing import CliRunner
 from small_network import smooth_pictures, write_pictures
 
+from export.cli.commands import main
 from export.deploy.tensorrt import Options, Profile
 from export.precision.conversion import ends, quantise, to_half
 from serve.card import Card
@@ -33,3 +35,8 @@ def converted(bare: onnx.ModelProto, precision: str, folder: Path, taken: Card) 
         files = write_pictures(folder / "target", smooth_pictures(2))
         return quantise(bare, taken, files, ends(bare))
     return bare
+
+
+def call(*arguments: object) -> tuple[int, str]:
+    result = CliRunner().invoke(main, [str(a) for a in arguments])
+    return result.exit_code, result.output

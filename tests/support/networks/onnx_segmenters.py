@@ -1,5 +1,6 @@
 """Logits graphs built without our exporter, cards, and random statistics, for the tests of export."""
 
+import log_odds
 import numpy as np
 import onnx
 import onnxruntime
@@ -53,7 +54,7 @@ def oracle_scores(statistics: ShiftStatistics, logits: np.ndarray, tau: float) -
     """Scores by the oracle, [P, C], in float64."""
     rows = tuple(part.double().numpy() for part in statistics.rows)
     anchors = tuple(part.double().numpy() for part in statistics.anchors)
-    return oracle.scores(rows, anchors, statistics.seen.numpy(), logits.astype(np.float64), tau)
+    return log_odds.scores(rows, anchors, statistics.seen.numpy(), logits.astype(np.float64), tau)
 
 
 def run(model: onnx.ModelProto, image: np.ndarray, **inputs: object) -> dict[str, np.ndarray]:

@@ -7,10 +7,11 @@ from torch import Tensor, nn
 
 from adapt.augmentation.pairs import Pair
 from adapt.balance.logit_statistics import LogitStatistics, UpdateRule
-from adapt.config.settings import Method
+from adapt.balance.online import Balance
+from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.model.segmenter import Segmenter, StudentNetwork
-from adapt.training.step import Balance, Step, terms_of
+from adapt.training.step import Step, terms_of
 
 
 class Pyramid(nn.Module):

@@ -4,20 +4,17 @@ A small fuzzer: values of all kinds in each place, requests of all forms to each
 it looks for is a server error, an answer without a sentence, and a traceback in the server's log.
 """
 
-import http.client
 import json
 import tempfile
-import threading
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import gradio_client
 import pytest
-from browser import until
-from demo_server import Demo, demo, file_data, log, side_by_side, upload
-from PIL import Image
-from serve_graphs import halves, write_clip, write_graph
+from demo_server import file_data, side_by_side
+
+pytestmark = pytest.mark.usefixtures("nothing_in_the_log")
+
 
 VALUES: list[Any] = [
     None,
@@ -50,6 +47,7 @@ VALUES: list[Any] = [
     {"__type__": "update"},
     "data:image/png;base64,AAAA",
 ]
+
 FORMS = [
     b"",
     b"x",
@@ -79,6 +77,7 @@ FORMS = [
     b"[" * 100_000,
     b'{"data": ["' + b"x" * 2**21 + b'"]}',
 ]
+
 WAYS = [
     "call/segment_image",
     "call/segment_video",
@@ -92,79 +91,6 @@ WAYS = [
     "cancel",
     "reset",
 ]
-
-
-class Site(NamedTuple):
-    """A running demo and a file that it has."""
-
-    server: Demo
-    picture: str
-    clip: str
-
-    def ask(self, method: str, path: str, body: bytes | None = None, kind: str = "application/json") -> Any:
-        """Status and text of an answer."""
-        connection = http.client.HTTPConnection(self.server.url.removeprefix("http://"), timeout=60)
-        connection.request(method, path, body, {"Content-Type": kind})
-        answer = connection.getresponse()
-        text = answer.read().decode(errors="replace")
-        connection.close()
-        return answer.status, text
-
-    def run(self, number: int, data: list[Any]) -> dict[str, Any]:
-        """The last message about a request to a handler, as the page sends it."""
-        session = str(threading.get_ident())  # Gradio is slow to make new ones
-        body = {"fn_index": number, "data": data, "session_hash": session}
-        status, text = self.ask("POST", "/gradio_api/queue/join", json.dumps(body).encode())
-        assert status == 200, text
-        _, stream = self.ask("GET", f"/gradio_api/queue/data?session_hash={session}")
-        messages = [json.loads(line.removeprefix("data: ")) for line in stream.splitlines() if line]
-        return next(m for m in messages if m["msg"] == "process_completed")
-
-    def call(self, endpoint: str, *data: Any) -> tuple[str, Any]:
-        """Kind and data of the answer to an API client."""
-        body = json.dumps({"data": data}).encode()
-        status, text = self.ask("POST", f"/gradio_api/call/{endpoint}", body)
-        assert status == 200, text
-        _, stream = self.ask("GET", f"/gradio_api/call/{endpoint}/{json.loads(text)['event_id']}")
-        lines = dict(line.split(": ", 1) for line in stream.splitlines() if line)
-        return lines["event"], json.loads(lines["data"])
-
-    def handlers(self) -> Iterator[tuple[int, list[dict[str, Any]], list[Any]]]:
-        """Number, inputs and their values of every handler that takes any, public or not."""
-        config = json.loads(self.ask("GET", "/config")[1])
-        components = {component["id"]: component for component in config["components"]}
-        for handler in config["dependencies"]:
-            inputs = [components[number] for number in handler["inputs"]]
-            values: list[Any] = [component["props"].get("value") for component in inputs]
-            for place, component in enumerate(inputs):
-                if component["type"] in ("image", "video"):
-                    values[place] = file_data(self.picture if component["type"] == "image" else self.clip)
-            if inputs:
-                yield handler["id"], inputs, values
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
-    folder = tmp_path_factory.mktemp("site")
-    models = (
-        write_graph(folder / "sliding.onnx", runtime_tau=True, extras=True),
-        write_graph(folder / "plain.onnx"),
-    )
-    (folder / "examples").mkdir()
-    picture, clip = folder / "examples" / "street.png", folder / "examples" / "drive.mp4"
-    Image.fromarray(halves(32, 40)).save(picture)
-    write_clip(clip, times=range(2), picture=halves(32, 40))
-    with demo(folder / "server", *models, "--examples", folder / "examples") as running:
-        yield Site(running, upload(running, picture), upload(running, clip))
-
-
-@pytest.fixture(autouse=True)
-def _nothing_in_the_log(site: Site) -> Iterator[None]:
-    before = len(log(site.server))
-    yield
-    new = log(site.server)[before:]
-    assert "Traceback" not in new and "ERROR" not in new, new
-    assert site.server.process.poll() is None
 
 
 def _is_sentence(text: object) -> bool:
@@ -326,80 +252,3 @@ def test_outputs_have_names(site, tmp_path, monkeypatch):
     named = dict(zip([each["label"] for each in seen["returns"]], answers, strict=True))
     assert Path(named["labels"]).suffix == ".png" and Path(named["overlay"]).suffix == ".jpg"
     assert named["shares"]["corrected"]["red"] == 0.5
-
-
-# Uploads
-
-
-def _part(about: bytes, content: bytes = b"x") -> bytes:
-    return b"--e\r\nContent-Disposition: form-data; " + about + b"\r\n\r\n" + content + b"\r\n"
-
-
-END = b"--e--\r\n"
-FILE = b'name="files"; filename="a.png"'
-
-
-def _stray(site: Site) -> list[Path]:
-    """Files that lie where uploads arrive."""
-    return [path for path in site.server.temporary.glob("blda-demo-*/*") if path.is_file()]
-
-
-@pytest.mark.parametrize("tracked", ["", "?upload_id=u"])
-@pytest.mark.parametrize(
-    "form",
-    [
-        b"",
-        END,
-        b"garbage",
-        _part(FILE)[:-3],
-        _part(b'name="files"') + END,
-        _part(b'name="files"; filename=""') + END,
-        _part(b'name="files"; filename=".."') + END,
-        _part(b'name="files"; filename="a\0b"') + END,
-        _part(b'filename="x"') + END,
-        _part(b'name="other"; filename="a.png"', b"x" * 100_000) + END,
-        _part(FILE) + _part(b'name="other"; filename="a.png"') + END,
-        b"--e\r\n" + b"A: b\r\n" * 5000,
-    ],
-)
-def test_uploads_of_every_form(site, form, tracked):
-    """What Gradio does not take to the end stayed on the disk until the server stopped."""
-    status, _ = site.ask("POST", f"/gradio_api/upload{tracked}", form, "multipart/form-data; boundary=e")
-    assert status in (200, 400, 413)
-    until(lambda: not _stray(site), "the end of what arrived")
-
-
-@pytest.mark.parametrize("kind", ["", "text/plain", "multipart/form-data", "multipart/form-data; boundary="])
-def test_uploads_of_another_type(site, kind):
-    assert site.ask("POST", "/gradio_api/upload", _part(FILE) + END, kind)[0] == 400
-
-
-def test_uploads_are_bounded_as_a_whole(site):
-    kind = "multipart/form-data; boundary=e"
-    assert site.ask("POST", "/gradio_api/upload", _part(FILE) * 8 + END, kind)[0] == 200
-    assert site.ask("POST", "/gradio_api/upload", _part(FILE) * 9 + END, kind) == (
-        413,
-        "The upload has more than 8 parts; send files one by one.\n",
-    )
-    megabytes = _part(FILE, bytes(100 * 2**20))  # each within the limit, which is 200
-    assert site.ask("POST", "/gradio_api/upload", megabytes * 3 + END, kind) == (
-        413,
-        "The upload exceeded maximum allowed size; send smaller files, one by one.\n",
-    )
-    until(lambda: not _stray(site), "the end of what arrived")
-
-
-def test_an_upload_that_breaks_off_leaves_nothing(site):
-    connection = http.client.HTTPConnection(site.server.url.removeprefix("http://"), timeout=60)
-    connection.putrequest("POST", "/gradio_api/upload")
-    connection.putheader("Content-Type", "multipart/form-data; boundary=e")
-    connection.putheader("Content-Length", str(2**22))
-    connection.endheaders(_part(FILE, bytes(2**20)))
-    until(lambda: _stray(site), "arriving file")
-    # Another one that ends meanwhile does not take it away.
-    kind = "multipart/form-data; boundary=e"
-    assert site.ask("POST", "/gradio_api/upload", _part(b'name="other"; filename="b"') + END, kind)[0] == 200
-    until(lambda: len(_stray(site)) < 3, "the end of the other")
-    assert _stray(site)
-    connection.close()
-    until(lambda: not _stray(site), "the end of what arrived")

@@ -1,0 +1,1 @@
+"""What is seen of a training without labels of the target, and what follows from it."""

@@ -1,0 +1,106 @@
+"""What is trained: hosts with and without each balancing, and the settings of every kind of shift."""
+
+from adapt.config.choices import BALANCES
+
+SEEDS = (0, 1, 2)
+
+PLAIN = ("method.balance=off",)
+LOSS = ("method.balance=logit-adjustment",)
+ONLINE = ("method.balance=online", "method.statistics_warmup={quarter}")
+WITHOUT_DENSITY = (*ONLINE, "method.density_weight=0")
+# No camera here sees a bonnet, so DAFormer's ignored rows are not for them; short runs want a faster teacher.
+TEACHER = "method.teacher_momentum=0.99"
+DACS = ("method.host=dacs", TEACHER)
+DAFORMER = ("method.host=daformer", TEACHER, "method.ignored_rows=[0, 0]")
+MIC = ("method.host=mic", TEACHER, "method.ignored_rows=[0, 0]", "method.mask_patch=16")
+
+ARMS: dict[str, tuple[str, ...]] = {
+    # Even sampling, as DACS has it.
+    "source": ("method.host=source", "method.rare_class_temperature=null", *PLAIN),
+    "dacs": (*DACS, *PLAIN),
+    "dacs-online": (*DACS, *ONLINE),
+    "dacs-logit-adjustment": (*DACS, *LOSS),
+    "dacs-online-no-density": (*DACS, *WITHOUT_DENSITY),
+    # Against self-training that ends below source-only training.
+    "dacs-source-start": (*DACS, *PLAIN, "method.source_start={third}"),
+    "dacs-class-confidence": (*DACS, *PLAIN, "method.confidence_per=class"),
+    "daformer": (*DAFORMER, *PLAIN),
+    "daformer-online": (*DAFORMER, *ONLINE),
+    "daformer-logit-adjustment": (*DAFORMER, *LOSS),
+    "daformer-online-no-density": (*DAFORMER, *WITHOUT_DENSITY),
+    "mic": (*MIC, *PLAIN),
+    "mic-online": (*MIC, *ONLINE),
+}
+"""In the order in which they are trained: of each seed, every arm on all shifts before the next arm."""
+TITLES = {
+    "source": "source only",
+    "dacs": "DACS",
+    "dacs-online": "DACS, online",
+    "dacs-online-no-density": "DACS, online, without density",
+    "dacs-logit-adjustment": "DACS, logit-adjusted loss",
+    "dacs-source-start": "DACS, begun on the source alone",
+    "dacs-class-confidence": "DACS, weights per class",
+    "daformer": "DAFormer",
+    "daformer-online": "DAFormer, online",
+    "daformer-online-no-density": "DAFormer, online, without density",
+    "daformer-logit-adjustment": "DAFormer, logit-adjusted loss",
+    "mic": "MIC",
+    "mic-online": "MIC, online",
+}
+
+COMMON = (
+    "data.crop=[128, 128]",
+    "data.workers=0",
+    "model.decoder=segformer",
+    "model.width=64",
+    "training.batch=4",
+    "training.log_every=20",
+    "training.save_every=100",
+)
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "real": (
+        "data.size=[192, 256]",
+        'model.encoder={factory: "{data}/encoders/efficientnet_lite0.py:build"}',
+        "training.iterations=300",
+        "training.warmup=20",
+        "training.encoder_lr=5.0e-4",
+        "training.decoder_lr=3.0e-3",
+    ),
+    # The demo's network: small enough to learn from nothing.
+    "small": (
+        "model.encoder={config: {model_type: resnet, embedding_size: 32, hidden_sizes: [32, 64, 96, 128], "
+        "depths: [1, 1, 1, 1], layer_type: basic}}",
+        "training.iterations=500",
+        "training.warmup=30",
+        "training.encoder_lr=4.0e-3",
+        "training.decoder_lr=4.0e-3",
+    ),
+}
+NO_THINGS = "method.feature_distance=0"
+"""DAFormer's distance to the pretrained encoder needs one, and things that ImageNet knows."""
+
+
+def settings_of(arm: str, kind: str, things: bool, data: str, seed: int) -> tuple[str, ...]:
+    """Everything that `adapt train --set` takes for a run.
+
+    Args:
+        arm: a key of ARMS.
+        kind: a key of SETTINGS, from the shift's recipe.
+        things: whether the encoder is pretrained and knows some of the classes as things.
+        data: folder of the data, where the encoder is too.
+        seed: of the training.
+    """
+    settings = [*COMMON, *SETTINGS[kind], *ARMS[arm]]
+    if arm.startswith(("daformer", "mic")) and not things:
+        settings.append(NO_THINGS)
+    iterations = next(int(s.partition("=")[2]) for s in settings if s.startswith("training.iterations="))
+    values = {"data": data, "quarter": iterations // 4, "third": iterations // 3}
+    for name, value in values.items():
+        settings = [line.replace(f"{{{name}}}", str(value)) for line in settings]
+    return (*settings, f"training.seed={seed}")
+
+
+def available(arm: str) -> bool:
+    """Whether this version of the project can train it."""
+    wanted = next(s.partition("=")[2] for s in ARMS[arm] if s.startswith("method.balance="))
+    return wanted in BALANCES

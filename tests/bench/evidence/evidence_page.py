@@ -1,0 +1,268 @@
+"""docs/evidence.md from the results: every number on the page is made here."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import yaml
+from evidence_arms import ARMS, SEEDS, TITLES
+from evidence_premise import SIGNS
+from evidence_results import RESULTS, Result, read_results
+from evidence_shifts import ORDER, load_shift
+from evidence_summary import (
+    Differences,
+    Runs,
+    after_training,
+    at_equal,
+    between_arms,
+    by_key,
+    estimate_of,
+    over_seeds,
+    spread,
+    value,
+    worth_of,
+)
+from evidence_tables import MISSING, both, number, ranged, signed, table, text
+
+PAGE = Path(__file__).parents[3] / "docs" / "evidence.md"
+WORDS: dict[str, str] = yaml.safe_load((Path(__file__).parent / "words.yaml").read_text())
+QUALITY = ("mean_iou", "mean_accuracy")
+STRENGTHS = ("0.1", "0.2", "0.5", "1")
+BASELINE_STRENGTHS = ("0.1", "0.2", "0.3", "0.5", "1")
+HARM = -0.003
+"""A loss of mIoU from here on is called harm."""
+OURS = {
+    "posthoc": "anchors of the source",
+    "source-free": "source-free anchors",
+}
+VARIANTS = {
+    "eps 0.1": "anchors of the source, eps 0.1",
+    "class anchors": "anchors of the source, pooled over classes",
+    "balanced labels": "anchors of the source, balanced labels",
+    "one component": "anchors of the source, one Gaussian instead of five",
+    "negative half": "anchors of the source, no shift of a class's own logits",
+    "source-free, eps 0.1": "source-free anchors, eps 0.1",
+    "source-free, class anchors": "source-free anchors, pooled over classes",
+}
+BASELINES = {
+    "label shares": "logit adjustment, pseudo-label shares",
+    "mean softmax": "logit adjustment, mean softmax",
+}
+PAIRS = [
+    ("dacs", "source"),
+    ("dacs-logit-adjustment", "dacs"),
+    ("dacs-online", "dacs"),
+    ("dacs-online-no-density", "dacs"),
+    ("dacs-online", "dacs-online-no-density"),
+    ("dacs-source-start", "dacs"),
+    ("dacs-source-start", "source"),
+    ("dacs-class-confidence", "dacs"),
+    ("daformer", "source"),
+    ("daformer", "dacs"),
+    ("daformer-logit-adjustment", "daformer"),
+    ("daformer-online", "daformer"),
+    ("daformer-online-no-density", "daformer"),
+    ("daformer-online", "daformer-online-no-density"),
+    ("mic", "source"),
+    ("mic-online", "mic"),
+]
+
+
+def made_page(runs: Runs) -> str:
+    """The whole page, as Markdown."""
+    shifts = [name for name in ORDER if any(shift == name for shift, _, _ in runs)]
+    parts = [
+        "# Evidence",
+        text(WORDS["introduction"]),
+        text(WORDS["convention"]),
+        *there(runs),
+        *trained(runs, shifts),
+    ]
+    parts += [
+        *in_training(runs, shifts),
+        *after(runs, shifts),
+        *by_arm(runs),
+        *foretold(runs),
+        *cost(runs, shifts),
+    ]
+    return "\n\n".join([*parts, *cost(runs, shifts)]) + "\n"
+
+
+def there(runs: Runs) -> Iterator[str]:
+    """Which runs there are, and what is missing."""
+    yield "## What there is"
+    yield text(
+        f"{len(runs)} of {len(ARMS) * len(ORDER) * len(SEEDS)} runs are finished. Each cell names "
+        "the seeds that are; the missing ones are what `make evidence` trains next."
+    )
+    rows = [[title, *(_seeds_there(runs, shift, arm) for shift in ORDER)] for arm, title in TITLES.items()]
+    yield table(["trained with", *ORDER], rows)
+
+
+def _seeds_there(runs: Runs, shift: str, arm: str) -> str:
+    found = [str(seed) for seed in SEEDS if (shift, arm, seed) in runs]
+    if not found:
+        return MISSING
+    return ", ".join(found) + ("" if len(found) == len(SEEDS) else f", others {MISSING}")
+
+
+def trained(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
+    """Scores without a correction after training."""
+    for name in shifts:
+        shift = load_shift(name)
+        yield f"## {shift.title}"
+        about = shift.recipe["about"].strip()
+        yield text(f"The shift `{name}`: {about} Without a correction after training:")
+        rows = []
+        for arm, title in TITLES.items():
+            found = [over_seeds(runs, name, arm, m) for m in (*QUALITY, "std_iou")]
+            bias = over_seeds(runs, name, arm, "sum_abs_bias")
+            if bias is not None:
+                cells = [ranged(one) for one in found if one is not None]
+                rows.append([title, *cells, ranged(bias, 1, 2), str(len(bias.values))])
+        yield table(["trained with", "mIoU", "mAcc", "std of IoU", "sum of abs Bias", "seeds"], rows)
+
+
+def in_training(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
+    """Differences between arms."""
+    yield "## What a change of the training changes"
+    yield text(WORDS["in training"])
+    rows = []
+    for arm, against in PAIRS:
+        found = [between_arms(runs, shifts, arm, against, m) for m in QUALITY]
+        pairs = "0" if found[0] is None else str(len(found[0].all.values))
+        rows.append([f"{TITLES[arm]} less {TITLES[against]}", *difference_cells(found, shifts), pairs])
+    yield table(["change", *shifts, "mean", "worst mIoU", "pairs"], rows)
+
+
+def after(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
+    """Corrections of finished networks: ours, the baselines, and variants of ours."""
+    titles = ["way", "strength", *shifts, "mean", "worst mIoU", "harmed"]
+    yield "## What a correction after training changes"
+    yield text(WORDS["after"])
+    rows = [row for way, title in OURS.items() for row in _ours(runs, shifts, way, f"ours, {title}")]
+    for way, title in BASELINES.items():
+        rows += [[*_after(runs, shifts, way, title, strength), ""] for strength in BASELINE_STRENGTHS]
+    yield table([*titles, "logit adjustment at equal mAcc"], rows)
+    yield "### Variants"
+    yield text(WORDS["varied"])
+    rows = [row for way, title in VARIANTS.items() for row in _ours(runs, shifts, way, title)]
+    yield table([*titles, "logit adjustment at equal mAcc"], rows)
+
+
+def _ours(runs: Runs, shifts: Sequence[str], way: str, title: str) -> Iterator[list[str]]:
+    for strength in STRENGTHS:
+        equal = equal_adjustment(runs, shifts, way, strength)
+        yield [*_after(runs, shifts, way, title, strength), "-" if equal is None else signed(equal)]
+
+
+def _after(runs: Runs, shifts: Sequence[str], way: str, title: str, strength: str) -> list[str]:
+    found = [after_training(runs, shifts, way, strength, m) for m in QUALITY]
+    iou = found[0]
+    harmed = "" if iou is None else f"{sum(v <= HARM for v in iou.all.values)} of {len(iou.all.values)}"
+    return [title, strength, *difference_cells(found, shifts), harmed]
+
+
+def equal_adjustment(runs: Runs, shifts: Sequence[str], way: str, strength: str) -> float | None:
+    """Mean change of mIoU by the better logit adjustment, where it raises mAcc as `way` does."""
+    accuracy = after_training(runs, shifts, way, strength, "mean_accuracy")
+    if accuracy is None:
+        return None
+    met = [at_equal(baseline_curve(runs, shifts, baseline), accuracy.all.mean) for baseline in BASELINES]
+    return max((y for y in met if y is not None), default=None)
+
+
+def baseline_curve(runs: Runs, shifts: Sequence[str], way: str) -> list[tuple[float, float]]:
+    """(mean change of mAcc, mean change of mIoU) by strength, from (0, 0)."""
+    curve = [(0.0, 0.0)]
+    for strength in BASELINE_STRENGTHS:
+        iou, accuracy = (after_training(runs, shifts, way, strength, m) for m in QUALITY)
+        if iou is not None and accuracy is not None:
+            curve.append((accuracy.all.mean, iou.all.mean))
+    return curve
+
+
+def by_arm(runs: Runs) -> Iterator[str]:
+    """The first way, by what was trained."""
+    yield "### By what was trained"
+    yield text(WORDS["by arm"])
+    rows = []
+    for arm, title in TITLES.items():
+        of_arm = {key: run for key, run in runs.items() if key[1] == arm}
+        found = [[after_training(of_arm, ORDER, "posthoc", t, m) for m in QUALITY] for t in STRENGTHS]
+        cells = [both(*(None if one is None else one.all for one in pair)) for pair in found]
+        rows.append([title, *cells, str(len(of_arm))])
+    yield table(["trained with", *STRENGTHS, "runs"], rows)
+
+
+def foretold(runs: Runs) -> Iterator[str]:
+    """What signs without labels are worth."""
+    yield "## Does it foretell harm?"
+    yield text(WORDS["foretold"])
+    change = {key: _change(run) for key, run in runs.items()}
+    known = {key: value for key, value in change.items() if value is not None}
+    rows = []
+    for name, about in SIGNS.items():
+        sign = {key: value for key, run in runs.items() if (value := run.signs.get(name)) is not None}
+        worth = worth_of(sign, known, HARM)
+        cells = [number(worth.over_all), number(worth.within), number(worth.told, "")]
+        rows.append([f"{name}: {about}", *cells, str(worth.networks)])
+    yield table(["sign", "all networks", "within a shift", "harmed is lower", "networks"], rows)
+    harmed = sorted(key for key, value in known.items() if value <= HARM)
+    listed = ", ".join(f"{shift} {TITLES[arm]} ({seed})" for shift, arm, seed in harmed)
+    yield text(f"Harmed are {len(harmed)} of {len(known)} networks{': ' if harmed else ''}{listed}.")
+
+
+def estimates(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
+    """What the estimate of the bias is worth."""
+    yield "## The estimate without labels"
+    yield text(WORDS["estimated"])
+    rows = []
+    for shift in shifts:
+        found = [
+            one for key, run in runs.items() if key[0] == shift and (one := estimate_of(run)) is not None
+        ]
+        columns = (
+            [getattr(one, name) for one in found] for name in ("size", "over_strengths", "over_classes")
+        )
+        spreads = [spread(v for v in column if v == v) for column in columns]
+        cells = [MISSING if one is None else f"{one.mean:.2f} ({one.low:.2f})" for one in spreads]
+        rows.append([shift, *cells, str(len(found))])
+    yield table(["shift", "size", "over strengths", "over classes", "networks"], rows)
+
+
+def _change(run: Result) -> float | None:
+    plain, corrected = value(run, "mean_iou"), value(run, "mean_iou", "posthoc", "0.5")
+    return None if plain is None or corrected is None else corrected - plain
+
+
+def cost(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
+    """Seconds of one iteration."""
+    yield "## Cost"
+    yield text(WORDS["cost"])
+    rows = []
+    for arm, title in TITLES.items():
+        cells = []
+        for shift in shifts:
+            each = [
+                r.processor_seconds / r.iterations for (s, a, _), r in runs.items() if (s, a) == (shift, arm)
+            ]
+            cells.append(f"{sum(each) / len(each):.2f}" if each else MISSING)
+        rows.append([title, *cells])
+    yield table(["trained with", *shifts], rows)
+    total = sum(run.processor_seconds for run in runs.values())
+    yield text(
+        f"All {len(runs)} runs together took {total / 3600:.1f} hours of one core, without their scoring."
+    )
+
+
+def difference_cells(found: Sequence[Differences | None], shifts: Sequence[str]) -> list[str]:
+    """A cell per shift, then mean and worst."""
+    iou, accuracy = found
+    if iou is None or accuracy is None:
+        return [MISSING for _ in shifts] + ["", ""]
+    cells = [both(iou.by_shift.get(shift), accuracy.by_shift.get(shift)) for shift in shifts]
+    return [*cells, f"**{both(iou.all, accuracy.all)}**", signed(iou.all.low)]
+
+
+def write_page(folder: Path = RESULTS, page: Path = PAGE) -> None:
+    page.write_text(made_page(by_key(read_results(folder))))

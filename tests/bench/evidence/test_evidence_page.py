@@ -1,0 +1,207 @@
+"""The evidence: its statistics, signs and results, and the page that is made of them."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+import evidence_arms as arms
+from evidence_page import PAGE, baseline_curve, equal_adjustment, made_page
+from evidence_premise import SIGNS, Statistics, positive_means, positive_shift, signs
+from evidence_results import Result, read_results, write_result
+from evidence_summary import after_training, at_equal, between_arms, by_key, estimate_of, over_seeds, worth_of
+from evidence_tables import ranged, signed, text
+
+from adapt.balance.correction import shift_table
+from adapt.balance.logit_statistics import ShiftStatistics
+from adapt.balance.mixtures import Mixture
+
+
+def result(shift: str, arm: str, seed: int, iou: float, accuracy: float, **ways: Any) -> Result:
+    """A run with hand-made plain scores, and with (mIoU, mAcc) by way and strength."""
+
+    def scores(iou: float, accuracy: float) -> dict[str, float]:
+        return {"mean_iou": iou, "mean_accuracy": accuracy, "std_iou": 0.2, "sum_abs_bias": 0.5}
+
+    found = {"plain": {"0": scores(iou, accuracy)}}
+    for way, by_strength in ways.items():
+        found[way.replace("_", " ")] = {t: scores(*both) for t, both in by_strength.items()}
+    return Result(
+        shift, arm, seed, 100, 60.0, 50.0, "abc", "abc", ("training.iterations=100",), found, {}, {}
+    )
+
+
+HAND = by_key(
+    [
+        result("dusk", "source", 0, 0.30, 0.40),
+        result("dusk", "source", 1, 0.34, 0.46),
+        result("dusk", "source", 2, 0.32, 0.41),
+        result("dusk", "dacs", 0, 0.36, 0.45, posthoc={"0.2": (0.37, 0.48)}),
+        result("dusk", "dacs", 1, 0.33, 0.47, posthoc={"0.2": (0.32, 0.50)}),
+        result("weeds", "source", 0, 0.50, 0.60),
+        result("weeds", "dacs", 0, 0.45, 0.62, posthoc={"0.2": (0.449, 0.65)}),
+        result("weeds", "dacs", 2, 0.99, 0.99),  # without its pair
+    ]
+)
+BOTH = ("dusk", "weeds")
+
+
+def test_a_spread_over_seeds_is_mean_and_range():
+    found = over_seeds(HAND, "dusk", "source", "mean_iou")
+    assert found is not None
+    assert found.values == (0.30, 0.34, 0.32)
+    assert (found.mean, found.low, found.high) == pytest.approx((0.32, 0.30, 0.34))
+    assert over_seeds(HAND, "dusk", "mic", "mean_iou") is None
+    assert ranged(found) == "32.0 (30.0 to 34.0)"
+    assert ranged(replace(found, values=(0.305,))) == "30.5"
+
+
+def test_differences_are_of_the_same_shift_and_seed():
+    found = between_arms(HAND, BOTH, "dacs", "source", "mean_iou")
+    assert found is not None
+    assert found.by_shift["dusk"].values == pytest.approx((0.06, -0.01))
+    assert found.by_shift["weeds"].values == pytest.approx((-0.05,))
+    # every pair counts once, not every shift
+    assert found.all.mean == pytest.approx(0.0)
+    assert found.all.low == pytest.approx(-0.05)
+    assert between_arms(HAND, BOTH, "mic", "source", "mean_iou") is None
+
+
+def test_a_correction_is_compared_with_its_own_network():
+    found = after_training(HAND, BOTH, "posthoc", "0.2", "mean_iou")
+    assert found is not None
+    assert found.by_shift["dusk"].values == pytest.approx((0.01, -0.01))
+    assert found.all.low == pytest.approx(-0.01)
+    assert after_training(HAND, BOTH, "posthoc", "1", "mean_iou") is None
+
+
+def test_a_curve_is_read_where_it_gives_most():
+    curve = [(0.0, 0.0), (0.02, 0.01), (0.04, 0.005), (0.02, -0.03)]
+    assert at_equal(curve, 0.01) == pytest.approx(0.005)
+    assert at_equal(curve, 0.03) == pytest.approx(0.0075)  # not the -0.0125 further on
+    assert at_equal(curve, 0.05) is None
+
+
+def test_logit_adjustment_is_read_at_equal_accuracy():
+    runs = by_key(
+        [
+            result(
+                *("dusk", "dacs", 0, 0.40, 0.50),
+                posthoc={"0.2": (0.43, 0.53)},
+                label_shares={"0.1": (0.42, 0.52), "0.2": (0.41, 0.54)},
+                mean_softmax={"0.1": (0.41, 0.52), "0.2": (0.405, 0.56)},
+            )
+        ]
+    )
+    assert baseline_curve(runs, ["dusk"], "label shares") == [
+        (0.0, 0.0),
+        pytest.approx((0.02, 0.02)),
+        pytest.approx((0.04, 0.01)),
+    ]
+    assert equal_adjustment(runs, ["dusk"], "posthoc", "0.2") == pytest.approx(0.015)
+    assert equal_adjustment(runs, ["dusk"], "posthoc", "1") is None
+
+
+def test_a_sign_is_worth_what_it_foretells():
+    change = {("a", "x", 0): -0.02, ("a", "x", 1): 0.0, ("a", "x", 2): 0.01, ("b", "x", 0): 0.03}
+    found = worth_of({key: 10 * value for key, value in change.items()}, change, -0.003)
+    assert (found.over_all, found.within, found.told, found.networks) == pytest.approx((1, 1, 1, 4))
+    found = worth_of({key: -value for key, value in change.items()}, change, -0.003)
+    assert (found.over_all, found.within, found.told) == pytest.approx((-1, -1, 0))
+    # lower than one of the three that are not harmed, as high as another
+    sign = dict(zip(change, (2.0, 3.0, 1.0, 2.0), strict=True))
+    assert worth_of(sign, change, -0.003).told == pytest.approx(0.5)
+    unharmed = worth_of(sign, change, -0.03)
+    assert np.isnan(unharmed.told)
+    assert worth_of({("a", "x", 0): 1.0}, change, -0.003).networks == 1
+
+
+def test_an_estimate_is_held_against_the_measurement():
+    run = result("dusk", "dacs", 0, 0.3, 0.4, posthoc={"0.5": (0.3, 0.4), "1": (0.3, 0.4)})
+    run.scores["plain"]["0"] |= {
+        "iou": [0.5, None, 0.2, 0.1],
+        "bias": [0.3, 0.0, -0.1, -0.2],
+        "sum_abs_bias": 0.6,
+    }
+    run.scores["posthoc"]["0.5"]["sum_abs_bias"] = 0.5
+    run.scores["posthoc"]["1"]["sum_abs_bias"] = 0.4
+    estimated = {"0": [0.1, 0.0, -0.04, -0.06], "0.5": [0.05, 0.0, -0.05, 0.0], "1": [0.06, 0.0, -0.06, 0.0]}
+    found = estimate_of(replace(run, estimated=estimated))
+    assert found is not None
+    assert found.size == pytest.approx(0.2 / 0.6)
+    assert found.over_strengths == pytest.approx(0.5)
+    assert found.over_classes == pytest.approx(1)  # of the classes that are there
+    assert estimate_of(run) is None
+
+
+def two_classes(first: float, second: float) -> ShiftStatistics:
+    """Statistics of two classes whose own logits lie around these values, and the others' around 0."""
+    means = torch.tensor([[first, 0.0], [0.0, second]]).unsqueeze(-1)
+    rows = Mixture(torch.ones(2, 2, 1), means, torch.full((2, 2, 1), 0.25))
+    anchors = Mixture(torch.ones(2, 1), torch.tensor([[3.0], [0.0]]), torch.full((2, 1), 0.25))
+    return ShiftStatistics(rows, anchors, torch.ones(2, dtype=torch.bool))
+
+
+def test_signs_say_whether_the_premise_holds():
+    # the class with the larger logits is labelled more often, and the correction evens that out
+    statistics = two_classes(4.0, 2.0)
+    table = shift_table(statistics)
+    draws = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)) * 0.5
+    own = torch.tensor([4.0, 2.0]).repeat_interleave(2000)
+    first = torch.where(torch.arange(4000) < 2000, own + draws[0], draws[0])
+    second = torch.where(torch.arange(4000) < 2000, draws[1], own + draws[1])
+    logits = [torch.stack([first, second]).view(1, 2, 40, 100)]
+    found = signs(logits, Statistics(statistics, table, (table, table), table))
+    assert set(found) == set(SIGNS)
+    assert found["premise"] == pytest.approx(1)
+    assert found["halves"] == found["target alone"] == pytest.approx(1)
+    assert found["positive halves"] == pytest.approx(1)
+    assert 0 < found["unchanged"] < 1
+    assert positive_means(statistics).tolist() == [4.0, 2.0]
+    assert positive_shift(statistics, table).tolist() == pytest.approx([-1, 1], abs=0.05)
+    other = shift_table(two_classes(2.0, 4.0))
+    opposed = signs(logits, Statistics(statistics, table, (table, other), other))
+    assert opposed["halves"] < 1
+    assert opposed["positive halves"] == pytest.approx(-1)
+
+
+def test_differences_and_lines():
+    assert [signed(x) for x in (0.0123, -0.0004, 0.0004, -0.01)] == ["+1.2", "0.0", "0.0", "-1.0"]
+    assert all(len(line) <= 120 for line in text("word " * 100).splitlines())
+
+
+def test_the_page_says_what_is_missing_and_shows_the_worst():
+    page = made_page(HAND)
+    lines = page.splitlines()
+    assert f"8 of {len(arms.ARMS) * 4 * 3} runs are finished" in page
+    assert "| source only | **missing** | 0, 1, 2 | 0, others **missing** | **missing** |" in lines
+    assert "| MIC | **missing** | **missing** | **missing** | **missing** |" in lines
+    assert "| source only | 32.0 (30.0 to 34.0) | 42.3 (40.0 to 46.0) | 20.0 (20.0 to 20.0) |" in page
+    changed = next(line for line in lines if line.startswith("| DACS less source only"))
+    assert changed.endswith("| +2.5 / +3.0 | -5.0 / +2.0 | **0.0 / +2.7** | -5.0 | 3 |")
+    corrected = next(line for line in lines if line.startswith("| ours, anchors of the source | 0.2"))
+    # of the four networks one was not scored; a loss of exactly one point is harm
+    assert corrected.endswith("| 0.0 / +3.0 | -0.1 / +3.0 | **0.0 / +3.0** | -1.0 | 1 of 3 | - |")
+    assert "| ours, anchors of the source | 0.5 | **missing** | **missing** |" in page
+
+
+def test_the_page_is_what_the_results_make():
+    assert PAGE.read_text() == made_page(by_key(read_results())), (
+        "run make evidence, or evidence.py --page-only"
+    )
+
+
+def test_results_come_back_and_other_formats_do_not(tmp_path: Path):
+    one = next(iter(HAND.values()))
+    path = write_result(one, tmp_path)
+    assert read_results(tmp_path) == [one]
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
+    with pytest.raises(ValueError, match="format 1"):
+        read_results(tmp_path)

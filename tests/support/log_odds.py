@@ -1,0 +1,55 @@
+"""Post-hoc scores as log-odds: the slow float64 twin, beside those of `oracle`.
+
+Written from the formula alone (Li et al. 2025, Eq. 15 as odds), never from the fast code. Shapes as in
+`oracle`: C classes, P pixels.
+"""
+
+import numpy as np
+import oracle
+from scipy.special import logsumexp
+
+
+def of_corrected(a: np.ndarray) -> np.ndarray:
+    """[P, C] log-odds of each class under its own hypothesis, of corrected logits a[p, c, l] = a_c[l].
+
+    x_c = a_c[c] - log sum_{l != c} exp a_c[l].
+    """
+    P, C, _ = a.shape
+    result = np.zeros((P, C))
+    for c in range(C):
+        others = [l for l in range(C) if l != c]
+        result[:, c] = a[:, c, c] - logsumexp(a[:, c, others], axis=1)
+    return result
+
+
+def scores(
+    rows: oracle.Mixture,
+    anchors: oracle.Mixture,
+    seen: np.ndarray,
+    logits: np.ndarray,
+    tau: float,
+    eps: float = 0.01,
+) -> np.ndarray:
+    """Post-hoc scores [P, C] of logits [P, C], which are upsampled and whose argmax is the prediction.
+
+    At tau == 0 they are the logits themselves: the uncorrected prediction, and no other between pixels.
+    """
+    if tau == 0:
+        return np.asarray(logits, dtype=np.float64)
+    return of_corrected(oracle.corrected_logits(rows, anchors, seen, logits, tau, eps))
+
+
+def upsampled(maps: np.ndarray, scale: int) -> np.ndarray:
+    """[C, h, w] to [C, scale * h, scale * w], bilinearly: pixel centres at half, edges held."""
+    C, h, w = maps.shape
+    full = np.zeros((C, scale * h, scale * w))
+    for y in range(scale * h):
+        for x in range(scale * w):
+            v, u = ((i + 0.5) / scale - 0.5 for i in (y, x))
+            top, left = (min(max(int(np.floor(p)), 0), n - 1) for p, n in ((v, h), (u, w)))
+            below, right = min(top + 1, h - 1), min(left + 1, w - 1)
+            s, t = np.clip(v - top, 0, 1), np.clip(u - left, 0, 1)
+            upper = (1 - t) * maps[:, top, left] + t * maps[:, top, right]
+            lower = (1 - t) * maps[:, below, left] + t * maps[:, below, right]
+            full[:, y, x] = (1 - s) * upper + s * lower
+    return full
