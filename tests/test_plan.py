@@ -152,7 +152,7 @@ def test_crowded_folders_and_long_files_would_be_seen(tmp_path):
 
 
 def test_tests_mirror_the_packages():
-    """tests/adapt/data/test_layouts.py is about adapt/data, a benchmark's is beside it; none imports another."""
+    """tests/adapt/data/test_layouts.py is about adapt/data; a benchmark's are beside it; none imports one."""
     for path in sorted((ROOT / "tests").rglob("test_*.py")):
         folder = path.parent.relative_to(ROOT / "tests")
         of_a_benchmark = folder.parts[:1] == ("bench",)
