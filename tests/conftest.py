@@ -36,6 +36,8 @@ def _same_dice() -> None:
     """Tests that draw numbers draw the same ones, alone or in any order; TEST_SEED=N tries others."""
     seed = int(os.environ.get("TEST_SEED", "0"))
     random.seed(seed)
+    if "tqdm" in sys.modules:  # what a test left half done would move the bars of the next ones
+        getattr(sys.modules["tqdm"].tqdm, "_instances", set()).clear()
     torch = sys.modules.get("torch")  # a test that has not imported it draws nothing from it
     if torch is not None:
         torch.manual_seed(seed)

@@ -41,6 +41,8 @@ NOT_RUN = {
         "--set 'model.encoder={pretrained: facebook/convnextv2-tiny-22k-224}' "
         "--set training.iterations=20000",
         "adapt train --source OLD --label-map map.yaml --target night/ --target rain.mp4 -o run2",
+        "adapt train --source SOURCE --images 'cam/**/*.jpg' --labels 'truth/**/*.png' --label-suffix=-z "
+        "--target TARGET -o run",
         "adapt train --source SOURCE --target drive1.mp4 --target-labels FEW -o run",
         "adapt train --preset daformer-blda --source gta5 --target cityscapes --evaluate cityscapes -o run",
         "adapt eval run --data cityscapes --window 512x512 --confusion confusion.png --json scores.json",

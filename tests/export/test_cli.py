@@ -1,5 +1,6 @@
 """The commands as people call them, from a real run folder to checked files and one-sentence errors."""
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 import tiny
 from click.testing import CliRunner, Result
 from onnx_segmenters import pictures, run
+from safetensors.torch import load_file, save_file
 
 import export.pipeline
 from adapt.cli import main as adapt_main
@@ -56,10 +58,16 @@ def test_verify_repeats_the_check(exported, trained):
         assert "passed" in result.output
 
 
-def test_pictures_that_a_network_can_not_tell_apart_are_no_check(exported):
-    """Colour fields, to one that learned for six iterations."""
-    result = call("verify", exported)
-    assert result.exit_code == 1 and "near-ties" in result.output and "--data" in result.output
+def test_a_network_that_tells_nothing_apart_is_not_checked(trained, tmp_path):
+    """All its logits are 0, so that every label is as right as any other."""
+    blind = tmp_path / "run"
+    shutil.copytree(trained, blind)
+    tensors = load_file(blind / "model.safetensors")
+    last = [name for name in tensors if name.startswith("student.classify.")]
+    save_file(tensors | {name: tensors[name] * 0 for name in last}, blind / "model.safetensors")
+    result = call("onnx", blind, "--without-correction", "-o", tmp_path / "model.onnx")
+    assert result.exit_code == 2 and "near-ties" in result.output and "--data" in result.output
+    assert last and not (tmp_path / "model.onnx").exists()
 
 
 def test_verify_with_ground_truth_stores_what_it_found(exported, trained, tmp_path):
@@ -78,7 +86,7 @@ def test_a_file_folded_again_with_another_tau_needs_no_run(exported, trained, tm
     out = tmp_path / "again.onnx"
     extras = ("--runtime-tau", "--scores", "--uncorrected-labels", "--size", "64x96")
     data = ("--data", trained.parent / "target")
-    result = call("onnx", exported, "--tau", 1, *extras, *data, "--error-bound", 0.002, "-o", out)
+    result = call("onnx", exported, "--tau", 1, *extras, *data, "--error-bound", 0.2, "-o", out)
     assert result.exit_code == 0, result.output
     model = onnx.load(out)
     info = graph_info(model, "")

@@ -197,7 +197,7 @@ def test_train_does_not_suggest_what_harmed(
         other = {"mean_iou": 0.5 + gain, "mean_accuracy": 0.7}
         card = opened.card.model_copy(update={"evaluation": {"0.0": score, "0.2": other}})
         done = type(opened)(run, card, opened.config, opened.classes)
-        monkeypatch.setattr(adapt.commands.train, "resume", lambda path, settings, done=done: done)
+        monkeypatch.setattr(adapt.commands.train, "resume", lambda path, settings, done=done, **_: done)
         result = CliRunner().invoke(main, ["train", "--resume", str(run)])
         assert result.exit_code == 0, result.output
         assert word in result.output and ("at tau 0.2 mIoU -2.0, mAcc +10.0" in result.output) == (gain < 0)

@@ -43,7 +43,7 @@ def test_accumulated_gradients_are_those_of_the_larger_batch(
         step.network.eval()  # type: ignore[attr-defined]
         return selftrain.source_term(step)
 
-    monkeypatch.setattr("adapt.training.trainer.terms_of", lambda method: (without_batch_statistics,))
+    monkeypatch.setattr("adapt.training.trainer.terms_of", lambda *_: (without_batch_statistics,))
     more = ("method.host=source", "method.balance=off", "training.iterations=3")
     for accumulate in (1, 2):
         split = (f"training.batch={4 // accumulate}", f"training.accumulate={accumulate}")
@@ -68,7 +68,7 @@ def test_every_micro_batch_counts_once(
             sums.extend(int(image.sum()) for image in step.pair.source_image)
             return selftrain.source_term(step)
 
-        monkeypatch.setattr("adapt.training.trainer.terms_of", lambda method, look=look: (look,))
+        monkeypatch.setattr("adapt.training.trainer.terms_of", lambda *_, look=look: (look,))
         split = (f"training.batch={4 // accumulate}", f"training.accumulate={accumulate}")
         result = train(
             domains,

@@ -145,7 +145,7 @@ def test_tau_sweeps_strengths_with_and_without_labels(domains: Path, finished: P
     mean = next(line.split()[1] for line in scores.output.splitlines() if line.startswith("mIoU"))
     row = next(line for line in labelled.output.splitlines() if line.split()[:1] == ["0.5"])
     assert row.split()[3] == mean
-    assert "best here" in labelled.output
+    assert "best for mIoU here: tau" in labelled.output
 
 
 def test_a_target_of_videos(domains: Path, tmp_path: Path) -> None:

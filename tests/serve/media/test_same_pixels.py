@@ -10,7 +10,7 @@ from all_kinds import CLIPS, FRAMES, PICTURES, write_kind
 from clips import make_video
 from serve_graphs import card
 
-from adapt.commands import start
+from adapt.commands import opening
 from adapt.config.settings import Config, Data
 from adapt.data.datasets import UnlabelledImages
 from adapt.data.frames import check_video
@@ -36,7 +36,7 @@ def all_of(images: UnlabelledImages | None) -> Pixels:
 def as_training(target: Path, run: Path) -> Pixels:
     """As `adapt train` opens its target."""
     config = Config(data=Data(source=Path("source"), target=(target,), frames=FRAMES))
-    return all_of(start._target(config, run))
+    return all_of(opening.open_unlabelled(config, run))
 
 
 def as_calibration(target: Path, monkeypatch: pytest.MonkeyPatch) -> Pixels:

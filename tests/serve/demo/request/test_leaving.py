@@ -31,7 +31,7 @@ def test_a_client_that_leaves_frees_the_slot(server, picture, clip, kind):
     begin = time.monotonic()
     assert result(server, kind, ask(server, "quick.onnx", file))
     assert time.monotonic() - begin < AT_ONCE
-    until(lambda: not list(server.temporary.rglob("*.partial*")), "the unfinished file's end")
+    until(lambda: not list(server.temporary.rglob("*.partial.mp4")), "the unfinished file's end")
     assert "Traceback" not in log(server)
 
 
@@ -45,7 +45,9 @@ def test_a_visitor_who_closes_the_page_frees_the_slot(server, clip, tmp_path):
         until(lambda: window.find_elements(By.CSS_SELECTOR, "[role=option]"), "models")[1].click()
         tabs = window.find_elements(By.CSS_SELECTOR, "button[role=tab]")
         next(tab for tab in tabs if tab.text == "Video").click()
-        window.find_element(By.CSS_SELECTOR, "#video input[type=file]").send_keys(str(drive))
+        until(lambda: window.find_elements(By.CSS_SELECTOR, "#video input[type=file]"), "tab")[0].send_keys(
+            str(drive)
+        )
         until(lambda: window.find_elements(By.CSS_SELECTOR, "#video video"), "preview")
         window.find_element(By.CSS_SELECTOR, "#start").click()
         until(lambda: "mine.mp4" in log(server), "work")

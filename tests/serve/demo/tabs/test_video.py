@@ -47,5 +47,5 @@ def test_a_video_is_stopped(page, files, server):
     until(lambda: "/900 frames" in page.find_element(CSS, "#video-result").text, "progress")
     page.find_element(CSS, "#stop").click()
     until(lambda: "Stopped" in page.find_element(CSS, "#video-status").text, "word of it")
-    until(lambda: not list(server.temporary.rglob("*.partial*")), "the unfinished file's end")
+    until(lambda: not list(server.temporary.rglob("*.partial.mp4")), "the unfinished file's end")
     assert not list(server.temporary.rglob("long-segmented.mp4"))
