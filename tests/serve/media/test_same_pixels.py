@@ -91,7 +91,7 @@ def test_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert_same(as_training(folder, tmp_path / "run"), expected)
         assert_same(as_calibration(folder, monkeypatch), expected)
         assert_same(pictures_for(card(), None, folder).frames, expected)
-        assert_same([conversion.read_image(path) for path in calibration_pictures(folder)], expected)
+        assert_same([conversion.read_picture(path) for path in calibration_pictures(folder)], expected)
     assert {Path(name).suffix.lower() for name in PICTURES} == PICTURE_SUFFIXES
 
 
