@@ -11,7 +11,18 @@ from adapt.errors import InputError
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 PICTURES = (*FLOATS, TensorProto.UINT8)
+MOST_ASKED = 2
+"""Questions in one message: who answers them should not have to look for the others."""
 _PASSED_ON = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Reshape")
+
+
+class UnknownError(InputError):
+    """What only the person can tell; every question names the options that answer it."""
+
+    def __init__(self, *asked: str) -> None:
+        self.asked = asked[:MOST_ASKED]
+        numbered = "".join(f"\n  {number}. {question}" for number, question in enumerate(self.asked, 1))
+        super().__init__(asked[0] if len(asked) == 1 else f"the file leaves two things open:{numbered}")
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
@@ -64,7 +75,8 @@ def cut_at_logits(model: onnx.ModelProto, output: str | None, path: Path) -> onn
             end is left out: what goes into it are the logits.
 
     Raises:
-        InputError: no such value, no float output of rank 4, or several.
+        InputError: no such value.
+        UnknownError: no float output of rank 4, or several.
     """
     name = _chosen(model, output, path)
     makers = {out: node for node in model.graph.node for out in node.output}
@@ -131,12 +143,12 @@ def _chosen(model: onnx.ModelProto, output: str | None, path: Path) -> str:
     if len(fitting) == 1:
         return str(fitting[0].name)
     if fitting:
-        raise InputError(
+        raise UnknownError(
             f"{path} has several outputs that may be logits: {describe(fitting)}; choose one with --output."
         )
     before = _before_argmax(model)
     hint = f"--output {before} may be them" if before else "name a value inside the graph with --output"
-    raise InputError(
+    raise UnknownError(
         f"{path} has no float output of rank 4, only {describe(graph.output)}; the logits are needed: {hint}."
     )
 

@@ -12,7 +12,7 @@ from adapt.data.classes import MOST_CLASSES
 from adapt.errors import InputError
 from export.fold.session import open_session
 from export.foreign.convention import Intake, Layout, Told, fixed_size, intake
-from export.foreign.graph import FLOATS, cut_at_logits, picture_input, read_graph, value_type
+from export.foreign.graph import FLOATS, UnknownError, cut_at_logits, picture_input, read_graph, value_type
 from serve.inference.runtime import failed, first_line
 from serve.media.images import Image
 
@@ -81,9 +81,17 @@ def open_network(path: Path, told: Told, output: str | None) -> Network:
 
     Raises:
         InputError: not a segmenter that can be used, or something that can't be found out; see
-            `export.foreign.graph` and `export.foreign.convention`.
+            `export.foreign.graph` and `export.foreign.convention`. What is open on both sides is asked at once.
     """
-    model = cut_at_logits(read_graph(path), output, path)
+    whole = read_graph(path)
+    try:
+        model = cut_at_logits(whole, output, path)
+    except UnknownError as unknown:
+        try:
+            intake(whole, told, path)
+        except UnknownError as other:
+            raise UnknownError(*unknown.asked, *other.asked) from None
+        raise
     taken = intake(model, told, path)
     return Network(path, model, taken, _outlet(model, taken, told, path))
 
