@@ -81,7 +81,8 @@ def open_network(path: Path, told: Told, output: str | None) -> Network:
 
     Raises:
         InputError: not a segmenter that can be used, or something that can't be found out; see
-            `export.foreign.graph` and `export.foreign.convention`. What is open on both sides is asked at once.
+            `export.foreign.graph` and `export.foreign.convention`.
+        UnknownError: what only the person can tell, of pictures and logits at once.
     """
     whole = read_graph(path)
     try:
