@@ -8,6 +8,7 @@ import onnx
 
 from export.foreign.convention import Triple
 from export.foreign.graph import opset, picture_input, value_type
+from export.foreign.network import behind
 from export.statistics.calibrate import Looked
 
 NAMED = 8
@@ -25,7 +26,7 @@ def found(looked: Looked, path: Path) -> dict[str, str]:
         "classes": f"{outlet.classes}: {_listed(looked.names)} ({looked.named_by})",
         "pictures": f"{size}{padded}, {taken.channel_order}, {taken.layout}",
         "normalisation": f"mean {_numbers(taken.mean)}, std {_numbers(taken.std)} ({taken.found[-2:][0]})",
-        "logits": f"{outlet.name}, {outlet.layout}, at stride {outlet.output_stride}",
+        "logits": f"{outlet.name}, {outlet.layout}, at stride {outlet.output_stride}{behind(network)}",
     }
 
 

@@ -17,8 +17,9 @@ from export.statistics.gather import MIN_PIXELS
 from serve.inference.segmenter import Segmenter
 
 PICTURES = 4
-WORK = 2**29
-"""Most terms C^2 P of the shares: 400,000 pixels of 36 classes, 24,000 of 150, in a few seconds."""
+WORK = 2**25
+"""Most terms C^2 P of the shares: 93,000 pixels P of 19 classes; of many classes LEAST pixels take more."""
+LEAST = 10_000
 
 Array = NDArray[np.float64]
 
@@ -51,7 +52,7 @@ def change(outcome: Outcome, tau: float) -> Change:
     """What the correction does to the pixels that the statistics are of."""
     kept = outcome.calibration.logits
     C = kept.shape[1]
-    some = kept[..., :: max(1, -(-kept.shape[3] * C**2 // WORK))]
+    some = kept[..., :: max(1, kept.shape[3] // max(LEAST, WORK // C**2))]
     plain = some.argmax(1).flatten()
     corrected = posthoc_scores(some, shift_table(outcome.calibration.statistics), tau).argmax(1).flatten()
     before, after = (

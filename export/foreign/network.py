@@ -12,10 +12,13 @@ from adapt.data.classes import MOST_CLASSES
 from adapt.errors import InputError
 from export.fold.session import open_session
 from export.foreign.convention import Intake, Layout, Told, fixed_size, intake
-from export.foreign.graph import FLOATS, UnknownError, cut_at_logits, picture_input, read_graph, value_type
+from export.foreign.endings import Ending, find_logits
+from export.foreign.graph import FLOATS, UnknownError, cut_at, picture_input, read_graph, value_type
 from serve.inference.runtime import failed, first_line
 from serve.media.images import Image
 
+MASKED = -1e4
+"""What a logit of -inf counts as: nothing beside the others, and a number to compute with, also in fp16."""
 _STRIDES = (32, 64, 128)
 """Multiples of the picture's sides that are tried: nearly every network takes one of them."""
 
@@ -32,17 +35,28 @@ class Outlet:
     """The sides of pictures must be multiples of it; others are padded at the bottom and right."""
     output_stride: int
     """Input pixels per logit pixel along each side; 1 if the graph itself upsamples."""
+    masked: bool = False
+    """Whether some logits are -inf, as those of a class that must never win: they count as MASKED."""
 
 
 class Network:
     """An open foreign graph."""
 
-    def __init__(self, path: Path, model: onnx.ModelProto, intake: Intake, outlet: Outlet) -> None:
+    def __init__(
+        self,
+        path: Path,
+        model: onnx.ModelProto,
+        intake: Intake,
+        outlet: Outlet,
+        ending: Ending | None = None,
+    ) -> None:
         """`model` is cut at its logits; use `open_network`, or `restore_network` with what is known."""
         self.path = path
         self.model = model
         self.intake = intake
         self.outlet = outlet
+        self.ending = ending or Ending(outlet.name)
+        """What stood behind the logits, where that was found out."""
         self._session = open_session(model, str(path))
         self._input = picture_input(model, path)
 
@@ -70,6 +84,8 @@ class Network:
         if taken.layout == "NCHW":
             pixels = pixels.transpose(0, 3, 1, 2)
         found = np.concatenate([self._run(image[None]) for image in pixels])
+        if outlet.masked:
+            found = np.maximum(found, np.float32(MASKED))  # as the adapter does; NaN stays
         return found if outlet.layout == "NCHW" else np.ascontiguousarray(found.transpose(0, 3, 1, 2))
 
     def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -86,15 +102,16 @@ def open_network(path: Path, told: Told, output: str | None) -> Network:
     """
     whole = read_graph(path)
     try:
-        model = cut_at_logits(whole, output, path)
+        ending = find_logits(whole, output, path)
     except UnknownError as unknown:
         try:
             intake(whole, told, path)
         except UnknownError as other:
             raise UnknownError(*unknown.asked, *other.asked) from None
         raise
+    model = cut_at(whole, ending.name, path)
     taken = intake(model, told, path)
-    return Network(path, model, taken, _outlet(model, taken, told, path))
+    return Network(path, model, taken, _outlet(model, taken, told, path), ending)
 
 
 def restore_network(path: Path, taken: Intake, outlet: Outlet) -> Network:
@@ -103,14 +120,30 @@ def restore_network(path: Path, taken: Intake, outlet: Outlet) -> Network:
     Raises:
         InputError: it is not that graph.
     """
-    return Network(path, cut_at_logits(read_graph(path), outlet.name, path), taken, outlet)
+    return Network(path, _cut(path, outlet.name), taken, outlet)
+
+
+def _cut(path: Path, name: str) -> onnx.ModelProto:
+    model = read_graph(path)
+    return cut_at(model, find_logits(model, name, path).name, path)
 
 
 def describe(network: Network) -> str:
     """What was found out, in one line for a person."""
     outlet = network.outlet
-    logits = f"{outlet.classes} logits at stride {outlet.output_stride} from {outlet.name}"
+    logits = f"{outlet.classes} logits at stride {outlet.output_stride} from {outlet.name}{behind(network)}"
     return "; ".join([*network.intake.found, logits])
+
+
+def behind(network: Network) -> str:
+    """What is left out behind the logits, in words; empty if that is nothing."""
+    ending = network.ending
+    if not ending.behind:
+        return ""
+    left = f" (before {', '.join(ending.behind)})"
+    if ending.resizes_probabilities:
+        left += ", upsampled before the softmax where the file does it after, so borders differ a little"
+    return left
 
 
 def _outlet(model: onnx.ModelProto, taken: Intake, told: Told, path: Path) -> Outlet:
@@ -154,7 +187,7 @@ def _read_outlet(
         if stride % (height // h) and stride > 1:
             continue
         _refuse_probabilities(values, channel, name, path)
-        return Outlet(name, layout, C, stride, height // h)
+        return Outlet(name, layout, C, stride, height // h, bool(np.isneginf(values).any()))
     raise InputError(
         f"{path}: for a picture of {height}x{width} the output {name} is {list(values.shape)}, but logits "
         "are [N, C, h, w], C at least 2, at a whole stride; see --output and --stride."
