@@ -17,8 +17,6 @@ from export.foreign.graph import FLOATS, UnknownError, cut_at, picture_input, re
 from serve.inference.runtime import failed, first_line
 from serve.media.images import Image
 
-MASKED = -1e4
-"""What a logit of -inf counts as: nothing beside the others, and a number to compute with, also in fp16."""
 _STRIDES = (32, 64, 128)
 """Multiples of the picture's sides that are tried: nearly every network takes one of them."""
 
@@ -35,8 +33,6 @@ class Outlet:
     """The sides of pictures must be multiples of it; others are padded at the bottom and right."""
     output_stride: int
     """Input pixels per logit pixel along each side; 1 if the graph itself upsamples."""
-    masked: bool = False
-    """Whether some logits are -inf, as those of a class that must never win: they count as MASKED."""
 
 
 class Network:
@@ -84,8 +80,6 @@ class Network:
         if taken.layout == "NCHW":
             pixels = pixels.transpose(0, 3, 1, 2)
         found = np.concatenate([self._run(image[None]) for image in pixels])
-        if outlet.masked:
-            found = np.maximum(found, np.float32(MASKED))  # as the adapter does; NaN stays
         return found if outlet.layout == "NCHW" else np.ascontiguousarray(found.transpose(0, 3, 1, 2))
 
     def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -187,7 +181,7 @@ def _read_outlet(
         if stride % (height // h) and stride > 1:
             continue
         _refuse_probabilities(values, channel, name, path)
-        return Outlet(name, layout, C, stride, height // h, bool(np.isneginf(values).any()))
+        return Outlet(name, layout, C, stride, height // h)
     raise InputError(
         f"{path}: for a picture of {height}x{width} the output {name} is {list(values.shape)}, but logits "
         "are [N, C, h, w], C at least 2, at a whole stride; see --output and --stride."

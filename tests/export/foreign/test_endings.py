@@ -143,21 +143,3 @@ def test_upsampled_probabilities_are_said(footage, tmp_path):
     result = call("balance", model, "--target", footage / "images", "-o", out)
     assert result.exit_code == 0, result.output
     assert "value2, NCHW, at stride 4 (before Softmax, Resize), upsampled before the softmax" in result.output
-
-
-@pytest.mark.parametrize("value", [-np.inf, -1e4])
-def test_a_masked_class_counts_for_the_others(value, footage, plain, tmp_path):
-    """The classifier with a fifth class that can't win is balanced as the one without."""
-    model = onnx.load(write_segmenter(tmp_path / "model.onnx", inside=1))
-    kernel, bias = (
-        next(t for t in model.graph.initializer if t.dims[0] == 4 and len(t.dims) == n) for n in (4, 1)
-    )
-    weights = numpy_helper.to_array(kernel)
-    wider = np.concatenate([weights, np.zeros_like(weights[:1])])
-    kernel.CopyFrom(numpy_helper.from_array(wider, kernel.name))
-    larger = np.append(numpy_helper.to_array(bias), np.float32(value))
-    bias.CopyFrom(numpy_helper.from_array(larger.astype(np.float32), bias.name))
-    onnx.save(model, tmp_path / "model.onnx")
-    labels = balanced(tmp_path / "model.onnx", footage)
-    apart = np.mean([(a != b).mean() for a, b in zip(labels, plain, strict=True)])
-    assert apart < 0.02
