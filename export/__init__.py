@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from export.balancing.balance import balance
     from export.pipeline import export_onnx
     from export.statistics.calibrate import calibrate
 
-__all__ = ["calibrate", "export_onnx"]
+__all__ = ["balance", "calibrate", "export_onnx"]
 
 
 def __getattr__(name: str) -> Any:
@@ -23,4 +24,8 @@ def __getattr__(name: str) -> Any:
         from export.statistics.calibrate import calibrate
 
         return calibrate
+    if name == "balance":
+        from export.balancing.balance import balance
+
+        return balance
     raise AttributeError(f"module 'export' has no attribute {name!r}")

@@ -9,6 +9,7 @@ the network inside it is run once more, alone, for all baselines together.
 
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import click
 import numpy as np
@@ -23,7 +24,7 @@ from adapt.data.domains import open_labelled
 from adapt.data.images import resize_image, resize_labels
 from adapt.errors import InputError
 from adapt.evaluation.baselines import Adjustment, ShareCount, Shares, adjusted, adjustments
-from adapt.evaluation.comparison import Counter, Way, baselines_of, strengths_of
+from adapt.evaluation.comparison import Counter, Counts, Way, baselines_of, strengths_of
 from adapt.evaluation.prediction import labels_of_logits
 from adapt.evaluation.scores import confusion_matrix
 from adapt.reporting.scorecard import Scorecard
@@ -45,6 +46,16 @@ Labeller = Callable[[Image, Offsets], dict[Way, Labels]]
 """A picture [H, W, 3] to labels [H, W] by strength and baseline."""
 
 
+class Counted(NamedTuple):
+    """A file held against labels."""
+
+    classes: tuple[str, ...]
+    ways: dict[Way, Counts]
+    """Strengths, then baselines."""
+    shares: Shares | None
+    """What the baselines are adjusted by."""
+
+
 def score_file(
     file: Path,
     data: Path,
@@ -54,7 +65,22 @@ def score_file(
     other_model: bool = False,
     target: Sequence[Path] = (),
 ) -> Scorecard:
-    """Scores by strength of the correction, and of the baselines.
+    """Scores by strength of the correction, and of the baselines; arguments as of `count_file`."""
+    counted = count_file(file, data, taus, stats, size, other_model, target)
+    counts = counted.ways
+    return Scorecard(counted.classes, strengths_of(counts), baselines_of(counts), counted.shares)
+
+
+def count_file(
+    file: Path,
+    data: Path,
+    taus: Sequence[float],
+    stats: Path | None,
+    size: tuple[int, int] | None,
+    other_model: bool = False,
+    target: Sequence[Path] = (),
+) -> Counted:
+    """What every strength of the correction, and every baseline, gets right, picture by picture.
 
     Args:
         file: a graph of ours; with `stats` any segmenter.
@@ -93,7 +119,7 @@ def score_file(
     shares = _shares(logits, card, target, size) if logits is not None and target else None
     offsets = {} if shares is None else adjustments(shares)
     counts = {way: c.counts() for way, c in _counters(labeller, dataset, len(card.classes), offsets).items()}
-    return Scorecard(card.classes, strengths_of(counts), baselines_of(counts), shares)
+    return Counted(card.classes, counts, shares)
 
 
 def _network_inside(file: Path) -> Reference:

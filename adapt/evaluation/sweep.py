@@ -64,6 +64,34 @@ class Choice:
         return f"{what}, {COVERED:.0%} interval {self.interval.words()}): not better than noise"
 
 
+def choose(
+    scores: Mapping[float, Scores],
+    changes: Mapping[Way, Change],
+    by: Wish,
+    in_use: float,
+    pictures: int,
+) -> Choice:
+    """The strength with the best mIoU or mAcc, the smallest of equal ones.
+
+    It is compared with tau 0; tau 0 itself, with the strength in use, of which it says what that costs.
+
+    Args:
+        scores: by strength, at least of tau 0.
+        changes: against tau 0; empty with too few pictures.
+        pictures: labelled ones.
+    """
+    assert scores
+    name: Literal["mean_iou", "mean_accuracy"] = "mean_iou" if by == "mIoU" else "mean_accuracy"
+    values = {tau: float(getattr(each, name)) for tau, each in scores.items()}
+    best = max(values, key=lambda tau: values[tau])
+    other = 0.0 if best or in_use not in values else in_use
+    change = changes.get(best or other)
+    interval: Interval | None = None if change is None else getattr(change, name)
+    if interval is not None and not best:
+        interval = Interval(-interval.high, -interval.low)
+    return Choice(best, by, values[best] - values[other], interval, pictures, other)
+
+
 @dataclass(frozen=True)
 class Sweep:
     """Bias, and quality where labels are at hand, by strength."""
@@ -141,21 +169,8 @@ class Sweep:
         return "\n".join(lines)
 
     def choose(self, by: Wish, in_use: float) -> Choice:
-        """The strength with the best mIoU or mAcc, the smallest of equal ones.
-
-        It is compared with tau 0; tau 0 itself, with the strength in use, of which it says what that costs.
-        """
-        scores = self.by_strength
-        assert scores
-        name: Literal["mean_iou", "mean_accuracy"] = "mean_iou" if by == "mIoU" else "mean_accuracy"
-        values = {tau: float(getattr(each, name)) for tau, each in scores.items()}
-        best = max(values, key=lambda tau: values[tau])
-        other = 0.0 if best or in_use not in values else in_use
-        change = self.changes.get(best or other)
-        interval: Interval | None = None if change is None else getattr(change, name)
-        if interval is not None and not best:
-            interval = Interval(-interval.high, -interval.low)
-        return Choice(best, by, values[best] - values[other], interval, self.pictures, other)
+        """See `choose`."""
+        return choose(self.by_strength, self.changes, by, in_use, self.pictures)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain numbers for JSON: what `--json` writes."""

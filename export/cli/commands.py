@@ -2,18 +2,16 @@
 
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from adapt.errors import Group
+from export.cli.balance import balance
 from export.cli.deploy import show, tensorrt, triton
 from export.cli.evaluate import evaluate
-from export.cli.options import PATH, SIZE, Channels
+from export.cli.options import PATH, SIZE, model_options
 from export.precision.kinds import PRECISIONS
-
-if TYPE_CHECKING:
-    pass
 
 _PRECISIONS = "; ".join(f"{name}: {kind.about}" for name, kind in PRECISIONS.items())
 
@@ -89,36 +87,25 @@ def onnx_command(source: Path, output: Path, **options: Any) -> None:
 @click.option("--target", type=PATH, multiple=True, required=True, help="Folder of pictures, or videos.")
 @click.option("--source", type=PATH, help="Labelled folder for the anchors [default: none, source-free].")
 @click.option("-o", "stats", type=PATH, required=True, help="Statistics to write.")
-@click.option("--classes", type=PATH, help="Class file of the model's outputs, in their order.")
 @click.option("--rounds", type=click.IntRange(1, 10), default=1, show_default=True, help="Times to label.")
-@click.option("--frames", type=click.IntRange(1), default=200, show_default=True, help="Frames per video.")
-@click.option("--output", help="Name of the logits in the graph [default: its one float output].")
-@click.option("--layout", type=click.Choice(["NCHW", "NHWC"], case_sensitive=False), help="[default: found]")
-@click.option("--channel-order", type=click.Choice(["RGB", "BGR"], case_sensitive=False))
-@click.option("--size", type=SIZE, help="Size that pictures are brought to [default: their own].")
-@click.option("--stride", type=click.IntRange(1), help="Sides must be multiples of it [default: found].")
-@click.option("--mean", type=Channels(), help="What is subtracted from pixels [default: found].")
-@click.option("--std", type=Channels(), help="What pixels are divided by then [default: found].")
-@click.option(
-    "--range",
-    type=click.Choice(["1", "255"]),
-    help="Largest pixel value that --mean and --std are of [default: 1].",
-)
+@model_options
 @click.option("--force", is_flag=True, help="Overwrite the output.")
-def calibrate_command(model: Path, target: tuple[Path, ...], stats: Path, **options: Any) -> None:
+def calibrate_command(
+    model: Path, target: tuple[Path, ...], stats: Path, logits: str | None, **options: Any
+) -> None:
     """Gather the statistics that balance MODEL, any ONNX segmenter, on the target.
 
     Neither labels there nor training are needed. Fold them with `export onnx MODEL --stats FILE`.
     """
     from export.statistics.calibrate import calibrate
 
-    click.echo(calibrate(model, target, stats, **options).report())
+    click.echo(calibrate(model, target, stats, output=logits, **options).report())
     click.echo(f"wrote {stats}")
     click.echo("next:")
     click.echo(f"  blda export onnx {model} --with-correction --stats {stats} -o corrected.onnx")
 
 
-for command in (evaluate, tensorrt, triton, show):
+for command in (balance, evaluate, tensorrt, triton, show):
     main.add_command(command)
 
 

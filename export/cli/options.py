@@ -1,9 +1,12 @@
 """What the commands of `export` share: types of their options."""
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 PATH = click.Path(path_type=Path)
 
@@ -48,3 +51,34 @@ class Lengths(click.ParamType):  # type: ignore[type-arg]
 SIDES = Lengths("HxW", "size such as 512x1024 (height x width)")
 SIZE = Lengths("HxW", "a size such as 512x1024 (height x width)", dynamic=True)
 BATCH = Lengths("NxHxW", "batch such as 1x512x1024 (N x height x width)")
+
+
+_OF_A_MODEL = (
+    click.option("--classes", type=PATH, help="Class file of the model's outputs, in their order."),
+    click.option(
+        "--frames", type=click.IntRange(1), default=200, show_default=True, help="Frames per video."
+    ),
+    click.option(
+        "--output", "logits", help="Name of the logits in the graph [default: its one float output]."
+    ),
+    click.option(
+        "--layout", type=click.Choice(["NCHW", "NHWC"], case_sensitive=False), help="[default: found]"
+    ),
+    click.option("--channel-order", type=click.Choice(["RGB", "BGR"], case_sensitive=False)),
+    click.option("--size", type=SIZE, help="Size that pictures are brought to [default: their own]."),
+    click.option("--stride", type=click.IntRange(1), help="Sides must be multiples of it [default: found]."),
+    click.option("--mean", type=Channels(), help="What is subtracted from pixels [default: found]."),
+    click.option("--std", type=Channels(), help="What pixels are divided by then [default: found]."),
+    click.option(
+        "--range",
+        type=click.Choice(["1", "255"]),
+        help="Largest pixel value that --mean and --std are of [default: 1].",
+    ),
+)
+
+
+def model_options(command: Command) -> Command:
+    """Options that say what somebody else's model is: names, logits, and how it takes pictures."""
+    for option in reversed(_OF_A_MODEL):
+        command = option(command)
+    return command

@@ -17,7 +17,7 @@ import onnx
 from onnx import TensorProto, numpy_helper
 
 from adapt.errors import InputError
-from export.foreign.graph import describe, picture_input, sizes, value_type
+from export.foreign.graph import UnknownError, describe, picture_input, sizes, value_type
 
 Layout = Literal["NCHW", "NHWC"]
 ChannelOrder = Literal["RGB", "BGR"]
@@ -70,11 +70,16 @@ def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
     """What the graph takes.
 
     Raises:
-        InputError: something that can't be found out, or options that contradict the graph.
+        InputError: options that contradict the graph.
+        UnknownError: something that can't be found out.
     """
     picture = picture_input(model, path)
     dims = sizes(picture)
-    layout = told.layout or _layout(dims, path)
+    beside = _beside(path)
+    try:
+        layout = told.layout or _layout(dims, path)
+    except UnknownError as unknown:
+        raise UnknownError(*unknown.asked, *_asked(model, picture, told, beside, path)) from None
     channels, other = (dims[1], dims[3]) if layout == "NCHW" else (dims[3], dims[1])
     if channels != 3 and (channels is not None or other == 3):
         raise InputError(f"{path} has no 3 channels as {layout}: its input is {describe([picture])}.")
@@ -86,7 +91,6 @@ def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
             f"--size is {told.size[0]}x{told.size[1]}, but {path} takes only {fixed[0]}x{fixed[1]}; "
             "leave it out."
         )
-    beside = _beside(path)
     mean, std, words = _normalisation(model, picture, told, beside, path)
     order = told.channel_order or ("BGR" if beside.get("do_flip_channel_order") else "RGB")
     size = fixed or told.size
@@ -106,7 +110,18 @@ def _layout(dims: Sequence[int | None], path: Path) -> Layout:
         return "NCHW"
     if dims[3] == 3:
         return "NHWC"
-    raise InputError(f"{path} does not say where its 3 channels are; give --layout NCHW or --layout NHWC.")
+    raise UnknownError(f"{path} does not say where its 3 channels are; give --layout NCHW or --layout NHWC.")
+
+
+def _asked(
+    model: onnx.ModelProto, picture: onnx.ValueInfoProto, told: Told, beside: dict[str, Any], path: Path
+) -> tuple[str, ...]:
+    """What has to be asked about the normalisation; nothing where it is known."""
+    try:
+        _normalisation(model, picture, told, beside, path)
+    except UnknownError as unknown:
+        return unknown.asked
+    return ()
 
 
 def _normalisation(
@@ -123,7 +138,7 @@ def _normalisation(
         return _on_unit(_triple(0), _triple(1), 255, "pixels from 0 to 255, since the input is uint8")
     limit = _range_inside(model, picture.name)
     if limit is None:
-        raise InputError(
+        raise UnknownError(
             f"how {path} wants its pictures normalised is not known; give --mean and --std, {COMMON}."
         )
     return _on_unit(

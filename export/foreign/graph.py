@@ -11,7 +11,17 @@ from adapt.errors import InputError
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 PICTURES = (*FLOATS, TensorProto.UINT8)
-_PASSED_ON = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Reshape")
+MOST_ASKED = 2
+"""Questions in one message: who answers them should not have to look for the others."""
+
+
+class UnknownError(InputError):
+    """What only the person can tell; every question names the options that answer it."""
+
+    def __init__(self, *asked: str) -> None:
+        self.asked = asked[:MOST_ASKED]
+        numbered = "".join(f"\n  {number}. {question}" for number, question in enumerate(self.asked, 1))
+        super().__init__(asked[0] if len(asked) == 1 else f"the file leaves two things open:{numbered}")
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
@@ -56,24 +66,8 @@ def picture_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
     return fitting[0]
 
 
-def cut_at_logits(model: onnx.ModelProto, output: str | None, path: Path) -> onnx.ModelProto:
-    """A copy whose only output are the logits.
-
-    Args:
-        output: name of any value of the graph; None takes the one float output of rank 4. A softmax at the
-            end is left out: what goes into it are the logits.
-
-    Raises:
-        InputError: no such value, no float output of rank 4, or several.
-    """
-    name = _chosen(model, output, path)
-    makers = {out: node for node in model.graph.node for out in node.output}
-    maker = makers.get(name)
-    while maker is not None and maker.op_type in ("Softmax", "LogSoftmax", "Identity"):
-        name = maker.input[0]
-        maker = makers.get(name)
-    if maker is None:
-        raise InputError(f"{path}: the output {name} is made by no node of the graph; choose with --output.")
+def cut_at(model: onnx.ModelProto, name: str, path: Path) -> onnx.ModelProto:
+    """A copy whose only output is one value of the graph, as float."""
     cut = onnx.ModelProto()
     cut.CopyFrom(model)
     kinds = {v.name: value_type(v) for v in (*model.graph.output, *model.graph.value_info)}
@@ -116,41 +110,6 @@ def _describe(value: onnx.ValueInfoProto) -> str:
         return f"{value.name} ({kind})"
     dims = value.type.tensor_type.shape.dim
     return f"{value.name} ({kind} [{', '.join(str(d.dim_value or d.dim_param or '?') for d in dims)}])"
-
-
-def _chosen(model: onnx.ModelProto, output: str | None, path: Path) -> str:
-    graph = model.graph
-    if output is not None:
-        if not any(output in node.output for node in graph.node):
-            raise InputError(
-                f"{path} has no value {output!r}; its outputs are {describe(graph.output)}; give one of "
-                "them, or the name of a value inside the graph."
-            )
-        return output
-    fitting = [v for v in graph.output if value_type(v) in FLOATS and rank(v) in (4, None)]
-    if len(fitting) == 1:
-        return str(fitting[0].name)
-    if fitting:
-        raise InputError(
-            f"{path} has several outputs that may be logits: {describe(fitting)}; choose one with --output."
-        )
-    before = _before_argmax(model)
-    hint = f"--output {before} may be them" if before else "name a value inside the graph with --output"
-    raise InputError(
-        f"{path} has no float output of rank 4, only {describe(graph.output)}; the logits are needed: {hint}."
-    )
-
-
-def _before_argmax(model: onnx.ModelProto) -> str | None:
-    """What an output's ArgMax is taken of, if that is how the graph ends."""
-    makers = {out: node for node in model.graph.node for out in node.output}
-    for value in model.graph.output:
-        node = makers.get(value.name)
-        while node is not None and node.op_type in _PASSED_ON:
-            node = makers.get(node.input[0])
-        if node is not None and node.op_type == "ArgMax":
-            return str(node.input[0])
-    return None
 
 
 def _prune(graph: onnx.GraphProto, output: str) -> None:

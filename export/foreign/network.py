@@ -12,7 +12,8 @@ from adapt.data.classes import MOST_CLASSES
 from adapt.errors import InputError
 from export.fold.session import open_session
 from export.foreign.convention import Intake, Layout, Told, fixed_size, intake
-from export.foreign.graph import FLOATS, cut_at_logits, picture_input, read_graph, value_type
+from export.foreign.endings import Ending, find_logits
+from export.foreign.graph import FLOATS, UnknownError, cut_at, picture_input, read_graph, value_type
 from serve.inference.runtime import failed, first_line
 from serve.media.images import Image
 
@@ -37,12 +38,21 @@ class Outlet:
 class Network:
     """An open foreign graph."""
 
-    def __init__(self, path: Path, model: onnx.ModelProto, intake: Intake, outlet: Outlet) -> None:
+    def __init__(
+        self,
+        path: Path,
+        model: onnx.ModelProto,
+        intake: Intake,
+        outlet: Outlet,
+        ending: Ending | None = None,
+    ) -> None:
         """`model` is cut at its logits; use `open_network`, or `restore_network` with what is known."""
         self.path = path
         self.model = model
         self.intake = intake
         self.outlet = outlet
+        self.ending = ending or Ending(outlet.name)
+        """What stood behind the logits, where that was found out."""
         self._session = open_session(model, str(path))
         self._input = picture_input(model, path)
 
@@ -82,10 +92,20 @@ def open_network(path: Path, told: Told, output: str | None) -> Network:
     Raises:
         InputError: not a segmenter that can be used, or something that can't be found out; see
             `export.foreign.graph` and `export.foreign.convention`.
+        UnknownError: what only the person can tell, of pictures and logits at once.
     """
-    model = cut_at_logits(read_graph(path), output, path)
+    whole = read_graph(path)
+    try:
+        ending = find_logits(whole, output, path)
+    except UnknownError as unknown:
+        try:
+            intake(whole, told, path)
+        except UnknownError as other:
+            raise UnknownError(*unknown.asked, *other.asked) from None
+        raise
+    model = cut_at(whole, ending.name, path)
     taken = intake(model, told, path)
-    return Network(path, model, taken, _outlet(model, taken, told, path))
+    return Network(path, model, taken, _outlet(model, taken, told, path), ending)
 
 
 def restore_network(path: Path, taken: Intake, outlet: Outlet) -> Network:
@@ -94,14 +114,30 @@ def restore_network(path: Path, taken: Intake, outlet: Outlet) -> Network:
     Raises:
         InputError: it is not that graph.
     """
-    return Network(path, cut_at_logits(read_graph(path), outlet.name, path), taken, outlet)
+    return Network(path, _cut(path, outlet.name), taken, outlet)
+
+
+def _cut(path: Path, name: str) -> onnx.ModelProto:
+    model = read_graph(path)
+    return cut_at(model, find_logits(model, name, path).name, path)
 
 
 def describe(network: Network) -> str:
     """What was found out, in one line for a person."""
     outlet = network.outlet
-    logits = f"{outlet.classes} logits at stride {outlet.output_stride} from {outlet.name}"
+    logits = f"{outlet.classes} logits at stride {outlet.output_stride} from {outlet.name}{behind(network)}"
     return "; ".join([*network.intake.found, logits])
+
+
+def behind(network: Network) -> str:
+    """What is left out behind the logits, in words; empty if that is nothing."""
+    ending = network.ending
+    if not ending.behind:
+        return ""
+    left = f" (before {', '.join(ending.behind)})"
+    if ending.resizes_probabilities:
+        left += ", upsampled before the softmax where the file does it after, so borders differ a little"
+    return left
 
 
 def _outlet(model: onnx.ModelProto, taken: Intake, told: Told, path: Path) -> Outlet:

@@ -32,7 +32,7 @@ class ForeignSource(Source):
 
     @property
     def words(self) -> str:
-        return f"{self.path} itself, corrected in torch"
+        return f"{self.path.name} itself, corrected in torch"
 
     @cached_property
     def logits_graph(self) -> onnx.ModelProto:

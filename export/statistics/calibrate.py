@@ -7,7 +7,7 @@ from pathlib import Path
 
 from adapt.balance.logit_statistics import range_warning
 from adapt.data.classes import ClassList, load_classes
-from adapt.data.datasets import check_labels, open_target
+from adapt.data.datasets import UnlabelledImages, check_labels, open_target
 from adapt.data.domains import find_classes, open_labelled
 from adapt.errors import InputError
 from export.fold.fingerprint import fingerprint
@@ -39,6 +39,19 @@ class Request:
     output: str | None = None
     """Name of the logits in the graph."""
     told: Told = field(default_factory=Told)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """What a model is, before any picture was seen."""
+
+    network: Network
+    class_list: ClassList | None
+    """As it was given or found; None where names and colours were made up for numbers."""
+    names: tuple[str, ...]
+    palette: tuple[Color, ...]
+    named_by: str
+    """Where the names come from, in words."""
 
 
 @dataclass(frozen=True)
@@ -103,34 +116,68 @@ def calibrate(
     Raises:
         InputError: a model, folder or class list that can't be used, or that don't fit each other.
     """
-    if (mean is None) != (std is None) or (range is not None and mean is None):
-        raise InputError("--mean and --std belong together, and --range to both; give them all.")
+    told = told_of(layout, channel_order, size, stride, mean, std, range)
     check_outputs([Path(stats)], force)
-    told = Told(layout, channel_order, size, stride, mean, std, int(range or 1))
     folders = tuple(map(Path, target))
-    made = _calibrate(Request(Path(model), folders, source, classes, rounds, frames, output, told))
+    request = Request(Path(model), folders, source, classes, rounds, frames, output, told)
+    looked = look(request)
+    with scratch() as cache:
+        made = calibrate_on(open_footage(request, looked, cache), request, looked)
     write_statistics(Path(stats), made.calibration.statistics, made.calibrated, overwrite=force)
     return made
 
 
-def _calibrate(request: Request) -> Outcome:
+def told_of(
+    layout: Layout | None,
+    channel_order: ChannelOrder | None,
+    size: tuple[int, int] | None,
+    stride: int | None,
+    mean: Triple | None,
+    std: Triple | None,
+    range: int | None,
+) -> Told:
+    """What the person said of how a model takes pictures. Raises InputError if it is said by halves."""
+    if (mean is None) != (std is None) or (range is not None and mean is None):
+        raise InputError("--mean and --std belong together, and --range to both; give them all.")
+    return Told(layout, channel_order, size, stride, mean, std, int(range or 1))
+
+
+def look(request: Request) -> Looked:
+    """Open the model and find out what it is.
+
+    Raises:
+        InputError: a model or class list that can't be used, or that don't fit each other.
+    """
     network, card = open_uncalibrated(request.model, request.told, request.output)
-    size = network.intake.size
-    class_list = _class_list(request, card)
+    class_list, named_by = _class_list(request, card)
     names, palette = _names(network, class_list, request)
-    source = None
+    if class_list is None and names != _numbered(len(names)):
+        named_by = "config.json beside it"
+    return Looked(network, class_list, names, palette, named_by)
+
+
+def open_footage(request: Request, looked: Looked, cache: Path) -> UnlabelledImages:
+    """The target in the size that the model takes; frames of videos are kept in `cache`."""
+    return open_target(request.target, cache, request.frames, looked.network.intake.size)
+
+
+def calibrate_on(target: UnlabelledImages, request: Request, looked: Looked) -> Outcome:
+    """Gather the statistics of a model that was looked at, on the target as `open_footage` has it.
+
+    Raises:
+        InputError: a source or target that can't be used.
+    """
+    network, source = looked.network, None
     if request.source is not None:
-        assert class_list is not None
-        source = open_labelled(request.source, class_list, size, "train")
+        assert looked.class_list is not None
+        source = open_labelled(request.source, looked.class_list, network.intake.size, "train")
         check_labels(source)
-    with scratch() as cache:
-        target = open_target(request.target, cache, request.frames, size)
-        calibration = gather(network, target, source, request.rounds)
+    calibration = gather(network, target, source, request.rounds)
     calibrated = Calibrated(
         model=request.model.name,
         source=_words(request, calibration),
-        classes=names,
-        palette=palette,
+        classes=looked.names,
+        palette=looked.palette,
         pixels=calibration.pixels,
         intake=network.intake,
         outlet=network.outlet,
@@ -139,13 +186,15 @@ def _calibrate(request: Request) -> Outcome:
     return Outcome(calibration, calibrated, network)
 
 
-def _class_list(request: Request, card: Card | None) -> ClassList | None:
-    """From the option, the model's card, or what comes with the source; it can't be read without one."""
+def _class_list(request: Request, card: Card | None) -> tuple[ClassList | None, str]:
+    """From the option, the model's card, or what comes with the source; and which of them, in words."""
     if request.classes is not None:
-        return load_classes(request.classes)
+        return load_classes(request.classes), request.classes.name
     if card is not None:
-        return classes_of(card)
-    return None if request.source is None else find_classes(request.source, None)
+        return classes_of(card), "its card"
+    if request.source is not None:  # labels can't be read without one
+        return find_classes(request.source, None), f"the list that comes with {request.source.name}"
+    return None, "no names found: give --classes FILE"
 
 
 def _names(
@@ -154,13 +203,17 @@ def _names(
     """Class names and colours: those of the class list, beside the model, or numbers."""
     C = network.outlet.classes
     if class_list is None:
-        return _names_beside(request.model, C) or tuple(f"class{c}" for c in range(C)), _palette(C)
+        return _names_beside(request.model, C) or _numbered(C), _palette(C)
     if len(class_list) != C:
         raise InputError(
             f"the class list has {len(class_list)} classes, but {request.model} gives {C} logits per "
             "pixel; list every output of the model, in its order."
         )
     return class_list.names, class_list.palette
+
+
+def _numbered(C: int) -> tuple[str, ...]:
+    return tuple(f"class{c}" for c in range(C))
 
 
 def _names_beside(model: Path, C: int) -> tuple[str, ...] | None:

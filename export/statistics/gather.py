@@ -59,6 +59,8 @@ class Calibration:
     rounds: int
     source_pictures: int
     """0: source-free, the anchors are pooled from the target."""
+    logits: Tensor
+    """[1, C, 1, P] logits of the target's pixels that were kept; see `kept_logits`."""
 
 
 def gather(
@@ -93,7 +95,7 @@ def gather(
         if left:
             labels = posthoc_scores(kept, shift_table(statistics), DEFAULT_TAU).argmax(1)
     pixels = tuple(int(count) for count in rows.row_pixels)
-    return Calibration(statistics, pixels, len(target), rounds, 0 if source is None else len(source))
+    return Calibration(statistics, pixels, len(target), rounds, 0 if source is None else len(source), kept)
 
 
 def balanced_labels(logits: Tensor, balance: float = BALANCE) -> Tensor:

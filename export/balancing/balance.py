@@ -1,0 +1,212 @@
+"""What `export balance` does: anybody's model and footage in, a balanced file and a page about it out.
+
+It is `export calibrate` and `export onnx --stats` in one, by the same functions: the file is the one that
+these would write, checked on pictures of the footage. Between the two it looks at what was found, chooses the
+strength, and counts what changes.
+"""
+
+import shlex
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from adapt.data.classes import IGNORE, ClassList
+from adapt.data.datasets import UnlabelledImages, check_labels
+from adapt.data.domains import open_labelled
+from adapt.errors import InputError
+from export.balancing.found import found
+from export.balancing.page import Told, page
+from export.balancing.seen import Change, change, pairs, uncorrected
+from export.balancing.strength import Chosen, choose_strength
+from export.fold.folded import metadata_of
+from export.fold.tables import CALIBRATED_TAU, MAX_TAU
+from export.foreign.adapters import logits_graph_of
+from export.foreign.convention import ChannelOrder, Layout, Triple
+from export.pipeline import Exported, export_onnx
+from export.sources.pictures import MAX_FRAMES
+from export.sources.statistics_file import write_statistics
+from export.statistics.calibrate import Looked, Request, calibrate_on, look, open_footage, told_of
+from serve.card import Key
+from serve.inference.segmenter import Segmenter
+from serve.media.files import check_outputs
+from serve.media.whole import replacing, scratch
+
+CHECKED = "the footage"
+"""Folder of the pictures that the file is checked on; its name goes into the file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Balanced:
+    """What was made."""
+
+    exported: Exported
+    report: Path
+    """The page."""
+    chosen: Chosen
+    change: Change
+    uncorrected: dict[str, str]
+    """Why, by class."""
+    commands: tuple[str, ...]
+    """That come next."""
+
+
+def balance(
+    model: Path | str,
+    target: Sequence[Path | str],
+    output: Path | str,
+    *,
+    labels: Path | None = None,
+    report: Path | None = None,
+    tau: float | None = None,
+    classes: Path | None = None,
+    frames: int = 200,
+    logits: str | None = None,
+    layout: Layout | None = None,
+    channel_order: ChannelOrder | None = None,
+    size: tuple[int, int] | None = None,
+    stride: int | None = None,
+    mean: Triple | None = None,
+    std: Triple | None = None,
+    range: int | None = None,
+    force: bool = False,
+    say: Callable[[str], object] = lambda _: None,
+) -> Balanced:
+    """Balance any ONNX segmenter for the footage it meets, without labels and without training.
+
+    Nothing is at `output` before the file passed its check; the page follows it.
+
+    Args:
+        model: the ONNX file.
+        target: folders of pictures and videos; no labels are needed.
+        output: the balanced file.
+        labels: a folder of a few labelled pictures: they choose the strength, if another than the default is
+            better than noise, and give a table of before and after.
+        report: the page; None is `output` with the ending .html.
+        tau: strength in [0, 2]; None chooses it.
+        classes: class file of the model's outputs, in their order; None takes what the model says of itself.
+        frames: frames per video.
+        logits: name of the logits in the graph; None is its one float output.
+        layout, channel_order, size, stride, mean, std, range: see `calibrate`.
+        force: replace what is at `output` and `report`.
+        say: called with each step and finding, in words.
+
+    Raises:
+        InputError: a model, footage or labels that can't be used, or a check that failed.
+        UnknownError: something that only the person can tell.
+    """
+    model, output = Path(model), Path(output)
+    report = output.with_suffix(".html") if report is None else report
+    told = told_of(layout, channel_order, size, stride, mean, std, range)
+    _check_outputs(model, output, report, tau, force)
+    request = Request(model, tuple(map(Path, target)), None, classes, 1, frames, logits, told)
+    say(f"[1/5] looking at {model}")
+    looked = look(request)
+    facts = found(looked, model)
+    for name, words in facts.items():
+        say(f"  {name + ':':<15}{words}")
+    _check_early(looked, labels)
+    with scratch() as place:
+        footage = open_footage(request, looked, place / "frames")
+        say(f"[2/5] running it on {len(footage)} pictures of the footage")
+        outcome = calibrate_on(footage, request, looked)
+        stats = place / "stats.safetensors"
+        write_statistics(stats, outcome.calibration.statistics, outcome.calibrated)
+        say("[3/5] choosing the strength")
+        chosen = choose_strength(model, stats, looked.network.intake.size, tau, labels)
+        say(f"  {chosen.why}")
+        say("[4/5] folding and checking")
+        checked = _checked_on(footage, place / CHECKED)
+        exported = export_onnx(
+            model,
+            output,
+            tau=chosen.tau,
+            data=checked,
+            stats=stats,
+            force=force,
+            say=lambda step: say(f"  {step}"),
+        )
+        say(f"[5/5] writing {report}")
+        made = Balanced(
+            exported,
+            report,
+            chosen,
+            change(outcome, chosen.tau),
+            uncorrected(outcome, chosen.tau),
+            _commands(output, chosen.tau, labels),
+        )
+        _write_page(made, looked, facts, footage, force)
+    return made
+
+
+def _check_outputs(model: Path, output: Path, report: Path, tau: float | None, force: bool) -> None:
+    """What can be said before anything is opened."""
+    if output.suffix.lower() != ".onnx":
+        raise InputError(
+            f"-o is {output}, but the balanced file is an ONNX file; give a name that ends in .onnx."
+        )
+    if output.resolve() == model.resolve():
+        raise InputError(f"-o is {model} itself, which is read; give another name.")
+    if report.suffix.lower() not in (".html", ".htm"):
+        raise InputError(f"--report is {report}, but the page is HTML; give a name that ends in .html.")
+    if tau is not None and not 0 <= tau <= MAX_TAU:
+        raise InputError(
+            f"--tau is {tau:g}, but must lie in [0, {MAX_TAU:g}]; leave it out to have it chosen."
+        )
+    check_outputs([output, report], force)
+
+
+def _check_early(looked: Looked, labels: Path | None) -> None:
+    """What would otherwise fail after the footage was read: a graph or labels of no use."""
+    logits_graph_of(looked.network)
+    if labels is not None:
+        numbers = tuple(range(len(looked.names)))
+        listed = ClassList(looked.names, numbers, looked.palette, ignore=(IGNORE,))
+        check_labels(open_labelled(labels, listed, looked.network.intake.size))
+
+
+def _checked_on(footage: UnlabelledImages, folder: Path) -> Path:
+    """A folder of some pictures of the footage, evenly, for `export_onnx` to check the file on."""
+    folder.mkdir()
+    for place in np.unique(np.linspace(0, len(footage) - 1, MAX_FRAMES).astype(int)).tolist():
+        path = footage.paths[place].resolve()
+        (folder / f"{place:06d}{path.suffix}").symlink_to(path)
+    return folder
+
+
+def _commands(output: Path, tau: float, labels: Path | None) -> tuple[str, ...]:
+    """What to do next."""
+    file = shlex.quote(str(output))
+    other = tau / 2 if tau else CALIBRATED_TAU
+    few = "FEW" if labels is None else shlex.quote(str(labels))
+    return (
+        f"blda serve info {file}",
+        f"blda serve image {file} PICTURES -o labels/",
+        f"blda serve video {file} VIDEO -o video.mp4",
+        f"blda export onnx {file} --tau {other:g} -o other.onnx    # another strength, of the same",
+        f"blda export eval {file} --data {few}    # scores, with labels",
+    )
+
+
+def _write_page(
+    made: Balanced, looked: Looked, facts: dict[str, str], footage: UnlabelledImages, force: bool
+) -> None:
+    output, info = made.exported.path, made.exported.info
+    assert info.correction is not None
+    told = Told(
+        title=f"{looked.network.path.name}, balanced",
+        found=facts,
+        card=info.card,
+        correction=info.correction,
+        curves=metadata_of(onnx.load(output, load_external_data=False))[Key.CURVES],
+        chosen=made.chosen,
+        change=made.change,
+        uncorrected=made.uncorrected,
+        pairs=pairs(looked.network, footage, Segmenter(output)),
+        checked=made.exported.verification.report(),
+        commands=made.commands,
+    )
+    with replacing(made.report, overwrite=force) as temporary:
+        temporary.write_text(page(told), encoding="utf-8")

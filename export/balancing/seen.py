@@ -1,0 +1,96 @@
+"""What a correction changes on the footage: shares of the classes, pictures, and what stays as it is."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from tqdm import tqdm
+
+from adapt.balance.correction import posthoc_scores, shift_table
+from adapt.balance.logit_statistics import range_warning
+from adapt.data.datasets import UnlabelledImages
+from adapt.evaluation.prediction import labels_of_logits
+from export.foreign.network import Network
+from export.statistics.calibrate import Outcome
+from export.statistics.gather import MIN_PIXELS
+from serve.inference.segmenter import Segmenter
+
+PICTURES = 4
+WORK = 2**25
+"""Most terms C^2 P of the shares: 93,000 pixels P of 19 classes; of many classes LEAST pixels take more."""
+LEAST = 10_000
+
+Array = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Change:
+    """Labels of the same pixels before and after."""
+
+    before: Array
+    """[C] share of each class."""
+    after: Array
+    """[C] the same, corrected."""
+    changed: float
+    """Share of pixels whose label is another one."""
+    pixels: int
+    """Pixels of the logits that were looked at."""
+
+
+@dataclass(frozen=True, eq=False)
+class Pair:
+    """One picture, uint8 [H, W, 3] RGB, and its labels [H, W]."""
+
+    name: str
+    image: NDArray[np.uint8]
+    before: NDArray[np.integer]
+    after: NDArray[np.integer]
+
+
+def change(outcome: Outcome, tau: float) -> Change:
+    """What the correction does to the pixels that the statistics are of."""
+    kept = outcome.calibration.logits
+    C = kept.shape[1]
+    some = kept[..., :: max(1, kept.shape[3] // max(LEAST, WORK // C**2))]
+    plain = some.argmax(1).flatten()
+    corrected = posthoc_scores(some, shift_table(outcome.calibration.statistics), tau).argmax(1).flatten()
+    before, after = (
+        (torch.bincount(labels, minlength=C) / len(labels)).double().numpy() for labels in (plain, corrected)
+    )
+    return Change(before, after, float((plain != corrected).double().mean()), len(plain))
+
+
+def pairs(network: Network, target: UnlabelledImages, deployed: Segmenter) -> list[Pair]:
+    """Pictures of the target, evenly: what the model says of them, and what the balanced file says."""
+    found = []
+    for index in tqdm(_evenly(len(target), PICTURES), desc="before and after", unit="image"):
+        image = target[index]
+        logits = torch.from_numpy(network.logits(image[None]))
+        before = labels_of_logits(logits, network.outlet.output_stride, image.shape[:2], None, 0.0)
+        found.append(Pair(target.names[index], image, before, deployed(image).labels))
+    return found
+
+
+def uncorrected(outcome: Outcome, tau: float) -> dict[str, str]:
+    """Classes that are not corrected, and why; and what of the others is not."""
+    names, pixels = outcome.calibrated.classes, outcome.calibration.pixels
+    if tau == 0:
+        return {"all classes": "strength 0 was chosen, so labels are the model's own"}
+    statistics = outcome.calibration.statistics
+    reasons = {
+        name: (
+            f"only {count} pixels of the logits have that label, and {MIN_PIXELS} are needed: more footage"
+            if count
+            else "the model never says it on this footage, so nothing is known of how it would"
+        )
+        for name, count, seen in zip(names, pixels, statistics.seen.tolist(), strict=True)
+        if not seen
+    }
+    if warning := range_warning(statistics.outside, statistics.logit_range):
+        reasons["logits far out"] = warning
+    return reasons
+
+
+def _evenly(count: int, most: int) -> list[int]:
+    return [int(i) for i in np.unique(np.linspace(0, count - 1, most).round())]
