@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from adapt.balance.bins import LOGIT_RANGE, Bins, Extent, default_bins, no_bins
 from adapt.balance.histogram import Histogram, Pooling, bin_centres
-from adapt.balance.mixtures import Mixture, em, spread
+from adapt.balance.mixtures import Mixture, em, em_in_blocks, spread
 
 
 @dataclass(frozen=True)
@@ -107,7 +107,7 @@ def fit_shift_statistics(
     centres = rows.centres(torch.float64)
     anchor_centres = centres if anchor_bins is None else anchor_bins.centres(torch.float64)
     counts, pooled = rows.counts.double(), anchors.double()
-    fitted = em(counts, centres, spread(counts, centres, components), steps)
+    fitted = em_in_blocks(counts, centres, spread(counts, centres, components), steps)
     pooled_fit = em(pooled, anchor_centres, spread(pooled, anchor_centres, components), steps)
     seen = rows.row_pixels >= min_pixels
     bins = rows.bins or default_bins()

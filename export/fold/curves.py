@@ -19,6 +19,7 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor
+from tqdm import tqdm
 
 from adapt.balance.correction import exact_shift, support
 from adapt.balance.logit_statistics import ShiftStatistics
@@ -65,10 +66,14 @@ def _shift_curves(stored: bytes) -> tuple[Curves, ...]:
     points = int(np.clip(2**22 // len(statistics.seen) ** 2, 192, 2048))
     lower, upper = support(statistics)
     even = torch.linspace(0, 1, points // 2, dtype=torch.float64)
-    z = lower.unsqueeze(-1) + (upper - lower).unsqueeze(-1) * even
-    for count in (points // 2, points):  # each pass resolves a climb a hundred times finer
-        z = _spread_evenly(z, z + exact_shift(statistics, z), count)
-    shift = exact_shift(statistics, z)
+    steps = tqdm(total=3, desc="exact curves", unit="step", delay=5, leave=False)
+    with steps:
+        z = lower.unsqueeze(-1) + (upper - lower).unsqueeze(-1) * even
+        for count in (points // 2, points):  # each pass resolves a climb a hundred times finer
+            z = _spread_evenly(z, z + exact_shift(statistics, z), count)
+            steps.update()
+        shift = exact_shift(statistics, z)
+        steps.update()
     remainder = _remainder(statistics, z, z + shift) * statistics.seen.view(-1, 1, 1)
     parts = [part.transpose(0, 1).contiguous().numpy() for part in (z, shift, remainder)]
     for part in parts:

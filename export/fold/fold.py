@@ -8,6 +8,7 @@ linear: it stands before the one upsampling, at the decoder's stride.
 """
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -16,6 +17,7 @@ from onnx import TensorProto, helper
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.errors import InputError
 from export.fold.correct import corrected_scores
+from export.fold.drawn import drawn
 from export.fold.ends import add_labels, add_preprocessing, label_type
 from export.fold.fingerprint import fingerprint
 from export.fold.folded import INPUTS, MOVED, OUTPUTS, Lineage, unfold, write_metadata
@@ -44,6 +46,16 @@ class Strength:
     tau, at tau = 0.2. None is 0.02, in proportion for logits of another size than usual."""
     of: str | None = None
     """Fingerprint of the graph that the statistics were gathered with, if it is known."""
+
+    @cached_property
+    def table(self) -> LookupTable:
+        """Made once, however often it is folded: a network in another precision has the same."""
+        return lookup_table(self.statistics, DEFAULT_TAU if self.runtime else self.tau, self.error_bound)
+
+    @cached_property
+    def drawn(self) -> str:
+        """Curves and bias to be drawn, made once as well."""
+        return drawn(self.statistics)
 
 
 @dataclass(frozen=True)
@@ -110,7 +122,8 @@ def fold(
     graph.input.extend(_inputs(card, sizes, strength is not None and strength.runtime))
     graph.output.extend(_outputs(card, sizes, extras))
     statistics = None if strength is None else strength.statistics
-    write_metadata(model, info, (pixels, logits), statistics, grid, network)
+    curves = None if strength is None else strength.drawn
+    write_metadata(model, info, (pixels, logits), statistics, curves, grid, network)
     return model
 
 
@@ -123,9 +136,7 @@ def _table(strength: Strength) -> tuple[LookupTable, bool]:
     And whether exponents are too wide for their exponentials to be tabled.
     """
     most = MAX_TAU if strength.runtime else strength.tau
-    table = lookup_table(
-        strength.statistics, DEFAULT_TAU if strength.runtime else strength.tau, strength.error_bound
-    )
+    table = strength.table
     own = np.eye(len(table.knots), dtype=bool)[:, :, None]
     top = np.where(own, -np.inf, table.shift).max((1, 2))
     bottom = np.where(own, np.inf, table.shift).min((1, 2))

@@ -21,7 +21,6 @@ from safetensors.torch import load, save
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.errors import InputError
 from adapt.run.stored import stored_statistics
-from export.fold.drawn import drawn
 from export.fold.nodes import PREFIX, rename_values
 from export.fold.tables import DEFAULT_TAU, Grid
 from serve.card import PREFIX as KEYS
@@ -124,6 +123,7 @@ def write_metadata(
     info: GraphInfo,
     ends: tuple[str, str],
     statistics: ShiftStatistics | None,
+    curves: str | None,
     grid: Grid | None,
     network: Lineage,
 ) -> None:
@@ -132,7 +132,8 @@ def write_metadata(
     entries[Key.NETWORK] = json.dumps(asdict(network))
     if statistics is not None:
         entries[Key.STATISTICS] = base64.b64encode(save(statistics.state())).decode()
-        entries[Key.CURVES] = drawn(statistics)
+    if curves is not None:
+        entries[Key.CURVES] = curves
     if grid is not None:
         entries[Key.TABLE] = json.dumps(asdict(grid))
     _put(model, entries)

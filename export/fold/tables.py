@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from tqdm import tqdm
 
 from adapt.balance.logit_statistics import ShiftStatistics
 from export.fold.curves import Array, Curves, shift_curves
@@ -109,18 +110,29 @@ def lookup_table(statistics: ShiftStatistics, tau: float, error_bound: float | N
     unknown = tau * _worst(np.array([channel.remainder.max(1) for channel in curves]))
     target = (1 - 2 * _KNOT_SHARE) * max(error_bound, 2 * unknown)  # no bins mend what is not known of curves
     bins, most = LEAST_BINS, min(MAX_BINS, MAX_BYTES // (4 * C * C))
-    while True:
-        bins = min(bins, most)
-        width = (high - low) / bins
-        edges: Array = low + width * np.arange(bins + 1, dtype=np.float64)
-        ranges = [range_in_bins(channel, edges) for channel in curves]
-        spread = np.array([(top - bottom).max(1) / 2 for bottom, top in ranges])
-        error = width / 2 + tau * _worst(spread)
-        if error <= target or bins == most:
-            break
+    while bins < most and _error(curves, low, high, bins, tau) > target:
         bins *= 2
+    bins = min(bins, most)  # the most there may be are taken whatever their error
+    width = (high - low) / bins
     tolerance = _KNOT_SHARE * error_bound / tau
-    return _stored(ranges, low + width / 2, width, tolerance, max(9, MAX_STORED // (4 * C * C)))
+    return _stored(curves, low, width, bins, tolerance, max(9, MAX_STORED // (4 * C * C)))
+
+
+def _error(curves: list[Curves], low: float, high: float, bins: int, tau: float) -> float:
+    """What `LookupTable.error_at` would be of so many bins if every bin were a knot."""
+    edges = _edges(low, (high - low) / bins, bins)
+    spread = [_half_width(*range_in_bins(channel, edges)) for channel in curves]
+    return (high - low) / bins / 2 + tau * _worst(np.array(spread))
+
+
+def _edges(low: float, width: float, bins: int) -> Array:
+    """[bins + 1] in logits."""
+    return low + width * np.arange(bins + 1, dtype=np.float64)
+
+
+def _half_width(bottom: Array, top: Array) -> Array:
+    """[C] most that Delta can be off the middle of a bin."""
+    return np.asarray((top - bottom).max(1) / 2)
 
 
 def _last_quantiles(curves: list[Curves], seen: NDArray[np.bool_]) -> tuple[float, float]:
@@ -130,11 +142,16 @@ def _last_quantiles(curves: list[Curves], seen: NDArray[np.bool_]) -> tuple[floa
 
 
 def _stored(
-    ranges: list[tuple[Array, Array]], start: float, width: float, tolerance: float, most_knots: int
+    curves: list[Curves], low: float, width: float, bins: int, tolerance: float, most_knots: int
 ) -> LookupTable:
-    """The table of what Delta may be in each bin, with as few knots as the tolerance lets it have."""
+    """The table of what Delta may be in each bin, with as few knots as the tolerance lets it have.
+
+    One channel after the other: all bins of all channels at once would take four times the table's memory.
+    """
     knots, values, errors, misses = [], [], [], []
-    for bottom, top in ranges:
+    edges = _edges(low, width, bins)
+    for channel in tqdm(curves, desc="folding", unit="channel", delay=5, leave=False):
+        bottom, top = range_in_bins(channel, edges)
         middle = (bottom + top) / 2
         chosen = _knots(middle, tolerance, most_knots)
         folded = _between(middle, chosen)
@@ -142,10 +159,10 @@ def _stored(
         misses.append(float(np.abs(folded - middle).max()))
         knots.append(chosen)
         values.append(middle[:, chosen])
-    M, bins = max(map(len, knots)), ranges[0][0].shape[1]
+    M = max(map(len, knots))
     spare = [bins + np.arange(M - len(chosen)) for chosen in knots]
     return LookupTable(
-        start=start,
+        start=low + width / 2,
         width=width,
         bins=bins,
         knots=np.stack([np.concatenate(parts) for parts in zip(knots, spare, strict=True)]).astype(float),

@@ -22,7 +22,7 @@ import torch
 from torch import Tensor
 from tqdm import tqdm
 
-from adapt.balance.bins import extent_of, fresh
+from adapt.balance.bins import Bins, extent_of, fresh
 from adapt.balance.correction import posthoc_scores, shift_table
 from adapt.balance.histogram import Histogram, counted_in_all, labels_at_stride, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
@@ -41,6 +41,8 @@ UNIT = 4.0
 KEPT_PIXELS = 400_000
 """Most logit pixels kept of the target, on an even grid in every picture: what a mixture can use, and bounds
 memory and time for logits at stride 1."""
+PART = 2**24
+"""Logits that are counted or corrected at a time, which bounds what that takes beside them."""
 MIN_PIXELS = 100
 """A class with fewer pixels stays uncorrected."""
 EM_STEPS = 40
@@ -83,7 +85,7 @@ def gather(
     labels = balanced_labels(kept)
     bins = fresh(extent_of(kept, torch.ones_like(labels, dtype=torch.bool)))
     for left in reversed(range(rounds)):
-        rows = logit_histogram(kept, labels, bins=bins)
+        rows = _counted(kept, labels, bins)
         if not bool((rows.row_pixels >= MIN_PIXELS).any()):
             raise InputError(
                 f"the target gives no class {MIN_PIXELS} logit pixels; give more pictures, or larger ones."
@@ -93,9 +95,36 @@ def gather(
             rows, whose.anchors(), min_pixels=MIN_PIXELS, steps=EM_STEPS, anchor_bins=whose.bins
         )
         if left:
-            labels = posthoc_scores(kept, shift_table(statistics), DEFAULT_TAU).argmax(1)
+            labels = _corrected_labels(kept, statistics)
     pixels = tuple(int(count) for count in rows.row_pixels)
     return Calibration(statistics, pixels, len(target), rounds, 0 if source is None else len(source), kept)
+
+
+def _counted(logits: Tensor, labels: Tensor, bins: Bins) -> Histogram:
+    """`logit_histogram` of logits [1, C, 1, P], in parts: its indices take several times their memory."""
+    total: Histogram | None = None
+    for some, said in zip(_parts(logits), torch.split(labels, _part(logits), -1), strict=True):
+        new = logit_histogram(some, said, bins=bins)
+        total = new if total is None else total + new
+    assert total is not None, "there is a pixel"
+    return total
+
+
+def _corrected_labels(logits: Tensor, statistics: ShiftStatistics) -> Tensor:
+    """Labels [1, 1, P] that the correction gives at the default strength."""
+    table = shift_table(statistics)
+    said = [posthoc_scores(some, table, DEFAULT_TAU).argmax(1) for some in _parts(logits)]
+    return torch.cat(said, -1)
+
+
+def _parts(logits: Tensor) -> Iterator[Tensor]:
+    """Logits [1, C, 1, P] some pixels after the others, with the progress of what takes long."""
+    yield from tqdm(torch.split(logits, _part(logits), -1), desc="logits", unit="part", delay=5, leave=False)
+
+
+def _part(logits: Tensor) -> int:
+    """Pixels of a part."""
+    return max(1, PART // logits.shape[1])
 
 
 def balanced_labels(logits: Tensor, balance: float = BALANCE) -> Tensor:
@@ -109,7 +138,8 @@ def balanced_labels(logits: Tensor, balance: float = BALANCE) -> Tensor:
     plain = torch.bincount(logits.argmax(1).flatten(), minlength=logits.shape[1])
     share = plain / plain.sum()
     offset = torch.where(plain > 0, -balance * unit_of(logits) * share.log(), -torch.inf)
-    return (logits + offset.view(1, -1, 1, 1)).argmax(1)
+    offset = offset.view(1, -1, 1, 1)
+    return torch.cat([(some + offset).argmax(1) for some in torch.split(logits, _part(logits), -1)], -1)
 
 
 def unit_of(logits: Tensor) -> float:

@@ -14,6 +14,7 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 from torch import Tensor
+from tqdm import tqdm
 
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.data.images import resize_image, resize_labels
@@ -104,7 +105,8 @@ def compare(
     exactness = Exactness(candidate.statistics, candidate.grid, candidate.rounding)
     tally, strengths = Tally(info.card), _strengths(info)
     trim = _needs_trimming(frames, info.card, candidate.least)
-    for position, frame in enumerate(frames):
+    shown = tqdm(frames, desc="checking", unit="image", delay=5, leave=False)
+    for position, frame in enumerate(shown):
         image = _fitting(frame, info.card)
         truth = resize_labels(truths[position], image.shape[:2]) if truths else None
         parts = [image, *([] if truth is None else [truth])]

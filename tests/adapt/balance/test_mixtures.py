@@ -2,13 +2,15 @@
 
 import numpy as np
 import oracle
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from random_statistics import random_statistics
 
+import adapt.balance.mixtures
 from adapt.balance.histogram import LOGIT_RANGE, bin_centres
-from adapt.balance.mixtures import cdf, em, quantile, spread
+from adapt.balance.mixtures import cdf, em, em_in_blocks, quantile, spread
 
 
 @given(seed=st.integers(0, 10_000), steps=st.integers(1, 4), K=st.integers(1, 6))
@@ -38,6 +40,24 @@ def test_em_in_float32_stays_near_float64() -> None:
     double = em(counts.double(), centres.double(), spread(counts.double(), centres.double(), 5), 3)
     for a, b in zip(single, double, strict=True):
         torch.testing.assert_close(a.double(), b, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("block", [1, 2000, 2**17])
+def test_em_in_blocks_is_em_whatever_is_empty(block, monkeypatch) -> None:
+    """Histograms that are narrow, broad, of one bin, of none or with gaps, one at a time or many."""
+    monkeypatch.setattr(adapt.balance.mixtures, "_BLOCK", block)
+    rng = np.random.default_rng(4)
+    centres = bin_centres(dtype=torch.float64)
+    counts = torch.tensor(rng.poisson(rng.uniform(0, 2, (5, 7, len(centres))))).double()
+    counts[0, :3, 20:] = counts[1, :, :250] = counts[2, 1:] = 0
+    counts[3, 0, 1:] = 0
+    counts[3, 0, 0] = 40
+    counts[4, :, ::3] = 0
+    start = spread(counts, centres, 5)
+    for got, want in zip(
+        em_in_blocks(counts, centres, start, 40), em(counts, centres, start, 40), strict=True
+    ):
+        torch.testing.assert_close(got, want, rtol=1e-9, atol=1e-12)
 
 
 def test_em_recovers_separated_clusters() -> None:
