@@ -18,7 +18,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from adapt.balance.correction import ShiftTable, shift_table
-from adapt.data.datasets import LabelledFolder
+from adapt.data.datasets import LabelledImages
 from adapt.data.domains import open_labelled
 from adapt.data.images import resize_image, resize_labels
 from adapt.errors import InputError
@@ -188,7 +188,7 @@ def _baselines(
 
 
 def _counters(
-    labeller: Labeller, dataset: LabelledFolder, num_classes: int, offsets: Offsets
+    labeller: Labeller, dataset: LabelledImages, num_classes: int, offsets: Offsets
 ) -> dict[Way, Counter]:
     counters: dict[Way, Counter] = {}
     for index in tqdm(range(len(dataset)), desc="evaluate", unit="image"):

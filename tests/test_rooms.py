@@ -15,7 +15,7 @@ ROOMS = {"adapt": {"adapt", "serve"}, "export": {"adapt", "export", "serve"}, "s
 GROUND = ("serve.interruption", "serve.errors", "serve.cores", "serve.media")
 """All that `adapt` may import of `serve`, and that these may import of it: the ground floor of the house."""
 EXTRAS = {
-    "adapt": ["media", "adapt"],
+    "adapt": ["media", "adapt", "coco", "parquet"],
     "export": ["media", "adapt", "export", "serve", "cpu", "trt"],
     "serve": ["media", "serve", "cpu", "demo", "cluster", "parquet", "heif", "trt"],
 }

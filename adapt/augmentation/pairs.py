@@ -6,6 +6,7 @@ Pair i depends on the seed and on i alone, never on what was drawn before: a res
 workers or of ranks sees the same pairs.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -22,9 +23,10 @@ from adapt.augmentation.augment import (
     rare_class_probabilities,
     without_labels,
 )
+from adapt.augmentation.draws import Draws, part_shares, weighted_totals
 from adapt.config.settings import Config
 from adapt.data.classes import IGNORE
-from adapt.data.datasets import LabelledFolder, Sample, UnlabelledImages
+from adapt.data.datasets import LabelledImages, Sample, UnlabelledImages
 from adapt.interruption import outlive_interrupts
 
 RARE_CLASS_PIXELS = 3000
@@ -63,37 +65,44 @@ class LabelledCrops:
         class_pixels: [images, C] pixels of each class in each of them.
         crop: (height, width).
         temperature: T of rare-class sampling; None draws pictures evenly.
+        weights: of each of several data sets, as in the settings; empty draws all pictures alike.
     """
 
     def __init__(
         self,
-        pictures: LabelledFolder,
+        pictures: LabelledImages,
         class_pixels: np.ndarray,
         crop: tuple[int, int],
         temperature: float | None,
+        weights: Sequence[float | None] = (),
     ) -> None:
         self.pictures = pictures
         self.crop = crop
+        shares = part_shares(weights, pictures.sizes) if weights else None
+        part_of = np.repeat(np.arange(len(pictures.sizes)), pictures.sizes)
+        self.draws = Draws(np.arange(len(pictures)), part_of, shares)
         self.class_probability: np.ndarray | None = None
         if temperature is not None:
-            self.class_probability = rare_class_probabilities(class_pixels.sum(0), temperature)
+            totals = weighted_totals(class_pixels, part_of, shares)
+            self.class_probability = rare_class_probabilities(totals, temperature)
             self.min_pixels = RARE_CLASS_PIXELS * crop[0] * crop[1] / 512**2
-            self.holders = images_with_class(class_pixels, int(self.min_pixels))
+            holders = images_with_class(class_pixels, int(self.min_pixels))
+            self.holders = [Draws(each, part_of, shares) for each in holders]
 
     def draw(self, generator: np.random.Generator) -> Sample:
         """One crop."""
         if self.class_probability is None:
-            sample = self.pictures[int(generator.integers(len(self.pictures)))]
+            sample = self.pictures[self.draws.draw(generator)]
             return random_crop(sample, self.crop, generator, DOMINANT_CLASS)
         rare = int(generator.choice(len(self.class_probability), p=self.class_probability))
-        sample = self.pictures[int(generator.choice(self.holders[rare]))]
+        sample = self.pictures[self.holders[rare].draw(generator)]
         return crop_with_class(sample, rare, self.crop, int(self.min_pixels * CROP_SHARE), generator)
 
 
 class LabelledTarget(NamedTuple):
     """Pictures of the target that have labels."""
 
-    pictures: LabelledFolder
+    pictures: LabelledImages
     class_pixels: np.ndarray
     """[images, C] pixels of each class in each of them."""
     share: float
@@ -110,24 +119,32 @@ class TrainingPairs(Dataset[Pair]):
         crop: (height, width).
         rare_class_temperature: T of rare-class sampling; None draws source images evenly.
         seed: of all draws.
+        source_weights: of each of several sources, as in the settings; empty draws all pictures alike.
+        target_weights: the same of the targets.
         labelled: pictures of the target that have labels.
     """
 
     def __init__(
         self,
-        source: LabelledFolder,
+        source: LabelledImages,
         target: UnlabelledImages | None,
         class_pixels: np.ndarray,
         *,
         crop: tuple[int, int],
         rare_class_temperature: float | None,
         seed: int,
+        source_weights: Sequence[float | None] = (),
+        target_weights: Sequence[float | None] = (),
         labelled: LabelledTarget | None = None,
     ) -> None:
         self.target = target
         self.crop = crop
         self.seed = seed
-        self.source_crops = LabelledCrops(source, class_pixels, crop, rare_class_temperature)
+        self.source_crops = LabelledCrops(source, class_pixels, crop, rare_class_temperature, source_weights)
+        if target is not None:
+            of_target = part_shares(target_weights, target.sizes) if target_weights else None
+            part_of = np.repeat(np.arange(len(target.sizes)), target.sizes)
+            self.target_draws = Draws(np.arange(len(target)), part_of, of_target)
         self.target_crops: LabelledCrops | None = None
         self.share = 0.0
         if labelled is not None:
@@ -144,7 +161,7 @@ class TrainingPairs(Dataset[Pair]):
         if self.target is None:
             target = source
         else:
-            image = self.target[int(generator.integers(len(self.target)))]
+            image = self.target[self.target_draws.draw(generator)]
             target = random_flip(random_crop(without_labels(image), self.crop, generator), generator)
         arrays = (source.image, source.labels, target.image, target.labels == IGNORE)
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
@@ -181,12 +198,12 @@ def new_loader(
 class Domains:
     """The data of a run, opened and checked."""
 
-    source: LabelledFolder
+    source: LabelledImages
     target: UnlabelledImages | None
     """None only in source-only training without statistics."""
-    evaluation: LabelledFolder | None
+    evaluation: LabelledImages | None
     pairs: TrainingPairs
-    labelled: LabelledFolder | None = None
+    labelled: LabelledImages | None = None
     """Pictures of the target that have labels, where some were given to train on."""
 
     @property

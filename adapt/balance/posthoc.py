@@ -16,14 +16,14 @@ from adapt.balance.histogram import Histogram, counted_in_all, labels_at_stride
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics, range_warning
 from adapt.config.method import Method
 from adapt.data.classes import IGNORE
-from adapt.data.datasets import LabelledFolder, UnlabelledImages
+from adapt.data.datasets import LabelledImages, UnlabelledImages
 from adapt.errors import InputError
 from adapt.model.segmenter import Segmenter
 
 
 def gather_statistics(
     segmenter: Segmenter,
-    source: LabelledFolder | None,
+    source: LabelledImages | None,
     target: UnlabelledImages,
     method: Method,
     device: torch.device | str = "cpu",
@@ -64,7 +64,7 @@ def target_histogram(segmenter: Segmenter, target: UnlabelledImages, device: tor
     return _total(counted_in_all(maps, segmenter.output_stride), "target")
 
 
-def source_histogram(segmenter: Segmenter, source: LabelledFolder, device: torch.device | str) -> Histogram:
+def source_histogram(segmenter: Segmenter, source: LabelledImages, device: torch.device | str) -> Histogram:
     """Logits of the labelled pictures by true class.
 
     Raises:
@@ -86,7 +86,7 @@ def _target_maps(
 
 @torch.inference_mode()
 def _source_maps(
-    segmenter: Segmenter, source: LabelledFolder, device: torch.device | str
+    segmenter: Segmenter, source: LabelledImages, device: torch.device | str
 ) -> Iterable[tuple[Tensor, Tensor]]:
     for index in tqdm(range(len(source)), desc="source statistics", unit="image"):
         sample = source[index]

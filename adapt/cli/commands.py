@@ -33,20 +33,39 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 
 @main.command()
 @click.option("-o", "--output", type=FOLDER, help="Run folder to write.")
-@click.option("--source", type=FOLDER, help="Labelled data set, or a part of it.")
 @click.option(
-    "--target", type=FOLDER, multiple=True, help="Data set or folder of images, or videos (repeat)."
+    "--source",
+    multiple=True,
+    metavar="FOLDER[=SHARE]",
+    help="Labelled data set, or a part of it (repeat); =0.3 gives it that share of the draws.",
+)
+@click.option(
+    "--target",
+    multiple=True,
+    metavar="PATH[=SHARE]",
+    help="Data set or folder of images, or videos (repeat); shares as of sources.",
 )
 @click.option("--target-labels", type=FOLDER, help="A few labelled pictures of the target to train on too.")
 @click.option("--classes", type=FOLDER, help="Class file; by default the one that comes with the source.")
 @click.option(
     "--label-map", type=FOLDER, help="YAML file `id: class`, if the source's labels have other ids."
 )
+@click.option("--images", metavar="GLOB", help="Pattern of the source's pictures, below its folder.")
+@click.option("--labels", metavar="GLOB", help="Pattern of its label files.")
+@click.option("--label-suffix", metavar="TEXT", help="_mask where X_mask.png belongs to X.jpg.")
+@click.option(
+    "--repair-labels", type=click.Choice(["nearest"]), help="Take odd colours for the nearest ones."
+)
 @click.option("--evaluate", type=FOLDER, help="Labelled data set of the target domain, for evaluation only.")
 @click.option("--preset", help="Named starting point of the settings; `adapt presets` lists them.")
 @click.option("--config", type=FOLDER, help="YAML file of settings.")
 @click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="One setting (repeat).")
-@click.option("--resume", type=FOLDER, metavar="RUN", help="Continue an interrupted run.")
+@click.option(
+    "--resume",
+    type=FOLDER,
+    metavar="RUN",
+    help="Continue an interrupted run; with --source and --target if its data has moved.",
+)
 @click.option("--force", is_flag=True, help="Replace the run folder if it exists.")
 def train(
     resume: Path | None, output: Path | None, force: bool, settings: tuple[str, ...], **options: Any
@@ -57,9 +76,11 @@ def train(
     as they are downloaded, or images/ and labels/ with classes.yaml. Source and target take the train split,
     evaluation takes val; a folder inside (cityscapes/leftImg8bit/val, acdc/rgb_anon/night) takes that part.
     """
-    if resume is not None and (output or force or any(options.values())):
+    moved = {"source": options["source"], "target": options["target"]}
+    if resume is not None and (output or force or any(options[key] for key in options.keys() - moved)):
         raise InputError(
-            "--resume continues a run with the settings in its folder; only --set may go with it."
+            "--resume continues a run with the settings in its folder; only --set may go with it, and "
+            "--source and --target if the data has moved."
         )
     if resume is None and output is None:
         raise InputError("name the run folder to write with -o, or continue one with --resume.")
@@ -70,7 +91,7 @@ def train(
     from adapt.evaluation.verdict import harm, recorded
 
     if resume is not None:
-        run = commands.resume(resume, settings)
+        run = commands.resume(resume, settings, **moved)
     else:
         assert output is not None
         run = commands.train(output, settings=settings, force=force, **options)
@@ -87,6 +108,19 @@ def train(
     correct = run.config.method.gathers and not said
     correction = "--with-correction" if correct else "--without-correction"
     click.echo(f"next: blda export onnx {run.path} {correction} -o model.onnx")
+
+
+@main.command()
+@click.argument("data", type=FOLDER)
+def classes(data: Path) -> None:
+    """Print a draft of a class file for DATA, from the values in its label files, with their shares.
+
+    adapt classes DATA > DATA/classes.yaml, then put in the names.
+    """
+    from adapt.data.finding import find_labelled
+    from adapt.data.values.drafts import draft
+
+    click.echo(draft(find_labelled(data, "train")), nl=False)
 
 
 @main.command()

@@ -10,7 +10,7 @@ from adapt.balance.bias import bias_without_labels, bias_without_labels_correcte
 from adapt.balance.correction import ShiftTable, shift_table
 from adapt.balance.histogram import Pooling
 from adapt.balance.posthoc import gather_statistics
-from adapt.data.datasets import LabelledFolder, open_target
+from adapt.data.datasets import LabelledImages, open_target
 from adapt.data.domains import open_labelled, open_source
 from adapt.errors import InputError
 from adapt.evaluation.prediction import evaluate, predict
@@ -79,9 +79,10 @@ def gather(
         raise InputError(f"{run_path} was trained without a target; name images or videos with --target.")
     source = None
     if not source_free:
-        if data.source is None or not data.source.is_dir():
+        if not data.source or (gone := [path for path in data.source if not path.is_dir()]):
             raise InputError(
-                f"the source {data.source} of {run_path} is not here; bring it back, or use --source-free."
+                f"the source {gone[0] if data.source else None} of {run_path} is not here; bring it back, or "
+                "use --source-free."
             )
         source = open_source(data, run.classes)
     device = best_device()
@@ -98,12 +99,12 @@ def gather(
     return [name for name, seen in zip(run.classes.names, statistics.seen.tolist(), strict=True) if not seen]
 
 
-def _open(run: Run, data: Path, keep_labels: bool) -> LabelledFolder:
+def _open(run: Run, data: Path, keep_labels: bool) -> LabelledImages:
     return open_labelled(data, run.classes, run.config.data.size, keep_labels=keep_labels)
 
 
 def _examples(
-    run: Run, segmenter: Segmenter, table: ShiftTable, tau: float, dataset: LabelledFolder | None
+    run: Run, segmenter: Segmenter, table: ShiftTable, tau: float, dataset: LabelledImages | None
 ) -> list[Example]:
     """A few pictures before and after, with ground truth if `dataset` has it."""
     if dataset is not None:

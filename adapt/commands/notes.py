@@ -7,7 +7,7 @@ import numpy as np
 from adapt.config.settings import Config
 from adapt.config.unused import differences
 from adapt.data.classes import ClassList
-from adapt.data.datasets import LabelledFolder, UnlabelledImages
+from adapt.data.datasets import LabelledImages, UnlabelledImages
 
 
 def say_differences(config: Config, preset: str | None) -> None:
@@ -20,19 +20,8 @@ def say_differences(config: Config, preset: str | None) -> None:
             print(f"  {change.key}: {change.before} -> {change.after}", file=sys.stderr)
 
 
-def say(domain: str, folder: LabelledFolder) -> None:
-    """What was found, since layouts and class lists are found by themselves."""
-    classes = f"{len(folder.classes)} classes"
-    ignored = f"; ignored, since the source lacks them: {', '.join(folder.code.dropped)}"
-    print(
-        f"{domain}: {len(folder)} images in the layout of {folder.layout}, {classes}"
-        f"{ignored if folder.code.dropped else ''}",
-        file=sys.stderr,
-    )
-
-
 def warn_of_twice(
-    labelled: LabelledFolder, target: UnlabelledImages | None, evaluation: LabelledFolder | None
+    labelled: LabelledImages, target: UnlabelledImages | None, evaluation: LabelledImages | None
 ) -> None:
     """Say which labelled pictures of the target are used elsewhere too; only the same files can be told."""
     files = {path.resolve() for path in labelled.image_paths}

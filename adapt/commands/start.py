@@ -2,24 +2,35 @@
 
 import shutil
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from adapt.augmentation.pairs import Domains, LabelledTarget, TrainingPairs
-from adapt.commands.notes import say, say_differences, warn_of_absent, warn_of_twice
+from adapt.augmentation.pairs import LabelledTarget
+from adapt.commands.notes import say_differences, warn_of_absent, warn_of_twice
+from adapt.commands.opening import (
+    check_openable,
+    checked_labels,
+    open_evaluation,
+    open_labelled_target,
+    open_unlabelled,
+    say,
+    say_draws,
+    say_target,
+    training_domains,
+)
 from adapt.config.changes import check_resumable
 from adapt.config.settings import Config, with_assignments
-from adapt.data.classes import ClassList
-from adapt.data.datasets import LabelledFolder, UnlabelledImages, check_images, check_labels, open_target
-from adapt.data.domains import find_classes, open_labelled, open_source
-from adapt.data.finding import TargetPart, describe_target, find_target
-from adapt.data.frames import check_video
+from adapt.data.datasets import LabelledImages, UnlabelledImages, check_images, check_labels
+from adapt.data.domains import find_classes, find_source, open_source
+from adapt.data.folders.target import find_target
 from adapt.data.images import write_png
 from adapt.errors import InputError
 from adapt.model.build import COPY, Built, build
+from adapt.run.fingerprint import describe_changes, fingerprint, moved, read_fingerprint, write_fingerprint
 from adapt.run.run import (
     PRETRAINED,
     Run,
@@ -37,7 +48,6 @@ from adapt.training.checks import check_classes, check_machine, check_network, c
 from adapt.training.journal import last_evaluation, rewind
 from adapt.training.ranks import join_ranks
 from adapt.training.trainer import Trainer
-from serve.media.images import read_image
 from serve.media.whole import creating, replacing
 
 SOURCE_PIXELS, TARGET_PIXELS = "class_pixels.npy", "target_class_pixels.npy"
@@ -71,33 +81,31 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     check_settings(config, preset)
     say_differences(config, preset)
     config = _absolute(config)
-    assert config.data.source is not None
-    classes = find_classes(config.data.source, config.data.classes)
+    classes = find_classes(config.data.source[0], config.data.classes, find_source(config.data))
     check_classes(config, preset, classes)
     source = open_source(config.data, classes)
-    labelled, evaluation = _labelled(config, classes), _evaluation(config, classes)
+    labelled, evaluation = open_labelled_target(config, classes), open_evaluation(config, classes)
     parts = find_target(config.data.target)
-    _check_openable(parts)
+    check_openable(parts)
     torch.manual_seed(config.training.seed)
     built = build(config.model, len(classes))
     check_network(config, built.segmenter)
     # From here on everything is read, which takes long: the shortest first.
     with creating(out, replace=force) as folder:
         if evaluation is not None:
-            say("evaluation", evaluation)
-            check_labels(evaluation)
-        target = _target(config, folder)
+            checked_labels("evaluation", evaluation)
+        target = open_unlabelled(config, folder)
         if target is not None:
-            frames = len(target) - sum(len(part.pictures) for part in parts)
-            print(f"target: {describe_target(parts, frames)}", file=sys.stderr)
+            say_target(parts, target)
             check_images(target)
         if labelled is not None:
-            say("labelled target", labelled)
-            _write_pixels(folder / TARGET_PIXELS, check_labels(labelled).class_pixels)
+            pixels = checked_labels("labelled target", labelled).class_pixels
+            _write_pixels(folder / TARGET_PIXELS, pixels)
             warn_of_twice(labelled, target, evaluation)
-        say("source", source)
-        class_pixels = check_labels(source).class_pixels
+        class_pixels = checked_labels("source", source).class_pixels
+        say_draws(config, source, target)
         warn_of_absent(classes, class_pixels)
+        write_fingerprint(folder, fingerprint(config.data.source, source, parts))
         write_text(folder / "config.yaml", config.to_yaml())
         _write_pixels(folder / SOURCE_PIXELS, class_pixels)
         if built.factory is not None:
@@ -109,25 +117,16 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
         write_card(folder, new_card(built, classes, config.training.seed))
 
 
-def _check_openable(parts: list[TargetPart]) -> None:
-    """Open every video and the first picture of every folder; all of them are read later.
-
-    Raises:
-        InputError: one cannot be read.
-    """
-    for part in parts:
-        if part.is_video:
-            check_video(part.path)
-        else:
-            read_image(part.pictures[0])
-
-
-def resumed_trainer(path: Path, assignments: tuple[str, ...] = ()) -> Trainer:
+def resumed_trainer(
+    path: Path, assignments: tuple[str, ...] = (), source: Sequence[Path] = (), target: Sequence[Path] = ()
+) -> Trainer:
     """Open a run folder to continue its training.
 
     Args:
         path: the run.
         assignments: "section.key=value" texts, settings to change from here on.
+        source: where its sources are now, if they have moved; each of them, in order.
+        target: the same of the targets.
 
     Raises:
         InputError: not a run, already finished, changes that would make it another run, or its data has
@@ -142,15 +141,17 @@ def resumed_trainer(path: Path, assignments: tuple[str, ...] = ()) -> Trainer:
             f"{path} is finished ({run.card.iterations} iterations); there is nothing to resume. To "
             "train on, raise training.iterations with --set."
         )
+    changed = _moved(changed, source, target)
     factory = path / COPY if "factory" in run.card.model.encoder else None
     built = Built(run.segmenter(), run.card.recipe, factory, run.card.license_note)
     check_machine(changed)
     check_network(changed, built.segmenter)
-    trainer = _trainer(replace(run, config=changed), built)
+    trainer = _trainer(replace(run, config=changed), built, compare=bool(source or target))
     if trainer.domains.evaluation is not None and changed.data.evaluate != run.config.data.evaluate:
         check_labels(trainer.domains.evaluation)  # as at the start of a run, not hours later
-    if assignments:  # only now: a run must not be left with settings that it cannot be resumed with
-        write_text(path / "config.yaml", changed.to_yaml())
+    kept = changed.model_copy(update={"data": changed.data.model_copy(update={"changed": "refuse"})})
+    if kept != run.config:  # only now: a run must not be left with settings that it cannot be resumed with
+        write_text(path / "config.yaml", kept.to_yaml())
     if any((path / "last").glob("*.safetensors")):
         trainer.resume()
     if trainer.accelerator.is_main_process:  # the others write nothing down
@@ -159,32 +160,68 @@ def resumed_trainer(path: Path, assignments: tuple[str, ...] = ()) -> Trainer:
     return trainer
 
 
-def _trainer(run: Run, built: Built) -> Trainer:
-    """A trainer over an existing run folder."""
+def _moved(config: Config, source: Sequence[Path], target: Sequence[Path]) -> Config:
+    """The same with data in other places.
+
+    Raises:
+        InputError: more or fewer than there are, or data that is not where it is said to be.
+    """
+    data = config.data
+    places = {"source": moved(data.source, source, "source"), "target": moved(data.target, target, "target")}
+    for domain, paths in places.items():
+        if gone := [path for path in paths if not path.exists()]:
+            raise InputError(
+                f"the {domain} {gone[0]} is not there; bring it back, or if it has moved, name its new place "
+                f"with --{domain} beside --resume."
+            )
+    return config.model_copy(update={"data": data.model_copy(update=places)})
+
+
+def _trainer(run: Run, built: Built, compare: bool) -> Trainer:
+    """A trainer over an existing run folder, whose data is as it was, or has been accepted as it is.
+
+    compare: whether data was named that must be what the run knows.
+    """
     config = run.config
-    source, labelled = open_source(config.data, run.classes), _labelled(config, run.classes)
-    target = _target(config, run.path)
-    share = config.method.labelled_share
-    pairs = TrainingPairs(
-        source,
-        target if config.method.self_training else None,
-        _class_pixels(run, SOURCE_PIXELS, source, f"the source {config.data.source}"),
-        crop=config.data.crop,
-        rare_class_temperature=config.method.rare_class_temperature,
-        seed=config.training.seed,
-        labelled=None
-        if labelled is None
-        else LabelledTarget(
-            labelled,
-            _class_pixels(run, TARGET_PIXELS, labelled, f"the labelled target {config.data.target_labels}"),
-            share,
-        ),
-    )
-    domains = Domains(source, target, _evaluation(config, run.classes), pairs, labelled)
+    source = open_source(config.data, run.classes)
+    parts = find_target(config.data.target)
+    accept = config.data.changed == "accept"
+    now = fingerprint(config.data.source, source, parts)
+    before = read_fingerprint(run.path)
+    found = [] if before is None else describe_changes(before, now)
+    if before is None and compare and not accept:
+        raise InputError(
+            f"{run.path} was started by a version that did not note its data, so the named one cannot be "
+            "compared with it; if it is the same, add --set data.changed=accept."
+        )
+    if found and not accept:
+        raise InputError(
+            f"the data of {run.path} is not as it was when it was started: {'; '.join(found)}; bring it "
+            "back, or go on with what is there with --set data.changed=accept."
+        )
+    if found or (before is None and accept):
+        say(f"accepted: {'; '.join(found) or 'the data, as it is'}")
+        _recount(run, source)
+    elif accept:
+        say("data.changed=accept was not needed: the data is as it was")
+    if before != now:  # changed, moved, or not noted yet
+        write_fingerprint(run.path, now)
+    what = f"the source {', '.join(map(str, config.data.source))}"
+    pixels = _class_pixels(run, SOURCE_PIXELS, source, what)
+    target = open_unlabelled(config, run.path)
+    if found and target is not None:
+        check_images(target)
+    labelled = None
+    if (pictures := open_labelled_target(config, run.classes)) is not None:
+        what = f"the labelled target {config.data.target_labels}"
+        counted = _class_pixels(run, TARGET_PIXELS, pictures, what)
+        labelled = LabelledTarget(pictures, counted, config.method.labelled_share)
+    evaluation = open_evaluation(config, run.classes)
+    domains = training_domains(config, source, target, evaluation, pixels, labelled)
     return Trainer(run.path, config, built, run.classes, domains)
 
 
-def _class_pixels(run: Run, name: str, pictures: LabelledFolder, what: str) -> np.ndarray:
+def _class_pixels(run: Run, name: str, pictures: LabelledImages, what: str) -> np.ndarray:
     """How many pixels of each class each picture has, as it was counted at the start of the run.
 
     Raises:
@@ -199,31 +236,19 @@ def _class_pixels(run: Run, name: str, pictures: LabelledFolder, what: str) -> n
     return pixels
 
 
+def _recount(run: Run, source: LabelledImages) -> None:
+    """Read the source's labels anew, for rare-class sampling."""
+    class_pixels = checked_labels("source", source).class_pixels
+    warn_of_absent(run.classes, class_pixels)
+    _write_pixels(run.path / SOURCE_PIXELS, class_pixels)
+
+
 def _write_pixels(path: Path, pixels: np.ndarray) -> None:
     with replacing(path) as temporary, temporary.open("wb") as file:
         np.save(file, pixels)
 
 
-def _target(config: Config, folder: Path) -> UnlabelledImages | None:
-    if not config.data.target:
-        return None
-    return open_target(config.data.target, folder / "frames", config.data.frames, config.data.size)
-
-
-def _labelled(config: Config, classes: ClassList) -> LabelledFolder | None:
-    """The labelled pictures of the target to train on, if there are some."""
-    if config.data.target_labels is None:
-        return None
-    return open_labelled(config.data.target_labels, classes, config.data.size, split="train")
-
-
-def _evaluation(config: Config, classes: ClassList) -> LabelledFolder | None:
-    if config.data.evaluate is None:
-        return None
-    return open_labelled(config.data.evaluate, classes, config.data.size, keep_labels=True)
-
-
-def _keep_frames(folder: Path, target: UnlabelledImages | None, source: LabelledFolder) -> None:
+def _keep_frames(folder: Path, target: UnlabelledImages | None, source: LabelledImages) -> None:
     """Put a few pictures, evenly spread over the target, into report/frames."""
     place = folder / "report" / "frames"
     place.mkdir(parents=True)
@@ -237,7 +262,7 @@ def _absolute(config: Config) -> Config:
     """Paths that mean the same from any working folder, so that a run can be resumed from anywhere."""
     data = config.data
     paths = {
-        "source": data.source and data.source.absolute(),
+        "source": tuple(path.absolute() for path in data.source),
         "target": tuple(path.absolute() for path in data.target),
         "target_labels": data.target_labels and data.target_labels.absolute(),
         "classes": data.classes and data.classes.absolute(),

@@ -5,18 +5,23 @@ from pathlib import Path
 
 from adapt.commands.start import new_trainer, resumed_trainer
 from adapt.config.settings import load_config
+from adapt.config.weights import split_weights
 from adapt.run.run import Run, load_run
 
 
 def train(
     output: Path | str,
     *,
-    source: Path | str | None = None,
+    source: Path | str | Sequence[Path | str] = (),
     target: Sequence[Path | str] = (),
     target_labels: Path | str | None = None,
     evaluate: Path | str | None = None,
     classes: Path | str | None = None,
     label_map: Path | str | None = None,
+    images: str | None = None,
+    labels: str | None = None,
+    label_suffix: str | None = None,
+    repair_labels: str | None = None,
     preset: str | None = None,
     config: Path | str | None = None,
     settings: Sequence[str] = (),
@@ -29,12 +34,15 @@ def train(
 
     Args:
         output: the run folder to write.
-        source: labelled data set, or a part of it.
-        target: a data set or folder of images, or videos.
+        source: labelled data set, or a part of it; or several. FOLDER=0.3 gives it that share of the draws.
+        target: data sets, folders of images, or videos; weighted alike.
         target_labels: labelled data set of the target domain, a few pictures to train on too.
         evaluate: labelled data set of the target domain, for evaluation only.
         classes: class file; None takes the one that comes with the source.
         label_map: YAML file `id: class`, if the source's labels have other ids.
+        images, labels: glob patterns of the source's pictures and label files, below its folder.
+        label_suffix: how its label files' names end after their pictures'.
+        repair_labels: "nearest" takes unknown colours in its labels for the nearest known ones.
         preset: named starting point of the settings (`adapt presets`).
         config: YAML file of settings, over the preset.
         settings: "section.key=value" texts, over both.
@@ -43,12 +51,22 @@ def train(
     Raises:
         InputError: anything wrong with the settings, the data or the place of the run.
     """
+    sources, source_weights = split_weights(
+        [source] if isinstance(source, str | Path) else source, "--source"
+    )
+    targets, target_weights = split_weights(target, "--target")
     named = {
-        "source": source,
-        "target": tuple(target) or None,
+        "source": sources or None,
+        "source_weights": source_weights or None,
+        "target": targets or None,
+        "target_weights": target_weights or None,
         "target_labels": target_labels,
         "classes": classes,
         "label_map": label_map,
+        "images": images,
+        "labels": labels,
+        "label_suffix": label_suffix,
+        "repair_labels": repair_labels,
         "evaluate": evaluate,
     }
     data = {key: value for key, value in named.items() if value is not None}
@@ -58,17 +76,25 @@ def train(
     return load_run(trainer.folder)
 
 
-def resume(run: Path | str, settings: Sequence[str] = ()) -> Run:
+def resume(
+    run: Path | str,
+    settings: Sequence[str] = (),
+    *,
+    source: Sequence[Path | str] = (),
+    target: Sequence[Path | str] = (),
+) -> Run:
     """Continue a run where it was interrupted; returns and ends as `train` does.
 
     Args:
         run: the run folder.
         settings: "section.key=value" texts, to change from here on.
+        source: where its sources are now, if they have moved: each of them, with the same files.
+        target: the same of the targets.
 
     Raises:
         InputError: not a run, already finished, changes that would make it another run, or its data has
             changed or gone.
     """
-    trainer = resumed_trainer(Path(run), tuple(settings))
+    trainer = resumed_trainer(Path(run), tuple(settings), [*map(Path, source)], [*map(Path, target)])
     trainer.train()
     return load_run(trainer.folder)

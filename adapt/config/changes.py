@@ -6,7 +6,7 @@ from adapt.config.settings import Config
 from adapt.errors import InputError
 
 FREE = {
-    *("data.workers", "data.evaluate"),
+    *("data.workers", "data.evaluate", "data.changed"),
     *("training.iterations", "training.save_every", "training.evaluate_every", "training.log_every"),
     *("training.clip_gradient", "training.precision", "training.compile", "training.recompute_activations"),
 }

@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from adapt.config.merging import assigned, merge, read_yaml
 from adapt.config.method import Method, Settings
 from adapt.config.presets import PRESETS
+from adapt.config.weights import check_weights
 from adapt.errors import InputError
 
 Size = tuple[int, int]
@@ -19,16 +21,28 @@ Size = tuple[int, int]
 class Data(Settings):
     """Where the pictures are and how they are cut."""
 
-    source: Path | None = None
-    """Labelled data set, or a part of it: a layout of `adapt.data.layouts`, or images/ and labels/."""
+    source: tuple[Path, ...] = ()
+    """Labelled data sets, or parts of them: a layout of `adapt.data.layouts`, or images/ and labels/."""
+    source_weights: tuple[float | None, ...] = ()
+    """Share of the draws that each source gets, None what is left; empty draws all pictures alike."""
     target: tuple[Path, ...] = ()
     """Unlabelled: data sets, folders of images and video files."""
+    target_weights: tuple[float | None, ...] = ()
+    """The same for the targets."""
     target_labels: Path | None = None
     """Labelled pictures of the target domain to train on too, a few: a data set as `source` may be one."""
     classes: Path | None = None
     """YAML class file; by default the list that comes with the source: its classes.yaml, or its layout's."""
     label_map: Path | None = None
     """YAML file that maps the values in the source's label files to classes."""
+    images: str | None = None
+    """Glob pattern of the source's pictures below its folder; None leaves it to the layout that is found."""
+    labels: str | None = None
+    """The same of its label files."""
+    label_suffix: str | None = None
+    """How the names of its label files end after those of their pictures: _mask for X_mask.png of X.jpg."""
+    repair_labels: Literal["off", "nearest"] = "off"
+    """Whether unknown colours in the source's labels mean the nearest known ones, as far as they are near."""
     evaluate: Path | None = None
     """Labelled folder of the target domain, for evaluation during training only."""
     size: Size | None = None
@@ -41,6 +55,20 @@ class Data(Settings):
     """Frames sampled evenly from each target video."""
     workers: int = Field(2, ge=0)
     """Processes that read and crop pictures; 0 reads in the training process."""
+    changed: Literal["refuse", "accept"] = "refuse"
+    """Whether a run is resumed whose pictures or labels have changed; holds for that one time."""
+
+    @field_validator("source", mode="before")
+    @classmethod
+    def _several(cls, value: object) -> object:
+        """One source may be given as it is."""
+        return () if value is None else (value,) if isinstance(value, str | Path) else value
+
+    @model_validator(mode="after")
+    def _weighted(self) -> "Data":
+        check_weights("source", self.source, self.source_weights)
+        check_weights("target", self.target, self.target_weights)
+        return self
 
 
 class Encoder(Settings):
@@ -139,12 +167,12 @@ def load_config(
     if preset is not None:
         if preset not in PRESETS:
             raise InputError(f"there is no preset {preset!r}; `adapt presets` lists them.")
-        merged = _merge(merged, PRESETS[preset].settings)
+        merged = merge(merged, PRESETS[preset].settings)
     if path is not None:
-        merged = _merge(merged, _read_yaml(path))
-    merged = _merge(merged, overrides or {})
+        merged = merge(merged, read_yaml(path))
+    merged = merge(merged, overrides or {})
     for assignment in assignments:
-        merged = _merge(merged, _assigned(assignment))
+        merged = merge(merged, assigned(assignment))
     return validate(merged, "the settings")
 
 
@@ -156,7 +184,7 @@ def with_assignments(config: Config, assignments: tuple[str, ...]) -> Config:
     """
     merged = config.model_dump(exclude_unset=False)
     for assignment in assignments:
-        merged = _merge(merged, _assigned(assignment))
+        merged = merge(merged, assigned(assignment))
     return validate(merged, "the settings")
 
 
@@ -173,40 +201,3 @@ def validate(settings: dict[str, Any], what: str) -> Config:
         key = ".".join(str(part) for part in first["loc"])
         given = f", got {first['input']!r}" if first["type"] not in ("missing", "extra_forbidden") else ""
         raise InputError(f"{what}: {key}: {first['msg']}{given}.") from error
-
-
-def _assigned(assignment: str) -> dict[str, Any]:
-    """ "section.key=value" as nested settings."""
-    key, separator, text = assignment.partition("=")
-    if not separator:
-        raise InputError(f"--set takes section.key=value, got {assignment!r}.")
-    value: Any = _parse(text, f"--set {assignment}")
-    for part in reversed(key.strip().split(".")):
-        value = {part: value}
-    assert isinstance(value, dict)
-    return value
-
-
-def _merge(base: dict[str, Any], over: dict[str, Any]) -> dict[str, Any]:
-    result = dict(base)
-    for key, value in over.items():
-        # An encoder is replaced, not merged: it has exactly one of three forms.
-        nested = isinstance(value, dict) and isinstance(result.get(key), dict) and key != "encoder"
-        result[key] = _merge(result[key], value) if nested else value
-    return result
-
-
-def _read_yaml(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise InputError(f"the settings file {path} does not exist.")
-    settings = _parse(path.read_text(), str(path))
-    if not isinstance(settings, dict):
-        raise InputError(f"{path} must hold sections (data, model, method, training), got {settings!r:.60}.")
-    return settings
-
-
-def _parse(text: str, what: str) -> Any:
-    try:
-        return yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise InputError(f"{what} is not valid YAML: {' '.join(str(error).split())}.") from error

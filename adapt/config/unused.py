@@ -5,11 +5,17 @@ defaults, with the host's own. So a preset or a settings file may carry what it 
 """
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import NamedTuple
 
 from adapt.config.changes import Change, changes
 from adapt.config.settings import Config, load_config
 from adapt.errors import InputError
+from serve.media.files import VIDEO_SUFFIXES
+
+
+def _holds_videos(target: Path) -> bool:
+    return not target.is_dir() or any(file.suffix.lower() in VIDEO_SUFFIXES for file in target.rglob("*"))
 
 
 class Need(NamedTuple):
@@ -29,13 +35,15 @@ ADJUSTED = Need(lambda c: c.method.balance == "logit-adjustment", "method.balanc
 WEIGHTED = Need(lambda c: c.method.balance == "class-balanced", "method.balance is not class-balanced")
 MASKS = Need(lambda c: c.method.masked_consistency > 0, "method.masked_consistency is 0")
 DISTANCE = Need(lambda c: c.method.feature_distance > 0, "method.feature_distance is 0")
-VIDEOS = Need(lambda c: any(not path.is_dir() for path in c.data.target), "no target is a video")
+VIDEOS = Need(lambda c: any(map(_holds_videos, c.data.target)), "no target is a video")
+RESUMED = Need(lambda c: False, "it is for --resume, when data has changed")
 LABELS = Need(lambda c: c.data.target_labels is not None, "data.target_labels is not given")
 EVALUATION = Need(lambda c: c.data.evaluate is not None, "data.evaluate is not given")
 OF_TRANSFORMERS = Need(lambda c: c.model.encoder.factory is None, "model.encoder.factory builds the encoder")
 
 NEEDS: dict[str, tuple[Need, ...]] = {
     "data.frames": (VIDEOS,),
+    "data.changed": (RESUMED,),
     "model.dilated": (OF_TRANSFORMERS,),
     "method.tau": (ONLINE,),
     "method.adjustment_tau": (ADJUSTED,),
@@ -90,5 +98,7 @@ def differences(config: Config, preset: str | None) -> list[Change]:
         "data.target",
         "data.target_labels",
         "data.evaluate",
+        "data.source_weights",
+        "data.target_weights",
     )  # said with what was found there
     return [change for change in changes(load_config(preset), config) if change.key not in found]

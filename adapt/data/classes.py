@@ -7,7 +7,8 @@ A class file is YAML:
       - {id: 0, name: sky, color: [128, 128, 128]}
       - {id: 1, name: building, color: [128, 0, 0]}
 
-The lists of well-known data sets are in adapt/data/known_classes.py.
+Ids or colours may be left out, and a class may have several (adapt/data/values/entries.py). The lists of
+well-known data sets are in adapt/data/known_classes.py.
 """
 
 from collections.abc import Mapping
@@ -22,6 +23,7 @@ import yaml
 from adapt.data.label_codes import IGNORE as IGNORE
 from adapt.data.label_codes import LARGEST_ID, LabelCode
 from adapt.data.label_codes import Color as Color
+from adapt.data.values.entries import as_value, parse_entries
 from adapt.errors import InputError
 from serve.media.whole import replacing
 
@@ -37,6 +39,7 @@ class ClassList:
     palette: their RGB colours (0..255), all different: values in coloured label files, and overlay paint.
     ignore: values in label files that do not count: ids, or colours. Black does not count in coloured label
         files, unless a class is black.
+    also: (value, train id), further values in label files that mean a class: ids, or colours.
     Raises InputError where this does not hold, and outside 2 <= C <= 255.
     """
 
@@ -44,6 +47,7 @@ class ClassList:
     ids: tuple[int, ...]
     palette: tuple[Color, ...]
     ignore: tuple[int | Color, ...] = ()
+    also: tuple[tuple[int | Color, int], ...] = ()
 
     def __post_init__(self) -> None:
         if not len(self.names) == len(self.ids) == len(self.palette):
@@ -57,24 +61,31 @@ class ClassList:
             )
         for name, value, color in zip(self.names, self.ids, self.palette, strict=True):
             _check_class(name, value, color)
+        for other, train_id in self.also:
+            number, color = (other, (0, 0, 0)) if isinstance(other, int) else (0, other)
+            _check_class(self.names[train_id], number, color)
+        more = [(value, self.names[train_id]) for value, train_id in self.also]
         for what, items in (("name", self.names), ("id", self.ids), ("color", self.palette)):
-            _check_different(what, items, self.names)
+            further = [pair for pair in more if what != "name" and isinstance(pair[0], int) == (what == "id")]
+            owners = (*self.names, *(name for _, name in further))
+            _check_different(what, (*items, *(value for value, _ in further)), owners)
         for ignored in self.ignore:
             self._check_ignored(ignored)
 
     def _check_ignored(self, value: object) -> None:
         classes: tuple[object, ...]
         if _is_int(value, LARGEST_ID):
-            what, classes = "id", self.ids
+            what, classes = "id", (*self.ids, *(value for value, _ in self.also))
         elif _is_color(value):
-            what, classes = "color", self.palette
+            what, classes = "color", (*self.palette, *(value for value, _ in self.also))
         else:
             raise InputError(
                 f"An ignored value is {value!r}, but must be a whole number from 0 to {LARGEST_ID}, "
                 "or a color [R, G, B]."
             )
         if value in classes:
-            name = self.names[classes.index(value)]
+            of_more = [train_id for other, train_id in self.also if other == value]
+            name = self.names[of_more[0] if of_more else classes.index(value)]
             raise InputError(
                 f"Value {_shown(value)} is both ignored and the {what} of class '{name}'; "
                 "keep one of the two."
@@ -89,6 +100,8 @@ class ClassList:
         order = range(len(self))
         ids = dict.fromkeys((v for v in self.ignore if isinstance(v, int)), IGNORE)
         colors = dict.fromkeys([(0, 0, 0), *(v for v in self.ignore if isinstance(v, tuple))], IGNORE)
+        ids |= {value: train_id for value, train_id in self.also if isinstance(value, int)}
+        colors |= {value: train_id for value, train_id in self.also if isinstance(value, tuple)}
         return LabelCode(
             ids | dict(zip(self.ids, order, strict=True)),
             colors | dict(zip(self.palette, order, strict=True)),
@@ -99,32 +112,44 @@ class ClassList:
         return {
             "ignore": [list(value) if isinstance(value, tuple) else value for value in self.ignore],
             "classes": [
-                {"id": value, "name": name, "color": list(color)}
-                for name, value, color in zip(self.names, self.ids, self.palette, strict=True)
+                {
+                    "id": self._with_more(value, train_id),
+                    "name": name,
+                    "color": self._with_more(color, train_id),
+                }
+                for train_id, (name, value, color) in enumerate(
+                    zip(self.names, self.ids, self.palette, strict=True)
+                )
             ],
         }
 
+    def _with_more(self, value: int | Color, train_id: int) -> Any:
+        """A class's id or colour as plain numbers, in a list with the others of its kind if there are any."""
+        more = [
+            v for v, owner in self.also if owner == train_id and isinstance(v, int) == isinstance(value, int)
+        ]
+        plain = [v if isinstance(v, int) else list(v) for v in (value, *more)]
+        return plain if more else plain[0]
+
     @classmethod
-    def from_dict(cls, content: object) -> "ClassList":
-        """The inverse of to_dict, for content that people wrote. Raises InputError for anything malformed."""
+    def from_dict(cls, content: object, complete: bool = False) -> "ClassList":
+        """The inverse of to_dict, for content that people wrote. Raises InputError for anything malformed.
+
+        complete: every class must have id, name and color, as to_dict gives them.
+        """
         if not isinstance(content, Mapping) or not isinstance(content.get("classes"), list):
             raise InputError("A class file needs a list 'classes' whose items have id, name and color.")
         if unexpected := sorted(map(str, set(content) - {"classes", "ignore"})):
             raise InputError(f"A class file has the keys 'classes' and 'ignore', but not '{unexpected[0]}'.")
-        for position, entry in enumerate(content["classes"]):
-            if not isinstance(entry, Mapping) or set(entry) != {"id", "name", "color"}:
-                raise InputError(
-                    f"Class {position + 1} must have exactly the keys id, name and color, but is {entry!r}."
-                )
         ignore = content.get("ignore")
         ignore = [] if ignore is None else ignore if isinstance(ignore, list) else [ignore]
-        entries = content["classes"]
-        return cls(
-            names=tuple(entry["name"] for entry in entries),
-            ids=tuple(entry["id"] for entry in entries),
-            palette=tuple(_as_color(entry["color"]) for entry in entries),
-            ignore=tuple(map(_as_color, ignore)),
-        )
+        for position, entry in enumerate(content["classes"] if complete else ()):
+            given = entry if isinstance(entry, Mapping) else {}
+            if set(given) != {"id", "name", "color"} or None in given.values():
+                raise InputError(f"Class {position + 1} must have id, name and color, but is {entry!r}.")
+        ignored = tuple(map(as_value, ignore))
+        entries = parse_entries(content["classes"], ignored)
+        return cls(entries.names, entries.ids, entries.palette, ignored, entries.also)
 
 
 def load_classes(path: str | Path) -> ClassList:
@@ -140,9 +165,20 @@ def load_classes(path: str | Path) -> ClassList:
         reason = " ".join(str(error).split())
         raise InputError(f"{path} is not a readable YAML file: {reason}.") from error
     try:
-        return ClassList.from_dict(content)
+        return ClassList.from_dict(_with_background(content))
     except InputError as error:
         raise InputError(f"{path}: {error.message}") from error
+
+
+def _with_background(content: Any) -> Any:
+    """One class alone has a background: 0, or black, in its label files."""
+    entries = content.get("classes") if isinstance(content, Mapping) else None
+    if not isinstance(entries, list) or len(entries) != 1 or not isinstance(entries[0], Mapping | str):
+        return content
+    only = entries[0] if isinstance(entries[0], Mapping) else {"name": entries[0], "id": 1}
+    if only.get("id") == 0 or only.get("color") == [0, 0, 0]:
+        return content
+    return {**content, "classes": [{"id": 0, "name": "background", "color": [0, 0, 0]}, only]}
 
 
 def save_classes(classes: ClassList, path: str | Path) -> None:
@@ -191,11 +227,6 @@ def _check_different(what: str, items: tuple[Any, ...], names: tuple[str, ...]) 
 
 def _is_color(value: object) -> bool:
     return isinstance(value, tuple) and len(value) == 3 and all(_is_int(part, 255) for part in value)
-
-
-def _as_color(value: Any) -> Any:
-    """YAML's list as a tuple; whatever else people wrote stays, to be complained about."""
-    return tuple(value) if isinstance(value, list) else value
 
 
 def _shown(value: object) -> object:

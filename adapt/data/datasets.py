@@ -5,8 +5,10 @@ colours, whose meaning is a LabelCode (adapt/data/label_codes.py). Sizes may dif
 and its labels must agree.
 """
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from itertools import accumulate
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,11 +16,15 @@ import numpy as np
 from tqdm import tqdm
 
 from adapt.data.classes import ClassList
-from adapt.data.finding import Split, find_images, find_labelled, find_target
+from adapt.data.exports.huggingface import is_stored, read_stored_image
+from adapt.data.finding import find_images, find_labelled
+from adapt.data.folders.target import find_target
 from adapt.data.frames import extract_frames
 from adapt.data.images import resize_image, resize_labels
-from adapt.data.label_codes import LabelCode, UnknownLabels, describe_counts
-from adapt.data.label_systems import guess_system
+from adapt.data.label_codes import IGNORE, LabelCode, UnknownLabels
+from adapt.data.layouts.patterns import Labelled
+from adapt.data.layouts.splits import Split
+from adapt.data.values.unknown import describe_unknown
 from adapt.errors import InputError
 from serve.media.images import read_image
 
@@ -33,20 +39,37 @@ class Sample(NamedTuple):
 
 
 class LabelReport(NamedTuple):
-    """class_pixels: int64 [images, C], how many pixels of each class each image has."""
+    """What reading all labels found.
+
+    class_pixels: int64 [images, C], how many pixels of each class each image has.
+    ignored: int64 [images], how many that do not count.
+    """
 
     class_pixels: np.ndarray
+    ignored: np.ndarray
 
 
 class UnlabelledImages:
     """Images read on demand.
 
     paths: the files.  size: (height, width) to resize to, or None to keep each image's own.
+    sizes: how many of them each of several targets has, in order; None if there is one.
     """
 
-    def __init__(self, paths: Sequence[Path], size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        paths: Sequence[Path],
+        size: tuple[int, int] | None = None,
+        sizes: Sequence[int] | None = None,
+    ) -> None:
         self.paths = list(paths)
         self.size = size
+        self._sizes = sizes
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many images each target has, in order."""
+        return [len(self)] if self._sizes is None else list(self._sizes)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -58,7 +81,7 @@ class UnlabelledImages:
 
     def __getitem__(self, index: int) -> np.ndarray:
         """uint8 [H, W, 3] RGB. Raises InputError, naming the file, if it cannot be read."""
-        image = read_image(self.paths[index])
+        image = read_picture(self.paths[index])
         return image if self.size is None else resize_image(image, self.size)
 
 
@@ -73,15 +96,84 @@ class UnlabelledFolder(UnlabelledImages):
         super().__init__(find_images(Path(root), "train"), size)
 
 
-class LabelledFolder:
+class LabelledPart(NamedTuple):
+    """A data set, and what the values in its label files mean."""
+
+    found: Labelled
+    code: LabelCode
+
+
+class LabelledImages:
+    """The images and labels of one data set or of several, one after the other.
+
+    parts: the data sets; at least one.
+    classes: the classes to count in.
+    size: (height, width) to resize to (images by averaging or bilinear, labels to the nearest), or None.
+    keep_labels: leave the labels as large as their files are, whatever `size` makes of the images.
+    """
+
+    def __init__(
+        self,
+        parts: Sequence[LabelledPart],
+        classes: ClassList,
+        size: tuple[int, int] | None = None,
+        keep_labels: bool = False,
+    ) -> None:
+        self.parts = list(parts)
+        self.classes = classes
+        self.size = size
+        self.keep_labels = keep_labels
+        self.image_paths = [path for part in parts for path in part.found.images]
+        self.label_paths = [path for part in parts for path in part.found.labels]
+        self.names = [path.stem for path in self.image_paths]
+        self._ends = list(accumulate(len(part.found.images) for part in parts))
+
+    @property
+    def sizes(self) -> list[int]:
+        """How many images each data set has, in order."""
+        if len(self.parts) == 1:
+            return [len(self)]
+        return [len(part.found.images) for part in self.parts]
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def part(self, index: int) -> LabelledPart:
+        """The data set that an image belongs to."""
+        return self.parts[bisect_right(self._ends, index)]
+
+    def values(self, index: int) -> np.ndarray:
+        """What the label file of an image holds. Raises InputError if it cannot be read."""
+        return self.part(index).found.kind.read(self.label_paths[index])
+
+    def __getitem__(self, index: int) -> Sample:
+        """Raises InputError if a file cannot be read or sizes differ, UnknownLabels if a value is unknown."""
+        image = read_picture(self.image_paths[index])
+        path = self.label_paths[index]
+        values = self.values(index)
+        if image.shape[:2] != values.shape[:2]:
+            raise InputError(
+                f"{self.image_paths[index]} is {image.shape[1]}x{image.shape[0]} pixels but its labels "
+                f"{path} are {values.shape[1]}x{values.shape[0]}; both must have the same size."
+            )
+        try:
+            labels = self.part(index).code.encode(values)
+        except UnknownLabels as unknown:
+            raise UnknownLabels(unknown.counts, str(path), unknown.book) from None
+        if self.size is None:
+            return Sample(image, labels)
+        if not self.keep_labels:
+            labels = resize_labels(labels, self.size)
+        return Sample(resize_image(image, self.size), labels)
+
+
+class LabelledFolder(LabelledImages):
     """The images and labels of the data set in a folder.
 
     root: the folder.
-    classes: the classes to count in.
-    size: (height, width) to resize to (images by averaging or bilinear, labels to the nearest), or None.
+    classes, size, keep_labels: as of `LabelledImages`.
     code: what the label files' values mean in these classes; by default what the class list says.
     split: what is meant of a data set with splits, unless the folder is inside of it.
-    keep_labels: leave the labels as large as their files are, whatever `size` makes of the images.
     Raises InputError if a folder is missing or empty, or if images and labels do not pair up.
     """
 
@@ -96,38 +188,13 @@ class LabelledFolder:
         keep_labels: bool = False,
     ) -> None:
         found = find_labelled(Path(root), split)
-        self.classes = classes
-        self.size = size
-        self.keep_labels = keep_labels
-        self.code = classes.code if code is None else code
-        self.layout = found.layout.name
-        self.names = [path.stem for path in found.images]
-        self.image_paths = found.images
-        self.label_paths = found.labels
-        self._read_labels = found.kind.read
+        part = LabelledPart(found, classes.code if code is None else code)
+        super().__init__([part], classes, size, keep_labels)
 
-    def __len__(self) -> int:
-        return len(self.names)
 
-    def __getitem__(self, index: int) -> Sample:
-        """Raises InputError if a file cannot be read or sizes differ, UnknownLabels if a value is unknown."""
-        image = read_image(self.image_paths[index])
-        path = self.label_paths[index]
-        values = self._read_labels(path)
-        if image.shape[:2] != values.shape[:2]:
-            raise InputError(
-                f"{self.image_paths[index]} is {image.shape[1]}x{image.shape[0]} pixels but its labels "
-                f"{path} are {values.shape[1]}x{values.shape[0]}; both must have the same size."
-            )
-        try:
-            labels = self.code.encode(values)
-        except UnknownLabels as unknown:
-            raise UnknownLabels(unknown.counts, str(path), unknown.book) from None
-        if self.size is None:
-            return Sample(image, labels)
-        if not self.keep_labels:
-            labels = resize_labels(labels, self.size)
-        return Sample(resize_image(image, self.size), labels)
+def read_picture(path: Path) -> np.ndarray:
+    """uint8 [H, W, 3] RGB of a picture file, or of a picture in a file of rows. Raises InputError."""
+    return read_stored_image(path) if is_stored(path) else read_image(path)
 
 
 def open_target(
@@ -146,12 +213,17 @@ def open_target(
             "The target has no frames; give a folder of images or videos, and at least 1 frame per video."
         )
     images: list[Path] = []
+    sizes = []
     for part in find_target(paths):
-        images += extract_frames(part.path, cache, frames, size) if part.is_video else part.pictures
-    return UnlabelledImages(images, size)
+        before = len(images)
+        images += part.pictures
+        for video in part.videos:
+            images += extract_frames(video, cache, frames, size)
+        sizes.append(len(images) - before)
+    return UnlabelledImages(images, size, sizes)
 
 
-def check_labels(dataset: LabelledFolder, workers: int = 4) -> LabelReport:
+def check_labels(dataset: LabelledImages, workers: int = 4) -> LabelReport:
     """Read every image and its labels once, with progress, and count each class's pixels (after resizing).
 
     Raises InputError if label files hold unknown values (says which files hold which, and what these look
@@ -159,36 +231,23 @@ def check_labels(dataset: LabelledFolder, workers: int = 4) -> LabelReport:
     """
 
     def count(index: int) -> np.ndarray:
-        return np.bincount(dataset[index].labels.ravel(), minlength=256)[: len(dataset.classes)]
+        return np.bincount(dataset[index].labels.ravel(), minlength=IGNORE + 1)
 
     outcomes = _read_all(count, len(dataset), "checking labels", workers)
     unknown = [(i, outcome) for i, outcome in enumerate(outcomes) if isinstance(outcome, UnknownLabels)]
     if unknown:
         paths = [dataset.label_paths[index] for index, _ in unknown[:_SHOWN]]
-        system = guess_system(paths, dataset.code)
-        raise InputError(_describe_unknown([problem for _, problem in unknown], system, len(dataset)))
+        labels = [dataset.values(index) for index, _ in unknown[:_SHOWN]]
+        code = dataset.part(unknown[0][0]).code
+        raise InputError(describe_unknown([p for _, p in unknown], paths, labels, code, len(dataset)))
     _raise_first(outcomes, dataset.label_paths)
-    class_pixels = np.stack([outcome for outcome in outcomes if isinstance(outcome, np.ndarray)]).astype(
-        np.int64
-    )
+    pixels = np.stack([o for o in outcomes if isinstance(o, np.ndarray)]).astype(np.int64)
+    class_pixels = pixels[:, : len(dataset.classes)]
     if not class_pixels.any():
         raise InputError(
             f"No pixel in {dataset.label_paths[0].parent} belongs to a class: all of them are ignored."
         )
-    return LabelReport(class_pixels)
-
-
-def _describe_unknown(problems: Sequence[UnknownLabels], system: str | None, files: int) -> str:
-    listed = "; ".join(
-        f"{problem.where} holds {describe_counts(problem.counts)}" for problem in problems[:_SHOWN]
-    )
-    guess = f"; these files look like {system}" if system else ""
-    advice = "take the class list that goes with them, " if system else ""
-    return (
-        f"{len(problems)} of {files} label files hold values that are not in {problems[0].book}: "
-        f"{listed}{_and_more(problems)}{guess}; {advice}add the values there (as classes or under ignore), "
-        "or map them to classes with a label map."
-    )
+    return LabelReport(class_pixels, pixels[:, IGNORE])
 
 
 def check_images(dataset: UnlabelledImages, workers: int = 4) -> None:

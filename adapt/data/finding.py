@@ -1,20 +1,26 @@
 """Find a data set's pictures, and their label files, from the folder that is given.
 
-The layouts in adapt/data/layouts.py are tried in turn. A path inside a data set's root chooses a part of it:
+The layouts of adapt/data/layouts/ are tried in turn. A path inside a data set's root chooses a part of it:
 cityscapes/leftImg8bit/val, acdc/rgb_anon/night, camvid/val. Where the path leaves the split open, a source or
 target takes the train split and an evaluation the val split. Hidden files (.name) are skipped.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from os.path import normpath
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
-from adapt.data.layouts import LAYOUTS, LabelFiles, Layout, Picture, fill, level_of, pictures_below
+from adapt.data.exports.table import find_export
+from adapt.data.folders.beside import label_files
+from adapt.data.folders.walk import walk
+from adapt.data.layouts.downloads import LAYOUTS, OWN
+from adapt.data.layouts.given import find_given, read_layout_file
+from adapt.data.layouts.patterns import Labelled, Layout, Picture, fill, level_of, pictures_below
+from adapt.data.layouts.splits import Split, split_of
+from adapt.data.layouts.trees import find_tree
 from adapt.errors import InputError
 from serve.media.files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, in_folder, kinds_and_names
-
-Split = Literal["train", "val"]
 
 _DEPTH = 4  # folders between a root and the deepest part that can be named
 _SHOWN = 3  # files an error message names before it says how many more there are
@@ -24,34 +30,63 @@ class NotLabelledError(InputError):
     """The folder has no labels at all, so that it may be meant as pictures alone."""
 
 
-class Labelled(NamedTuple):
-    """Pictures and their label files, in the same order, and how to read these."""
+class MismatchError(InputError):
+    """A layout's folders are there, but not under the names, or in the parts, that it has."""
 
-    root: Path
-    layout: Layout
-    images: list[Path]
-    labels: list[Path]
-    kind: LabelFiles
+
+class Pictures(NamedTuple):
+    """Pictures of a folder, in order."""
+
+    path: Path
+    """The folder, by its absolute name."""
+    pictures: list[Path]
+    layout: Layout | None = None
+    """That they are found by; None takes all that lie in the folder and in folders in it, but labels."""
+    root: Path | None = None
+    """Of the layout."""
 
 
 def find_images(path: Path, split: Split) -> list[Path]:
-    """The pictures in `path`, in order: those of a layout, or else those that lie in the folder itself.
+    """The pictures in `path`, in order: those of a layout, or else all but label files, in folders too.
 
     Raises InputError if the folder is missing or holds none.
     """
-    path = _existing(path)
+    return find_pictures(path, split).pictures
+
+
+def find_pictures(path: Path, split: Split, videos: bool = False) -> Pictures:
+    """The same, and how they were found.
+
+    videos: a folder that holds videos alone will do.
+    Raises InputError as find_images does.
+    """
+    path = existing(path)
     refusal: InputError | None = None
     for root, layout in _candidates(path):
         try:
             if pictures := _chosen(root, layout, path, split):
-                return [picture.path for picture in pictures]
+                if layout is OWN:  # other pictures may lie beside images/
+                    break
+                found = [picture.path for picture in pictures]
+                if layout.exact:  # one's own folders may have labels beside the pictures
+                    labels = label_files(root, found)
+                    found = [picture for picture in found if picture not in labels]
+                if layout.mark and not any(root.glob(layout.mark)):
+                    layout = replace(layout, name=f"{split}/")
+                return Pictures(path, found, layout, root)
         except InputError as error:
             refusal = refusal or error
     own, _ = in_folder(path, PICTURE_SUFFIXES)
-    if not own:
-        raise refusal or InputError(_no_images(path))
-    _check_different(own)
-    return own
+    if refusal is not None and not own:
+        raise refusal
+    inside = walk(path)
+    labels = label_files(path, inside.pictures)
+    found = [picture for picture in inside.pictures if picture not in labels]
+    if not found and (export := find_export(path, split)) is not None:
+        found = export.images
+    if not found and not (videos and inside.videos):
+        raise InputError(_no_images(path))
+    return Pictures(path, found)
 
 
 def find_labelled(path: Path, split: Split) -> Labelled:
@@ -60,58 +95,48 @@ def find_labelled(path: Path, split: Split) -> Labelled:
     Raises NotLabelledError if it is in no known layout, or in one but without a folder of labels; InputError
     if the folder is missing, or if pictures and labels do not pair up.
     """
-    path = _existing(path)
+    path = existing(path)
+    for root, part in _with_parts(path, split):
+        if (given := read_layout_file(root)) is not None:
+            return find_given(root, given, part)
+        if (export := find_export(root, part)) is not None:
+            return export
     refusal: InputError | None = None
+    certain = False
     for root, layout in _candidates(path):
         try:
             if pictures := _chosen(root, layout, path, split):
                 return _with_labels(root, layout, pictures)
         except InputError as error:
-            refusal = refusal or error
+            if refusal is None and (not layout.mark or any(root.glob(layout.mark))):
+                refusal = error
+                certain = not (layout.exact and isinstance(error, NotLabelledError | MismatchError))
+    if not certain:
+        tree = _tree(path, split, refusal)
+        if tree is not None:
+            return tree
     raise refusal or NotLabelledError(_not_labelled(path))
 
 
-class TargetPart(NamedTuple):
-    """A folder or a video of the unlabelled target."""
-
-    path: Path
-    pictures: list[Path]
-    """Of a folder, in order; empty for a video."""
-    left_out: list[Path]
-    """What lies among the pictures and is not taken, in order."""
-
-    @property
-    def is_video(self) -> bool:
-        return not self.pictures
+def _tree(path: Path, split: Split, refusal: InputError | None) -> Labelled | None:
+    """Pictures and labels under any names; where they don't fit, an exact layout had more to say."""
+    try:
+        for root, part in _with_parts(path, split):
+            if (tree := find_tree(root, part)) is not None:
+                return tree
+    except InputError as error:
+        raise refusal or error from None
+    return None
 
 
-def find_target(paths: Sequence[Path]) -> list[TargetPart]:
-    """What each folder of pictures holds, and the videos; nothing is read.
-
-    Raises InputError if one is missing, or a folder holds no picture.
-    """
-    if missing := [path for path in paths if not path.exists()]:
-        raise InputError(f"There is no folder or video {missing[0]}; give folders of images, or video files.")
-    return [_folder_part(path) if path.is_dir() else TargetPart(path, [], []) for path in paths]
-
-
-def _folder_part(path: Path) -> TargetPart:
-    pictures = find_images(path, "train")
-    taken = set(pictures)
-    places = sorted({picture.parent for picture in pictures})
-    beside = [each for place in places for part in in_folder(place, set()) for each in part]
-    return TargetPart(path, pictures, [each for each in beside if each not in taken])
-
-
-def describe_target(parts: Sequence[TargetPart], frames: int) -> str:
-    """One line: how many pictures and videos there are, how many frames were sampled, what was left out."""
-    pictures = sum(len(part.pictures) for part in parts)
-    videos = sum(part.is_video for part in parts)
-    counted = [f"{pictures} pictures"] if pictures or not videos else []
-    counted += [f"{videos} video{'s' * (videos != 1)} ({frames} frames sampled)"] if videos else []
-    left_out = [path for part in parts for path in part.left_out]
-    rest = f"; left out {kinds_and_names(left_out)}" if left_out else ""
-    return ", ".join(counted) + rest
+def _with_parts(path: Path, split: Split) -> Iterator[tuple[Path, Split]]:
+    """The folder, and the one that it is a part of, if it is called train or val."""
+    yield path, split
+    named = split_of(path.name)
+    if named == "train":
+        yield path.parent, "train"
+    elif named == "val":
+        yield path.parent, "val"
 
 
 def _candidates(path: Path) -> Iterator[tuple[Path, Layout]]:
@@ -136,7 +161,7 @@ def _chosen(root: Path, layout: Layout, path: Path, split: Split) -> list[Pictur
     meant = [picture for picture in pictures if wanted.items() <= picture.fields.items()]
     if pictures and not meant:
         there = root.joinpath(*pictures[0].path.relative_to(root).parts[: max(levels.values()) + 1])
-        raise InputError(
+        raise MismatchError(
             f"{path} holds pictures in the layout of {layout.name}, but none of its part "
             f"{'/'.join(wanted.values())}; get that part, or name another one, such as {there}."
         )
@@ -152,11 +177,11 @@ def _with_labels(root: Path, layout: Layout, pictures: list[Picture]) -> Labelle
     alone = [image for image, label in zip(images, labels, strict=True) if not label.is_file()]
     if len(alone) == len(images):
         example = fill(layout.labels[0].path, pictures[0].fields)
-        places = {path.parent for _, paths in expected for path in paths}
-        refuse = InputError if any(place.is_dir() for place in places) else NotLabelledError
-        raise refuse(
+        places = sorted({path.parent for _, paths in expected for path in paths if path.parent.is_dir()})
+        advice = layout.advice if not any(map(_holds, places)) else _what_is_there(places)
+        raise (MismatchError if places else NotLabelledError)(
             f"{root} holds pictures in the layout of {layout.name}, but no label files for them (such as "
-            f"{example}); {layout.advice}."
+            f"{example}); {advice}."
         )
     if alone:
         place = labels[images.index(alone[0])].parent
@@ -168,6 +193,19 @@ def _with_labels(root: Path, layout: Layout, pictures: list[Picture]) -> Labelle
     if layout.exact:
         _check_no_others(labels, images[0].parent)
     return Labelled(root, layout, images, labels, kind)
+
+
+def _holds(folder: Path) -> bool:
+    return any(path.is_file() for path in folder.iterdir())
+
+
+def _what_is_there(places: Sequence[Path]) -> str:
+    place = next(filter(_holds, places))
+    files = sorted(path.name for path in place.iterdir() if path.is_file())
+    return (
+        f"{place.name}/ holds {len(files)} files, such as {files[0]}, but none that is a picture's by its "
+        "name; say which belong together with --images, --labels and --label-suffix"
+    )
 
 
 def _check_no_others(labels: list[Path], place: Path) -> None:
@@ -188,7 +226,7 @@ def _within(path: Path, folder: Path) -> bool:
     return path == folder or folder in path.parents
 
 
-def _existing(folder: Path) -> Path:
+def existing(folder: Path) -> Path:
     """As an absolute path without `..`, so that its parents are those that people see."""
     if not folder.is_dir():
         raise InputError(f"There is no folder {folder}; give an existing folder of images.")

@@ -14,6 +14,8 @@ from adapt.errors import InputError
 from serve.media.images import encode, imdecode, read_whole
 from serve.media.structure import PNG_SIGNATURE, png_chunks
 
+LABEL_SUFFIXES = frozenset({".png", ".tif", ".tiff", ".bmp"})
+"""Of files that can hold labels, since they lose nothing."""
 # PNG colour types
 _GREY, _PALETTE, _GREY_ALPHA = 0, 3, 4
 
@@ -21,10 +23,21 @@ _GREY, _PALETTE, _GREY_ALPHA = 0, 3, 4
 def read_labels(path: Path) -> np.ndarray:
     """The values in a label PNG: uint8 or uint16 [H, W] ids, or uint8 [H, W, 3] RGB colours.
 
-    Grey samples and palette indices are ids, at any bit depth; alpha is dropped.
-    Raises InputError if the file is truncated, not a PNG, or has colours of 16 bits.
+    Grey samples and palette indices are ids, at any bit depth; alpha is dropped. TIFF and BMP files are read
+    too; of these, palettes are taken as their colours.
+    Raises InputError if the file is truncated, of a lossy kind, or has colours of 16 bits.
     """
-    decoded = _read_png(path)
+    if path.suffix.lower() in LABEL_SUFFIXES - {".png"}:
+        return _checked(_other_lossless(path), path)
+    return decode_labels(read_whole(path), path)
+
+
+def decode_labels(data: bytes, path: Path) -> np.ndarray:
+    """The same of a PNG file's contents; `path` is what it is called in errors."""
+    return _checked(_decode_png(_of_png(data, path), path), path)
+
+
+def _checked(decoded: np.ndarray, path: Path) -> np.ndarray:
     if decoded.ndim == 2:
         return decoded
     if decoded.dtype != np.uint8:
@@ -87,7 +100,10 @@ def resize_labels(labels: np.ndarray, size: tuple[int, int]) -> np.ndarray:
 
 def _read_png(path: Path) -> np.ndarray:
     """[H, W] of grey samples or palette indices, or BGR or BGRA [H, W, 3 or 4]; uint8 or uint16."""
-    data = _read_complete_png(path)
+    return _decode_png(_read_complete_png(path), path)
+
+
+def _decode_png(data: bytes, path: Path) -> np.ndarray:
     bits, color_type = data[24], data[25]
     if color_type == _PALETTE:
         data = _palette_indices_as_grey(data)
@@ -101,11 +117,23 @@ def _read_png(path: Path) -> np.ndarray:
     return np.ascontiguousarray(grey if bits >= 8 else grey // (255 // (2**bits - 1)))
 
 
+def _other_lossless(path: Path) -> np.ndarray:
+    """As _read_png, of TIFF and BMP files, which keep what was written as well."""
+    decoded = imdecode(read_whole(path), cv2.IMREAD_UNCHANGED)
+    if decoded is None or decoded.dtype not in (np.uint8, np.uint16):
+        raise InputError(f"{path} holds no labels that can be decoded; save it as PNG of 8 or 16 bits.")
+    return decoded if decoded.ndim == 2 else decoded[..., :3]
+
+
 def _read_complete_png(path: Path) -> bytes:
-    data = read_whole(path)
+    return _of_png(read_whole(path), path)
+
+
+def _of_png(data: bytes, path: Path) -> bytes:
     if not data.startswith(PNG_SIGNATURE):
         raise InputError(
-            f"{path} is not a PNG file; labels must be PNG, since lossy formats change their values."
+            f"{path} is not a PNG file; labels must be PNG, since lossy formats change their values (of "
+            "colours, --repair-labels nearest takes those that are near known ones)."
         )
     return data
 

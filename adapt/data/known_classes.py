@@ -10,6 +10,15 @@ def _classes(ignore: tuple[int | Color, ...], rows: tuple[tuple[int, str, Color]
     return ClassList(names, ids, palette, ignore)
 
 
+def distinct_colors(count: int, first: int = 0) -> tuple[Color, ...]:
+    """PASCAL VOC's palette, black first: the bits of the number spread over red, green and blue."""
+
+    def channel(value: int, start: int) -> int:
+        return sum((value >> (start + 3 * bit) & 1) << (7 - bit) for bit in range(3))
+
+    return tuple((channel(v, 0), channel(v, 1), channel(v, 2)) for v in range(first, first + count))
+
+
 # The grouping of CamVid's 32 classes in Badrinarayanan et al., SegNet, 2017.
 CAMVID11 = _classes(
     ignore=(11,),

@@ -5,7 +5,7 @@ pixels that do not count. Label files hold whatever their makers chose (ids with
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,6 +14,7 @@ from adapt.errors import InputError
 
 IGNORE = 255  # train id of pixels that do not count
 LARGEST_ID = 65535  # label files have at most 16 bits
+NEAREST = 48  # of 255, how far a repaired colour may be off; JPEG at quality 75 is off by less inside areas
 _UNKNOWN = -1
 _SHOWN = 5  # values that an error message lists before it says how many more there are
 
@@ -54,12 +55,20 @@ class LabelCode:
     colors: the same of each RGB colour in coloured ones.
     book: where these meanings are written, for messages.
     dropped: classes of the label files that are ignored because the class list lacks them.
+    nearest: where above 0, an unknown colour means what the nearest known one does, up to this distance (the
+        largest difference of a channel), and beyond it does not count; for labels that JPEG or resizing
+        changed.
     """
 
     ids: Mapping[int, int]
     colors: Mapping[Color, int]
     book: str = field(default="the class list", compare=False)
     dropped: tuple[str, ...] = ()
+    nearest: int = 0
+
+    def repaired(self) -> "LabelCode":
+        """The same, taking unknown colours for the nearest known ones."""
+        return replace(self, nearest=NEAREST)
 
     @cached_property
     def _train_id_of_id(self) -> np.ndarray:
@@ -90,6 +99,8 @@ class LabelCode:
             colors, train_id_of = self._train_id_of_color
             nearest = np.searchsorted(colors, values).clip(max=len(colors) - 1)
             train_ids = np.where(colors[nearest] == values, train_id_of[nearest], _UNKNOWN)
+            if self.nearest:
+                train_ids = self._with_nearest(values, train_ids)
         else:
             raise InputError(
                 f"Labels must be whole numbers [H, W] or 8-bit colours [H, W, 3], "
@@ -99,6 +110,34 @@ class LabelCode:
         if unknown.any():
             raise UnknownLabels(count_values(values[unknown], labels.ndim == 3), book=self.book)
         return train_ids.astype(np.uint8)
+
+    def _with_nearest(self, values: np.ndarray, train_ids: np.ndarray) -> np.ndarray:
+        """Packed colours [H, W] that are unknown become what the nearest known ones are."""
+        found, place = np.unique(values[train_ids == _UNKNOWN], return_inverse=True)
+        _, train_id_of = self._train_id_of_color
+        apart, closest = self._closest(found)
+        meant = np.where(apart <= self.nearest, train_id_of[closest], IGNORE).astype(train_ids.dtype)
+        filled = train_ids.copy()
+        filled[train_ids == _UNKNOWN] = meant[place]
+        return filled
+
+    def _closest(self, packed: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Of packed colours [n]: distance to the nearest known one, and its position."""
+        known, _ = self._train_id_of_color
+        apart = np.abs(_unpacked(packed)[:, None] - _unpacked(known)).max(axis=2)
+        closest = apart.argmin(axis=1)
+        return apart[np.arange(len(packed)), closest], closest
+
+    def distances(self, labels: np.ndarray) -> np.ndarray:
+        """int [H, W]: how far each colour of [H, W, 3] is from the nearest known one."""
+        packed = (labels.astype(np.int32) * (1 << 16, 1 << 8, 1)).sum(axis=2, dtype=np.int32)
+        found, place = np.unique(packed, return_inverse=True)
+        return np.asarray(self._closest(found)[0][place].reshape(packed.shape))
+
+
+def _unpacked(packed: np.ndarray) -> np.ndarray:
+    """int [n, 3] of colours 0xRRGGBB."""
+    return np.stack([packed >> 16, packed >> 8 & 255, packed & 255], axis=-1).astype(np.int32)
 
 
 def values_in(labels: np.ndarray) -> dict[int | Color, int]:

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from adapt.data.classes import ClassList
 from adapt.data.images import read_labels, read_palette
-from adapt.data.known_classes import CAMVID11, CITYSCAPES19
+from adapt.data.known_classes import CAMVID11, CITYSCAPES19, distinct_colors
 from adapt.data.label_codes import IGNORE, Color, LabelCode, values_in
 
 _FEW = 0.25  # of the values found, that may be unknown to a class list that is right
@@ -24,20 +26,11 @@ class LabelSystem(NamedTuple):
     values: frozenset[int | Color]
 
 
-def _voc_colors() -> tuple[Color, ...]:
-    """PASCAL VOC's palette spreads the bits of the id over red, green and blue, the lowest ones highest."""
-
-    def channel(value: int, first: int) -> int:
-        return sum((value >> (first + 3 * bit) & 1) << (7 - bit) for bit in range(3))
-
-    return tuple((channel(value, 0), channel(value, 1), channel(value, 2)) for value in range(21))
-
-
 def _colors(*hexadecimal: str) -> list[Color]:
     return [(int(text[:2], 16), int(text[2:4], 16), int(text[4:], 16)) for text in hexadecimal]
 
 
-_VOC = _voc_colors()
+_VOC = distinct_colors(21)
 # The 32 classes of CamVid's own release (Brostow et al. 2009), of which SegNet's 11 are groups.
 _CAMVID32 = _colors(
     *("408040", "c00080", "0080c0", "008040", "800000", "400080", "4000c0", "c08040", "c0c080", "404080"),
@@ -68,13 +61,16 @@ SYSTEMS = (
 """From small to large, so that the first one that has all the values says most."""
 
 
-def guess_system(paths: Sequence[Path], code: LabelCode) -> str | None:
+def guess_system(
+    paths: Sequence[Path], code: LabelCode, labels: Sequence[np.ndarray] | None = None
+) -> str | None:
     """What label files look like that hold values without a meaning in `code`.
 
+    labels: what is in the files, where they may be of another kind than label PNGs.
     The palette of the first file tells, or all values in the files. None if they are in no system, or if it
     looks more as if `code` were right but for a value or two.
     """
-    values = {value for path in paths for value in values_in(read_labels(path))}
+    values = {value for each in labels or map(read_labels, paths) for value in values_in(each)}
     system = _by_palette(paths[0]) or next((s for s in SYSTEMS if values <= s.values), None)
     if system is None:
         return None
@@ -86,7 +82,7 @@ def guess_system(paths: Sequence[Path], code: LabelCode) -> str | None:
 
 
 def _by_palette(path: Path) -> LabelSystem | None:
-    palette = read_palette(path)
+    palette = read_palette(path) if path.suffix.lower() == ".png" and path.is_file() else None
     if palette is None:
         return None
     if _share(palette, CITYSCAPES19) > _PALETTE_SHARE:

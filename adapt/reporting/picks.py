@@ -10,7 +10,7 @@ import numpy as np
 from tqdm import tqdm
 
 from adapt.balance.correction import ShiftTable
-from adapt.data.datasets import LabelledFolder, UnlabelledImages
+from adapt.data.datasets import LabelledImages, UnlabelledImages
 from adapt.evaluation.prediction import confusions, picture_logits, predict
 from adapt.evaluation.scores import Scores
 from adapt.model.device import best_device
@@ -49,7 +49,7 @@ class Picks:
 
 
 def pick_labelled(
-    segmenter: Segmenter, dataset: LabelledFolder, num_classes: int, table: ShiftTable | None, tau: float
+    segmenter: Segmenter, dataset: LabelledImages, num_classes: int, table: ShiftTable | None, tau: float
 ) -> Picks:
     """The ends of a labelled set. tau: strength of the correction; 0 (or no table) leaves it out.
 

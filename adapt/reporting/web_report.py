@@ -117,7 +117,7 @@ def _settings(run: Run) -> Section:
         "host": _host(run),
         "encoder": str(encoder.pretrained or encoder.factory or (encoder.config or {}).get("model_type")),
         "decoder": f"{model.decoder}, {model.width} channels",
-        "source": str(data.source),
+        "source": ", ".join(map(str, data.source)) or "none",
         "target": ", ".join(map(str, data.target)) or "none",
         "evaluated on": str(data.evaluate or "nothing during training"),
         "crops": f"{data.crop[0]}x{data.crop[1]}, {training.batch * training.accumulate} of each domain",

@@ -82,7 +82,7 @@ class Card(Record):
         if not isinstance(classes.get("ignore"), list):  # in class files it may be left out
             raise ValueError("it needs a list ignore")
         try:
-            ClassList.from_dict(classes)
+            ClassList.from_dict(classes, complete=True)
         except InputError as error:
             raise ValueError(error.message.removesuffix(".")) from error
         return classes
@@ -96,7 +96,7 @@ class Card(Record):
 
     @property
     def class_list(self) -> ClassList:
-        return ClassList.from_dict(self.classes)
+        return ClassList.from_dict(self.classes, complete=True)
 
     @property
     def recipe(self) -> dict[str, Any]:

@@ -27,7 +27,7 @@ def check_settings(config: Config, preset: str | None) -> None:
         InputError: the first of them.
     """
     method = config.method
-    if config.data.source is None:
+    if not config.data.source:
         raise InputError("no source was given; name the labelled folder with --source.")
     if not config.data.target and (method.self_training or method.gathers):
         raise InputError("no target was given; name a folder of images, or videos, with --target.")

@@ -22,12 +22,13 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto
 
+from adapt.data.datasets import read_picture
 from adapt.data.images import resize_image
 from adapt.errors import InputError
 from export.fold.nodes import PREFIX
 from export.precision.converters import named, quiet, tidied, without_detours
 from serve.card import Card
-from serve.media.images import Image, read_image
+from serve.media.images import Image
 from serve.media.whole import scratch
 
 ISLANDS = (
@@ -111,7 +112,7 @@ def quantise(
 
         def get_next(self) -> dict[str, NDArray[np.float32]] | None:
             picture = next(self.left, None)
-            return None if picture is None else {name: normalised(read_image(picture), card)}
+            return None if picture is None else {name: normalised(read_picture(picture), card)}
 
     options = {
         "ActivationSymmetric": True,

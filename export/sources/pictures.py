@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 
 from adapt.data.classes import IGNORE, ClassList
-from adapt.data.datasets import UnlabelledImages, open_target
+from adapt.data.datasets import UnlabelledImages, open_target, read_picture
 from adapt.data.domains import open_labelled
 from adapt.data.finding import NotLabelledError, find_images, find_labelled
 from adapt.data.images import resize_image
@@ -20,7 +20,7 @@ from adapt.errors import InputError
 from export.fold.session import Labels
 from export.sources.source import Source
 from serve.card import Card
-from serve.media.images import Image, read_image
+from serve.media.images import Image
 from serve.media.whole import scratch
 
 Item = TypeVar("Item")
@@ -117,7 +117,7 @@ def _labelled(card: Card, data: Path) -> Pictures:
 
 
 def _read(paths: Sequence[Path]) -> list[Image]:
-    return [read_image(path) for path in _spread(paths, MAX_FRAMES)]
+    return [read_picture(path) for path in _spread(paths, MAX_FRAMES)]
 
 
 def _spread(items: Sequence[Item], most: int) -> list[Item]:

@@ -27,7 +27,7 @@ from adapt.balance.correction import posthoc_scores, shift_table
 from adapt.balance.histogram import Histogram, counted_in_all, labels_at_stride, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.data.classes import IGNORE
-from adapt.data.datasets import LabelledFolder, UnlabelledImages
+from adapt.data.datasets import LabelledImages, UnlabelledImages
 from adapt.errors import InputError
 from export.fold.tables import DEFAULT_TAU
 from export.foreign.network import Network
@@ -62,7 +62,7 @@ class Calibration:
 
 
 def gather(
-    network: Network, target: UnlabelledImages, source: LabelledFolder | None, rounds: int = 1
+    network: Network, target: UnlabelledImages, source: LabelledImages | None, rounds: int = 1
 ) -> Calibration:
     """Gather the statistics; the network sees every picture once.
 
@@ -136,7 +136,7 @@ def kept_logits(network: Network, target: UnlabelledImages) -> Tensor:
     return pixels[None, :, None]
 
 
-def _source_histogram(network: Network, source: LabelledFolder) -> Histogram:
+def _source_histogram(network: Network, source: LabelledImages) -> Histogram:
     """Logits of labelled pictures by true class."""
     total = counted_in_all(_source_logits(network, source))
     if total is None or not bool(total.row_pixels.sum() > 0):
@@ -144,7 +144,7 @@ def _source_histogram(network: Network, source: LabelledFolder) -> Histogram:
     return total
 
 
-def _source_logits(network: Network, source: LabelledFolder) -> Iterator[tuple[Tensor, Tensor]]:
+def _source_logits(network: Network, source: LabelledImages) -> Iterator[tuple[Tensor, Tensor]]:
     stride = network.outlet.output_stride
     for index in tqdm(range(len(source)), desc="source statistics", unit="image"):
         sample = source[index]

@@ -32,7 +32,11 @@ def read_image(path: Path) -> NDArray[np.uint8]:
         InputError: unreadable, empty, truncated, not a picture, floating-point pixels (of unknown range), or
             HEIF without the extra `heif`.
     """
-    data = read_whole(path)
+    return decode_image(read_whole(path), path)
+
+
+def decode_image(data: bytes, path: Path) -> NDArray[np.uint8]:
+    """The same of a file's contents; `path` is what it is called in errors."""
     if is_heif(data):
         return read_heif(path, data)
     own_turn = is_avif(data)

@@ -217,4 +217,4 @@ def test_bad_settings(assignment: str, words: str) -> None:
 def test_run_of_an_older_working_folder_still_opens(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
     data = load_run(run).config.data
-    assert data.source is not None and data.source.is_absolute()
+    assert data.source and data.source[0].is_absolute()

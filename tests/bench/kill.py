@@ -29,6 +29,8 @@ sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 from killing.leftovers import files_of, lost, unloadable
 from killing.trials import OUT, Trial, make_trials, program
 
+FINISHED = "there is nothing to resume"
+"""What training says that was killed when all was written; its files are compared like the others."""
 PATIENCE = 300.0
 """Seconds that an undisturbed run may take before something is taken to hang."""
 
@@ -102,7 +104,7 @@ def run(trial: Trial, inputs: Path, times: int, seconds: float, dice: random.Ran
         except subprocess.TimeoutExpired:
             result.faults.append(f"{said}: the next run had not ended after {PATIENCE:.0f} s")
             continue
-        if again.returncode:
+        if again.returncode and FINISHED not in again.stderr:
             result.faults.append(f"{said}: the next run ended with {again.returncode}: {again.stderr[-500:]}")
         result.faults += [f"{said}, next run: {fault}" for fault in unloadable(inputs / OUT)]
         left = files_of(inputs / OUT) ^ expected

@@ -14,7 +14,7 @@ a running mean of R (no labels, and no pass of the network beyond those of the t
 Two rules, with hysteresis, from MEMORY batches on. The agreement has turned when it is DROP below its highest
 so far and that was MEMORY iterations ago or more; it has recovered when it is back above half of that drop.
 A class fades when its share in the pseudo-labels is FADED of its highest so far, which was LEAST or more; it
-is back at twice as much.
+is back at twice as much. Classes that the pseudo-labels have less than NONE of are named once, at the start.
 """
 
 from collections.abc import Callable, Sequence
@@ -33,6 +33,8 @@ DROP = 0.05
 
 FADED, LEAST = 0.05, 0.001
 """Share of its highest share at which a class is given up, and how high that must have been."""
+NONE = 1e-4
+"""Share of the pixels below which a class counts as absent from the start."""
 
 
 class Seen(NamedTuple):
@@ -155,6 +157,9 @@ class Watch(nn.Module):
 
     def _miss(self, shares: Tensor) -> str | None:
         shares = shares.to(self.highest)
+        if not self.highest.any():  # the first time
+            self.highest.copy_(shares)
+            return self._absent(shares)
         torch.maximum(self.highest, shares, out=self.highest)
         below = (shares < FADED * self.highest) & (self.highest >= LEAST)
         fresh = below & ~self.faded
@@ -168,6 +173,15 @@ class Watch(nn.Module):
         return (
             f"warning: the teacher labels hardly a pixel of the target any more as {listed}. If the target "
             "has it, self-training is unlearning it; a longer method.source_start or a balance may help."
+        )
+
+    def _absent(self, shares: Tensor) -> str | None:
+        names = [name for name, share in zip(self._names, shares.tolist(), strict=True) if share < NONE]
+        if not names:
+            return None
+        return (
+            f"the teacher labels no pixel of the target as {', '.join(names)}. What of it the target has, "
+            "self-training will not learn; a longer method.source_start or labels (--target-labels) may help."
         )
 
 

@@ -10,7 +10,7 @@ import tiny
 from click.testing import CliRunner, Result
 
 from adapt.cli import main
-from adapt.commands.start import open_labelled
+from adapt.data.domains import open_labelled
 from adapt.evaluation.prediction import predict
 from adapt.evaluation.scores import Scores, confusion_matrix
 from adapt.model.window import Window

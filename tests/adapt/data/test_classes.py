@@ -115,7 +115,7 @@ SKY, CAR = "{id: 0, name: sky, color: [1, 2, 3]}", "{id: 1, name: car, color: [4
         ("[1, 2]", "needs a list 'classes'"),
         ("classes: {sky: 0}", "needs a list 'classes'"),
         (f"classes: [{SKY}]", "2 to 255 classes, but this one has 1"),
-        (f"classes: [{SKY}, {{id: 1, name: car}}]", "Class 2 must have exactly the keys id, name and color"),
+        (f"classes: [{SKY}, {{id: 1, names: car}}]", "Class 2 must have the key name, and id or color"),
         (f"classes: [{SKY}, {CAR}]\nignored: 3", "not 'ignored'"),
         (f"classes: [{SKY}, {{id: 0, name: car, color: [4, 5, 6]}}]", "same id 0"),
         (f"classes: [{SKY}, {{id: 1, name: sky, color: [4, 5, 6]}}]", "same name 'sky'"),

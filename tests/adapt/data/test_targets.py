@@ -205,7 +205,6 @@ def test_targets_that_are_not_there_or_not_videos_are_refused(tmp_path):
         ([tmp_path / "none"], "no folder or video"),
         ([clip, tmp_path / "none.mp4"], "no folder or video"),
         ([empty], "holds no images"),
-        ([tmp_path], "give its videos themselves"),
         ([clip, empty], "holds no images"),
         ([], "no frames"),
     ):

@@ -182,7 +182,7 @@ def target_line(result: Result) -> str:
 
 def test_training_says_what_target_it_found(domains: Path, tmp_path: Path) -> None:
     target = domains / "target" / "images"
-    assert target_line(train(domains, tmp_path, "training.iterations=1")) == "target: 3 pictures"
+    assert target_line(train(domains, tmp_path, "training.iterations=1")) == "target: used 3 pictures"
     for name in ("notes.txt", "e.psd", "b.csv", "c.avi", ".hidden"):
         (target / name).write_bytes(b"")
     (target / "night").mkdir()
@@ -190,12 +190,12 @@ def test_training_says_what_target_it_found(domains: Path, tmp_path: Path) -> No
     words = (*("--target", clips[0]), *("--target", clips[1]), "--force")
     line = target_line(train(domains, tmp_path, "training.iterations=1", "data.frames=5", words=words))
     assert line == (
-        "target: 3 pictures, 2 videos (8 frames sampled); left out 4 files of other kinds and 1 folder: "
-        "b.csv, c.avi, e.psd …"
+        "target: used 3 pictures and 8 frames of 2 videos, left out 4 (3 of other kinds: b.csv, e.psd, "
+        "notes.txt; 1 videos that cannot be read: c.avi)"
     )
     arguments = tiny.train_arguments(domains, tmp_path / "other", "training.iterations=1", "data.frames=5")
     arguments[arguments.index("--target") + 1] = clips[0]
-    assert target_line(adapt(*arguments)) == "target: 1 video (3 frames sampled)"
+    assert target_line(adapt(*arguments)) == "target: used 3 frames of 1 video"
 
 
 # ---- a finished run --------------------------------------------------------------------------------------

@@ -143,6 +143,15 @@ def test_a_class_that_the_teacher_gives_up_is_named_once() -> None:
     assert "car (0.29% of the pixels after 6.00%)" in news[3][0]
 
 
+def test_classes_that_are_absent_from_the_start_are_named_once() -> None:
+    watch = Watch(NAMES[:4], plain)
+    watch.steps.fill_(MEMORY)
+    watch.counts = torch.diag(torch.tensor([0.9, 0.0999, 0.0, 0.00005]))
+    first, second = watch.look(10), watch.look(20)
+    assert first is not None and second is not None and not second.news and not first.faded
+    assert len(first.news) == 1 and "as car, sign." in first.news[0]
+
+
 def test_a_class_that_hardly_ever_was_there_is_not_missed() -> None:
     watch = Watch(NAMES[:2], plain)
     watch.steps.fill_(MEMORY)

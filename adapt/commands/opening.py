@@ -1,0 +1,137 @@
+"""The data of a run opened for training, and what is said of it."""
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from adapt.augmentation.draws import part_shares
+from adapt.augmentation.pairs import Domains, LabelledTarget, TrainingPairs
+from adapt.config.settings import Config
+from adapt.data.classes import ClassList
+from adapt.data.datasets import (
+    LabelledImages,
+    LabelReport,
+    UnlabelledImages,
+    check_labels,
+    open_target,
+    read_picture,
+)
+from adapt.data.domains import open_labelled
+from adapt.data.folders.target import TargetPart, describe_target
+from adapt.data.frames import check_video
+from adapt.data.values.ignored import describe_ignored
+
+
+def check_openable(parts: list[TargetPart]) -> None:
+    """Open every video and the first picture of every folder; all of them are read later.
+
+    Raises:
+        InputError: one cannot be read.
+    """
+    for part in parts:
+        if part.pictures:
+            read_picture(part.pictures[0])
+        for video in part.videos:
+            check_video(video)
+
+
+def open_unlabelled(config: Config, folder: Path) -> UnlabelledImages | None:
+    """The target of the settings, with frames of videos in the run folder; None where there is none."""
+    if not config.data.target:
+        return None
+    return open_target(config.data.target, folder / "frames", config.data.frames, config.data.size)
+
+
+def open_evaluation(config: Config, classes: ClassList) -> LabelledImages | None:
+    """The labelled data of the target domain in the settings; None where there is none."""
+    if config.data.evaluate is None:
+        return None
+    return open_labelled(config.data.evaluate, classes, config.data.size, keep_labels=True)
+
+
+def open_labelled_target(config: Config, classes: ClassList) -> LabelledImages | None:
+    """The labelled pictures of the target to train on, if there are some."""
+    if config.data.target_labels is None:
+        return None
+    return open_labelled(config.data.target_labels, classes, config.data.size, split="train")
+
+
+def training_domains(
+    config: Config,
+    source: LabelledImages,
+    target: UnlabelledImages | None,
+    evaluation: LabelledImages | None,
+    class_pixels: np.ndarray,
+    labelled: LabelledTarget | None,
+) -> Domains:
+    """All data of a training, with the pairs drawn from it; class_pixels [images, C] of the source."""
+    pairs = TrainingPairs(
+        source,
+        target if config.method.self_training else None,
+        class_pixels,
+        crop=config.data.crop,
+        rare_class_temperature=config.method.rare_class_temperature,
+        seed=config.training.seed,
+        source_weights=config.data.source_weights,
+        target_weights=config.data.target_weights,
+        labelled=labelled,
+    )
+    pictures = None if labelled is None else labelled.pictures
+    return Domains(source, target, evaluation, pairs, pictures)
+
+
+def checked_labels(domain: str, dataset: LabelledImages) -> LabelReport:
+    """Say what was found, since layouts and class lists are found by themselves; read it all; say what of it
+    does not count.
+
+    Raises:
+        InputError: as `check_labels`.
+    """
+    for part in dataset.parts:
+        dropped = f"; ignored, since the source lacks them: {', '.join(part.code.dropped)}"
+        if part.found.note:
+            say(f"{domain}: {part.found.note}")
+        say(
+            f"{domain}: {len(part.found.images)} images in the layout of {part.found.layout.name}, "
+            f"{len(dataset.classes)} classes{dropped if part.code.dropped else ''}"
+        )
+    report = check_labels(dataset)
+    for line in describe_ignored(domain, dataset, report):
+        say(line)
+    return report
+
+
+def say_draws(config: Config, source: LabelledImages, target: UnlabelledImages | None) -> None:
+    """Where there are several sources or targets, how often each is drawn from."""
+    data = config.data
+    for line in _draws("source", data.source, data.source_weights, source.sizes):
+        say(line)
+    if target is not None and config.method.self_training:
+        for line in _draws("target", data.target, data.target_weights, target.sizes):
+            say(line)
+
+
+def _draws(
+    domain: str, paths: tuple[Path, ...], weights: tuple[float | None, ...], sizes: list[int]
+) -> Iterator[str]:
+    if len(paths) < 2:
+        return
+    shares = part_shares(weights, sizes)
+    told = [
+        f"{path} {100 * share:.3g} % ({size} pictures)"
+        for path, share, size in zip(paths, shares, sizes, strict=True)
+    ]
+    yield f"{domain}, drawn from: {', '.join(told)}"
+
+
+def say_target(parts: list[TargetPart], target: UnlabelledImages) -> None:
+    """One line: what of the target is used, and what is not."""
+    frames = len(target) - sum(len(part.pictures) for part in parts)
+    say(f"target: {describe_target(parts, frames)}")
+
+
+def say(line: str) -> None:
+    """On standard error, as progress is."""
+    print(line, file=sys.stderr)

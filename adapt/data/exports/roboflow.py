@@ -1,0 +1,60 @@
+"""Roboflow's semantic segmentation masks: train/, valid/ and test/ with X.jpg, X_mask.png and _classes.csv.
+
+The table has a line `Pixel Value, Class` and then one for each class.
+"""
+
+import csv
+from pathlib import Path
+
+from adapt.data.classes import ClassList
+from adapt.data.folders.walk import walk
+from adapt.data.known_classes import distinct_colors
+from adapt.data.layouts.pairing import pair
+from adapt.data.layouts.patterns import LabelFiles, Labelled, Layout
+from adapt.data.layouts.splits import Split, chosen_split, folders_in
+from adapt.errors import InputError
+
+_TABLE = "_classes.csv"
+
+
+def find(root: Path, split: Split) -> Labelled | None:
+    """As adapt/data/exports/__init__.py says."""
+    place = root
+    if not (root / _TABLE).is_file():
+        parts = [name for name in folders_in(root) if (root / name / _TABLE).is_file()]
+        if not parts:
+            return None
+        place = root / (chosen_split(parts, split, root) or parts[0])
+    classes = _classes(place / _TABLE)
+    if classes is None:
+        return None
+    files = walk(place).pictures
+    masks = [path for path in files if path.stem.endswith("_mask") and path.suffix.lower() == ".png"]
+    pairs = pair([path for path in files if path not in set(masks)], place, masks, place)
+    if not pairs.images:
+        raise InputError(
+            f"{place} has {_TABLE}, but no pictures X.jpg with masks X_mask.png; export it again."
+        )
+    if pairs.alone:
+        raise InputError(
+            f"{len(pairs.alone)} pictures in {place} have no mask, such as {pairs.alone[0].name}; export it "
+            "again, or remove them."
+        )
+    layout = Layout("Roboflow (semantic masks)", "")
+    pattern = f"{place.relative_to(root).as_posix()}/*_mask.png".removeprefix("./")
+    return Labelled(root, layout, pairs.images, pairs.labels, LabelFiles(pattern, classes))
+
+
+def _classes(table: Path) -> ClassList | None:
+    """The classes by their pixel values; None for a table of another kind of export."""
+    with table.open(encoding="utf-8-sig", newline="") as file:
+        rows = [[cell.strip() for cell in row] for row in csv.reader(file) if row]
+    if not rows or rows[0][0].casefold() != "pixel value":
+        return None
+    try:
+        values = {int(row[0]): row[1] for row in rows[1:]}
+    except (ValueError, IndexError) as error:
+        raise InputError(
+            f"{table} must have lines `number, class`, but they can't be read: {error}."
+        ) from error
+    return ClassList(tuple(values.values()), tuple(values), distinct_colors(len(values)))

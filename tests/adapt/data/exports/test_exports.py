@@ -1,0 +1,144 @@
+"""Exports of labelling tools, read as they are: class counts equal the truth, and training starts."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import dataset_trees as trees
+import export_trees as exports
+import json_exports
+import numpy as np
+import pytest
+import tiny
+from click.testing import CliRunner
+
+from adapt.cli import main
+from adapt.config.settings import Data
+from adapt.data.datasets import check_labels, open_target
+from adapt.data.domains import find_classes, open_labelled, open_source
+from adapt.errors import InputError
+
+TOOLS: list[tuple[Callable[[Path], Path], str, str, str]] = [
+    (exports.cvat, "CVAT", "abc", "abc"),
+    (exports.labelme_voc, "labelme", "abc", "abc"),
+    (exports.roboflow, "Roboflow", "ab", "c"),
+    (exports.labelme, "labelme", "abc", "abc"),
+    (exports.supervisely, "Supervisely", "abc", "abc"),
+    (json_exports.coco_instances, "COCO", "abc", "abc"),
+    (json_exports.label_studio, "Label Studio", "abc", "abc"),
+    (json_exports.label_studio_png, "Label Studio", "abc", "abc"),
+    (exports.ultralytics_masks, "Ultralytics", "ab", "c"),
+    (exports.ultralytics_polygons, "Ultralytics", "ab", "c"),
+    (exports.huggingface, "Hugging Face", "ab", "c"),
+]
+"""Tool, its name in messages, pictures for training and for evaluation."""
+
+
+def counted(root: Path, split: str) -> dict[str, int]:
+    """Pixels by the names of classes, as a training or an evaluation counts them."""
+    classes = find_classes(root, None)
+    data = (
+        open_source(Data(source=(root,)), classes) if split == "train" else open_labelled(root, classes, None)
+    )
+    pixels = check_labels(data).class_pixels.sum(0)
+    return {name: number for name, number in zip(classes.names, pixels.tolist(), strict=True) if number}
+
+
+def starts(root: Path, out: Path) -> str:
+    """One iteration of training from the folder as it is; what it said."""
+    trees.picture(out / "target" / "a.png")
+    settings = (*tiny.SETTINGS, "training.iterations=1", "method.balance=off")
+    words = ["train", "-o", str(out / "run"), "--source", str(root), "--target", str(out / "target")]
+    result = CliRunner().invoke(main, [*words, *(w for s in settings for w in ("--set", s))])
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+@pytest.mark.parametrize(("make", "tool", "train", "val"), TOOLS)
+def test_an_export_is_read_as_it_is(make, tool, train, val, tmp_path):
+    root = make(tmp_path / "export")
+    assert counted(root, "train") == exports.counts(*train)
+    assert counted(root, "val") == exports.counts(*val)
+    assert f"in the layout of {tool}" in starts(root, tmp_path)
+
+
+def test_voc_has_its_own_classes_and_lists(tmp_path):
+    root = exports.voc(tmp_path / "voc")
+    truth = exports.counts("a", "b")
+    assert counted(root, "train") == {
+        "background": truth["background"],
+        "car": truth["car"],
+        "tvmonitor": truth["road"],
+    }
+    assert len(open_labelled(root, find_classes(root, None), None)) == 1
+    assert "left out 1 pictures without labels in SegmentationClass/" in starts(root, tmp_path)
+
+
+@pytest.mark.parametrize("make", [json_exports.coco_stuff, json_exports.coco_panoptic])
+def test_of_coco_what_has_no_segment_does_not_count(make, tmp_path):
+    root = make(tmp_path / "coco")
+    truth = exports.counts("a", "b")
+    assert counted(root, "train") == {"car": truth["car"], "road": truth["road"]}
+    assert counted(root, "val") == {"car": exports.counts("c")["car"]}
+    assert "in the layout of COCO" in starts(root, tmp_path)
+
+
+def test_a_saved_data_set_of_hugging_face(tmp_path):
+    root = exports.huggingface(tmp_path / "x", saved=True)
+    assert counted(root, "train") == exports.counts("a", "b") and counted(root, "val") == exports.counts("c")
+
+
+def test_rows_of_pictures_are_a_target_too(tmp_path):
+    root = exports.huggingface(tmp_path / "x")
+    target = open_target([root], tmp_path / "cache", 1)
+    assert len(target) == 2 and target[1].shape == (48, 64, 3)
+
+
+def test_ade20k_does_not_count_what_is_none_of_its_classes(tmp_path):
+    root = exports.ade20k(tmp_path / "ade")
+    truth = exports.counts("a", "b")
+    assert counted(root, "train") == {"car": truth["car"], "road": truth["road"]}
+    assert counted(root, "val") == {"car": exports.counts("c")["car"]}
+    assert "in the layout of ADE20K" in starts(root, tmp_path)
+
+
+def test_labelme_s_older_export(tmp_path):
+    root = exports.labelme_voc(tmp_path / "x", "SegmentationClassPNG")
+    assert counted(root, "train") == exports.counts("a", "b", "c")
+
+
+def test_a_part_of_an_export_may_be_named(tmp_path):
+    root = exports.roboflow(tmp_path / "x")
+    assert counted(root / "valid", "train") == exports.counts("c")
+    (root / "valid").rename(root / "more")
+    with pytest.raises(InputError, match="none for 'val'"):
+        open_labelled(root, find_classes(root, None), None)
+
+
+def test_an_export_without_its_pictures_says_so(tmp_path):
+    root = exports.cvat(tmp_path / "x")
+    (root / "JPEGImages").rename(root / "elsewhere")
+    with pytest.raises(InputError, match=r"no folder JPEGImages/; export it with its pictures"):
+        find_classes(root, None)
+
+
+def test_drawn_classes_are_told_by_name(tmp_path):
+    """Whatever ids a class file gives them."""
+    root = exports.supervisely(tmp_path / "x")
+    (tmp_path / "own.yaml").write_text("classes: [{id: 9, name: road}, {id: 5, name: car}]")
+    classes = find_classes(root, tmp_path / "own.yaml")
+    report = check_labels(open_source(Data(source=(root,)), classes))
+    truth = exports.counts("a", "b", "c")
+    assert report.class_pixels.sum(0).tolist() == [truth["road"], truth["car"]]
+    assert report.ignored.sum() == truth["background"]
+
+
+def test_holes_of_polygons_stay_free():
+    from adapt.data.exports.drawing import disc, fill, place
+
+    ring = fill((20, 20), [exports.ring((2, 2, 18, 18)), exports.ring((6, 6, 10, 12))])
+    assert ring.sum() == 16 * 16 - 4 * 6 and not ring[8, 8] and ring[3, 3]
+    triangle = fill((100, 100), [[[0, 0], [100, 0], [0, 100]]])
+    y, x = np.mgrid[:100, :100] + 0.5
+    assert (triangle == (x + y < 100)).mean() > 0.99
+    assert abs(int(disc((50, 50), (25, 25), 10).sum()) - np.pi * 100) < 10
+    assert place(np.ones((4, 4), bool), (5, 5), -2, 3).sum() == 2 * 2
