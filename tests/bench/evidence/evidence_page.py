@@ -6,10 +6,11 @@ from pathlib import Path
 import yaml
 from evidence_arms import ARMS, SEEDS, TITLES
 from evidence_premise import SIGNS
-from evidence_results import RESULTS, Result, read_results
+from evidence_results import RESULTS, read_results
 from evidence_shifts import ORDER, load_shift
 from evidence_summary import (
     Differences,
+    Key,
     Runs,
     after_training,
     at_equal,
@@ -43,6 +44,8 @@ VARIANTS = {
     "source-free, eps 0.1": "source-free anchors, eps 0.1",
     "source-free, class anchors": "source-free anchors, pooled over classes",
 }
+JUDGED = (("posthoc", "0.5"), ("eps 0.1", "1"))
+"""Corrections whose harm the signs should foretell: a moderate one, and one that does harm."""
 BASELINES = {
     "label shares": "logit adjustment, pseudo-label shares",
     "mean softmax": "logit adjustment, mean softmax",
@@ -70,21 +73,10 @@ PAIRS = [
 def made_page(runs: Runs) -> str:
     """The whole page, as Markdown."""
     shifts = [name for name in ORDER if any(shift == name for shift, _, _ in runs)]
-    parts = [
-        "# Evidence",
-        text(WORDS["introduction"]),
-        text(WORDS["convention"]),
-        *there(runs),
-        *trained(runs, shifts),
-    ]
-    parts += [
-        *in_training(runs, shifts),
-        *after(runs, shifts),
-        *by_arm(runs),
-        *foretold(runs),
-        *cost(runs, shifts),
-    ]
-    return "\n\n".join([*parts, *cost(runs, shifts)]) + "\n"
+    parts = ["# Evidence", text(WORDS["introduction"]), text(WORDS["convention"])]
+    parts += [*there(runs), *trained(runs, shifts), *in_training(runs, shifts), *after(runs, shifts)]
+    parts += [*by_arm(runs), *foretold(runs), *estimates(runs, shifts), *cost(runs, shifts)]
+    return "\n\n".join(parts) + "\n"
 
 
 def there(runs: Runs) -> Iterator[str]:
@@ -198,18 +190,32 @@ def foretold(runs: Runs) -> Iterator[str]:
     """What signs without labels are worth."""
     yield "## Does it foretell harm?"
     yield text(WORDS["foretold"])
-    change = {key: _change(run) for key, run in runs.items()}
-    known = {key: value for key, value in change.items() if value is not None}
+    changes = [_changes(runs, way, strength) for way, strength in JUDGED]
     rows = []
     for name, about in SIGNS.items():
         sign = {key: value for key, run in runs.items() if (value := run.signs.get(name)) is not None}
-        worth = worth_of(sign, known, HARM)
-        cells = [number(worth.over_all), number(worth.within), number(worth.told, "")]
-        rows.append([f"{name}: {about}", *cells, str(worth.networks)])
-    yield table(["sign", "all networks", "within a shift", "harmed is lower", "networks"], rows)
-    harmed = sorted(key for key, value in known.items() if value <= HARM)
-    listed = ", ".join(f"{shift} {TITLES[arm]} ({seed})" for shift, arm, seed in harmed)
-    yield text(f"Harmed are {len(harmed)} of {len(known)} networks{': ' if harmed else ''}{listed}.")
+        cells = []
+        for change in changes:
+            worth = worth_of(sign, change, HARM)
+            cells += [number(worth.over_all), number(worth.within), number(worth.told, "")]
+        rows.append([f"{name}: {about}", *cells, str(len(sign))])
+    titles = [f"{what}, {way} {strength}" for way, strength in JUDGED for what in ("all", "within", "told")]
+    yield table(["sign", *titles, "networks"], rows)
+    for (way, strength), change in zip(JUDGED, changes, strict=True):
+        harmed = sorted(key for key, value in change.items() if value <= HARM)
+        listed = ", ".join(f"{shift} {TITLES[arm]} ({seed})" for shift, arm, seed in harmed)
+        yield text(
+            f"Harmed by {OURS.get(way) or VARIANTS[way]} at {strength}: {len(harmed)} of {len(change)} "
+            f"networks{': ' if harmed else ''}{listed}."
+        )
+
+
+def _changes(runs: Runs, way: str, strength: str) -> dict[Key, float]:
+    """Change of mIoU by a correction, of every network that has it."""
+    pairs = {
+        key: (value(run, "mean_iou", way, strength), value(run, "mean_iou")) for key, run in runs.items()
+    }
+    return {key: a - b for key, (a, b) in pairs.items() if a is not None and b is not None}
 
 
 def estimates(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
@@ -228,11 +234,6 @@ def estimates(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
         cells = [MISSING if one is None else f"{one.mean:.2f} ({one.low:.2f})" for one in spreads]
         rows.append([shift, *cells, str(len(found))])
     yield table(["shift", "size", "over strengths", "over classes", "networks"], rows)
-
-
-def _change(run: Result) -> float | None:
-    plain, corrected = value(run, "mean_iou"), value(run, "mean_iou", "posthoc", "0.5")
-    return None if plain is None or corrected is None else corrected - plain
 
 
 def cost(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:

@@ -5,6 +5,7 @@ import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from evidence_arms import settings_of
 from evidence_shifts import Shift, load_shift, place_of
@@ -13,6 +14,7 @@ from adapt.commands.train import resume, train
 from adapt.run.run import Run, load_run
 from serve.media.whole import replacing
 
+ROOT = Path(__file__).parents[3]
 COST = "evidence.json"
 """Beside a run's own files: what it took, over all its parts."""
 
@@ -75,7 +77,7 @@ def _add_cost(folder: Path, started: tuple[float, float]) -> None:
         temporary.write_text(json.dumps(cost) + "\n")
 
 
-def cost_of(folder: Path) -> dict:
+def cost_of(folder: Path) -> dict[str, Any]:
     """seconds, processor_seconds, and the version that trained last."""
     path = folder / COST
     empty = {"seconds": 0.0, "processor_seconds": 0.0, "version": "unknown"}
@@ -83,7 +85,12 @@ def cost_of(folder: Path) -> dict:
 
 
 def version() -> str:
-    """The commit of this checkout, with -dirty where files differ from it."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=10"]
-    done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True)
-    return done.stdout.strip() or "unknown"
+    """The commit of this checkout, with -dirty where code differs from it; results are none."""
+
+    def git(*words: str) -> str:
+        done = subprocess.run(["git", *words], cwd=ROOT, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    code = ("adapt", "serve", "tests/bench", ":!tests/bench/evidence/results")
+    changed = git("status", "--porcelain", "--", *code)
+    return (git("rev-parse", "--short=10", "HEAD") or "unknown") + ("-dirty" if changed else "")

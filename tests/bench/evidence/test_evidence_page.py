@@ -192,6 +192,17 @@ def test_the_page_says_what_is_missing_and_shows_the_worst():
     assert "| ours, anchors of the source | 0.5 | **missing** | **missing** |" in page
 
 
+def test_the_page_has_every_section_once():
+    found = [line.strip("# ") for line in made_page(HAND).splitlines() if line.startswith("#")]
+    of_shifts = ["CamVid, day to dusk", "Weeds, near-infrared to colour"]
+    changes = ["What a change of the training changes", "What a correction after training changes"]
+    signs_and_cost = ["Does it foretell harm?", "The estimate without labels", "Cost"]
+    assert found == [
+        *("Evidence", "What there is", *of_shifts, *changes),
+        *("Variants", "By what was trained", *signs_and_cost),
+    ]
+
+
 def test_the_page_is_what_the_results_make():
     assert PAGE.read_text() == made_page(by_key(read_results())), (
         "run make evidence, or evidence.py --page-only"
