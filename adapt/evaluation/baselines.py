@@ -19,6 +19,9 @@ from adapt.errors import InputError
 from adapt.evaluation.prediction import picture_logits
 from adapt.model.segmenter import Segmenter
 
+LEAST_PIXELS = 100
+"""Pixels of full size with a label that a class must have for its share of the labels to count, as
+`method.min_pixels` has it for our statistics. Raised by the share of hardly a pixel, a class would take over."""
 STRENGTHS = (0.1, 0.2, 0.3, 0.5, 1.0)
 """t. Beyond 0.5 it ruins some networks, at 0.5 and below it helps most."""
 
@@ -40,10 +43,12 @@ class Shares(NamedTuple):
     """How much of a set of pictures each class takes, as the network sees it."""
 
     labels: Tensor
-    """[C] share of pixels that the network gives to each class; of a class without any, that of one pixel."""
+    """[C] share of pixels that the network gives to each class."""
     softmax: Tensor
     """[C] mean softmax, above 0."""
     pictures: int
+    least: float
+    """Share of the labels below which a class is left alone: that of LEAST_PIXELS."""
 
     @property
     def by_name(self) -> dict[str, Tensor]:
@@ -61,6 +66,7 @@ class ShareCount:
         self._labels = torch.zeros(num_classes, dtype=torch.float64)
         self._softmax = torch.zeros(num_classes, dtype=torch.float64)
         self._pictures = 0
+        self._area = 0
 
     def add(self, logits: Tensor, output_stride: int, size: tuple[int, ...]) -> None:
         """Count a picture.
@@ -77,6 +83,7 @@ class ShareCount:
         self._labels += torch.bincount(inside.argmax(0), minlength=len(inside))
         self._softmax += inside.softmax(0).sum(1)
         self._pictures += 1
+        self._area += inside.shape[1] * output_stride**2
 
     def shares(self) -> Shares:
         """Of all pictures. Raises InputError if there was no usable pixel."""
@@ -87,7 +94,7 @@ class ShareCount:
                 "with --target."
             )
         softmax = (self._softmax / pixels).clamp_min(torch.finfo(torch.float64).tiny)
-        return Shares(self._labels.clamp_min(1) / pixels, softmax, self._pictures)
+        return Shares(self._labels / pixels, softmax, self._pictures, LEAST_PIXELS / self._area)
 
 
 def target_shares(
@@ -107,10 +114,11 @@ def target_shares(
 
 
 def adjustments(shares: Shares) -> dict[Adjustment, Tensor]:
-    """What every baseline adds to the logits: -t * log share, [C] float64 each."""
+    """What every baseline adds to the logits: -t * log share, [C] float64 each, and 0 to what is left alone."""
+    counted = torch.where(shares.labels >= shares.least, shares.labels, 1.0)
     return {
         Adjustment(name, strength): -strength * share.log()
-        for name, share in shares.by_name.items()
+        for name, share in (shares.by_name | {"pseudo-label shares": counted}).items()
         for strength in STRENGTHS
     }
 

@@ -20,11 +20,11 @@ def pixels_inside(logits: np.ndarray, stride: int, height: int, width: int) -> l
 
 
 def pseudo_label_shares(pixels: Sequence[np.ndarray]) -> list[float]:
-    """Share of the pixels that each class wins; a class that wins none counts as if it had won one."""
+    """Share of the pixels that each class wins."""
     wins = [0] * len(pixels[0])
     for pixel in pixels:
         wins[int(np.argmax(pixel))] += 1
-    return [max(count, 1) / len(pixels) for count in wins]
+    return [count / len(pixels) for count in wins]
 
 
 def mean_softmax(pixels: Sequence[np.ndarray]) -> list[float]:
@@ -38,13 +38,14 @@ def mean_softmax(pixels: Sequence[np.ndarray]) -> list[float]:
     return [value / len(pixels) for value in total]
 
 
-def logit_adjusted(logits: np.ndarray, shares: Sequence[float], strength: float) -> np.ndarray:
-    """f[l] - t * log(share[l]) for logits [C, h, w] (Menon et al. 2021, post hoc)."""
+def logit_adjusted(logits: np.ndarray, shares: Sequence[float | None], strength: float) -> np.ndarray:
+    """f[l] - t * log(share[l]) for logits [C, h, w] (Menon et al. 2021, post hoc); f[l] for shares of None."""
     out = np.empty(logits.shape)
     for c, share in enumerate(shares):
         for row in range(logits.shape[1]):
             for column in range(logits.shape[2]):
-                out[c, row, column] = float(logits[c, row, column]) - strength * math.log(share)
+                moved = 0.0 if share is None else strength * math.log(share)
+                out[c, row, column] = float(logits[c, row, column]) - moved
     return out
 
 

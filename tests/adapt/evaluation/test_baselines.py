@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from adapt.errors import InputError
-from adapt.evaluation.baselines import STRENGTHS, ShareCount, adjusted, adjustments
+from adapt.evaluation.baselines import LEAST_PIXELS, STRENGTHS, ShareCount, adjusted, adjustments
 from adapt.evaluation.comparison import baselines_of, compare, strengths_of
 from adapt.evaluation.prediction import Seen, labels_of_logits
 from adapt.evaluation.scores import Scores, confusion_matrix
@@ -40,7 +40,8 @@ def test_shares_are_those_of_the_twin(seed: int, classes: int, stride: int) -> N
     shares = count.shares()
     assert shares.pictures == 3
     assert shares.labels.tolist() == pytest.approx(oracle.pseudo_label_shares(pixels), abs=EXACT)
-    assert float(shares.labels[-1]) == pytest.approx(1 / len(pixels)), "as if it had one pixel"
+    assert float(shares.labels[-1]) == 0
+    assert shares.least == pytest.approx(LEAST_PIXELS / (len(pixels) * stride**2), abs=EXACT)
     assert shares.softmax.tolist() == pytest.approx(oracle.mean_softmax(pixels), abs=EXACT)
     assert (shares.softmax > 0).all()
 
@@ -60,25 +61,31 @@ def test_pixels_that_are_no_numbers_do_not_count() -> None:
 @settings(deadline=None, max_examples=25)
 def test_adjusted_logits_are_those_of_the_twin(seed: int, classes: int) -> None:
     rng = np.random.default_rng(seed)
-    logits = some_logits(rng, classes, (9, 12), 4)
+    logits = some_logits(rng, classes, (40, 52), 4)
+    logits[:, -1] -= 9  # of few pixels or none
     count = ShareCount(classes)
-    count.add(torch.from_numpy(logits), 4, (9, 12))
+    count.add(torch.from_numpy(logits), 4, (40, 52))
     shares = count.shares()
     offsets = adjustments(shares)
     assert [way.strength for way in offsets] == [*STRENGTHS, *STRENGTHS]
+    labelled = [round(share * 10 * 13) * 4**2 for share in shares.labels.tolist()]  # pixels of full size
+    assert min(labelled) < LEAST_PIXELS < max(labelled)
     for way, offset in offsets.items():
         found = adjusted(torch.from_numpy(logits), offset)[0].numpy()
-        expected = oracle.logit_adjusted(logits[0], shares.by_name[way.by].tolist(), way.strength)
+        given: list[float | None] = shares.by_name[way.by].tolist()
+        if way.by == "pseudo-label shares":
+            given = [share if n >= LEAST_PIXELS else None for share, n in zip(given, labelled, strict=True)]
+        expected = oracle.logit_adjusted(logits[0], given, way.strength)
         assert found == pytest.approx(expected, abs=SINGLE)
 
 
 def test_a_stronger_adjustment_moves_pixels_to_the_rare_class() -> None:
     """Its share of the labels never falls with t, and at t = 1 it is larger than without."""
-    logits = torch.randn(1, 3, 16, 16, generator=torch.Generator().manual_seed(0))
+    logits = torch.randn(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     logits[:, 0] += 1.5
-    logits[:, 2] -= 1.0
+    logits[:, 2] -= 0.5
     count = ShareCount(3)
-    count.add(logits, 1, (16, 16))
+    count.add(logits, 1, (64, 64))
     for by in ("pseudo-label shares", "mean softmax"):
         named = [logits.argmax(1).eq(2).sum()]
         named += [
