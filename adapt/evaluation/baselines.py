@@ -21,7 +21,7 @@ from adapt.model.segmenter import Segmenter
 
 LEAST_PIXELS = 100
 """Pixels of full size with a label that a class must have for its share of the labels to count, as
-`method.min_pixels` has it for our statistics. Raised by the share of hardly a pixel, a class would take over."""
+`method.min_pixels` has it for our statistics. By the share of hardly a pixel, a class would take over."""
 STRENGTHS = (0.1, 0.2, 0.3, 0.5, 1.0)
 """t. Beyond 0.5 it ruins some networks, at 0.5 and below it helps most."""
 
@@ -114,7 +114,7 @@ def target_shares(
 
 
 def adjustments(shares: Shares) -> dict[Adjustment, Tensor]:
-    """What every baseline adds to the logits: -t * log share, [C] float64 each, and 0 to what is left alone."""
+    """What every baseline adds to the logits: -t * log share, [C] float64 each; 0 to what is left alone."""
     counted = torch.where(shares.labels >= shares.least, shares.labels, 1.0)
     return {
         Adjustment(name, strength): -strength * share.log()

@@ -39,7 +39,7 @@ def mean_softmax(pixels: Sequence[np.ndarray]) -> list[float]:
 
 
 def logit_adjusted(logits: np.ndarray, shares: Sequence[float | None], strength: float) -> np.ndarray:
-    """f[l] - t * log(share[l]) for logits [C, h, w] (Menon et al. 2021, post hoc); f[l] for shares of None."""
+    """f[l] - t * log(share[l]) of logits [C, h, w] (Menon et al. 2021, post hoc); f[l] where it is None."""
     out = np.empty(logits.shape)
     for c, share in enumerate(shares):
         for row in range(logits.shape[1]):

@@ -158,8 +158,8 @@ def without_positive(table: ShiftTable) -> ShiftTable:
 def adjustment(shares: Tensor, strength: float) -> Tensor:
     """What logit adjustment adds, -strength * log(share), [C]; nothing to a class without a share.
 
-    As `adapt eval --baselines` does: hardly ever labelled, it would be raised above all others, and the baseline
-    would be weaker than it need be.
+    As `adapt eval --baselines` does: hardly ever labelled, it would be raised above all others, and the
+    baseline would be weaker than it need be.
     """
     return -strength * torch.where(shares > 0, shares, 1).log().float()
 
