@@ -9,6 +9,7 @@ import json
 import re
 from functools import lru_cache
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,8 @@ _IMAGES = ("image", "pixel_values", "img", "images", "picture", "input")
 _LABELS = re.compile(r"label|mask|annotation|segmentation|semantic|target|gt", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z]+")
 _NAMES = "id2label.json"
+_READING = Lock()
+"""A Parquet file has one place that it is read at: two threads at once end the process."""
 
 
 def find(root: Path, split: Split) -> Labelled | None:
@@ -59,12 +62,12 @@ def is_stored(path: Path) -> bool:
 
 def read_stored_image(path: Path) -> np.ndarray:
     """uint8 [H, W, 3] RGB. Raises InputError, naming file and row."""
-    return decode_image(_bytes(path), path)
+    return decode_image(stored_bytes(path), path)
 
 
 def read_stored_labels(path: Path) -> np.ndarray:
     """The values of a label file that is stored in a row, as `read_labels` gives them."""
-    return decode_labels(_bytes(path), path)
+    return decode_labels(stored_bytes(path), path)
 
 
 def _split_name(path: Path, root: Path) -> str | None:
@@ -100,7 +103,9 @@ def _opened(path: Path, changed: int) -> Any:
 
 @lru_cache(maxsize=4)  # pictures are drawn by chance, and a group has tens of megabytes
 def _group(path: Path, changed: int, number: int, column: str) -> Any:
-    return _opened(path, changed).read_row_group(number, columns=[column])[column]
+    with _READING:
+        # pyarrow's own threads would not be there in a process that was forked to read pictures.
+        return _opened(path, changed).read_row_group(number, columns=[column], use_threads=False)[column]
 
 
 def _rows(path: Path) -> int:
@@ -129,7 +134,8 @@ def _columns(path: Path) -> tuple[str, str] | None:
     return None if image is None or label is None else (image, label)
 
 
-def _bytes(path: Path) -> bytes:
+def stored_bytes(path: Path) -> bytes:
+    """The file that is stored in a row. Raises InputError, naming file and row, if there is none."""
     file, column, row = path.parent.parent, path.parent.name, int(path.name)
     cell = _cell(file, column, row)
     if cell is None or not cell.get("bytes"):

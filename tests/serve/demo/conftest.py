@@ -11,7 +11,7 @@ from PIL import Image
 from serve_graphs import halves, write_graph
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("graphs")
     return (
@@ -20,13 +20,13 @@ def graphs(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     )
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(graphs: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     with demo(tmp_path_factory.mktemp("server"), *graphs, "--max-seconds", 60, "--max-upload", 20) as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(server: Demo) -> gradio_client.Client:
     return gradio_client.Client(server.url, verbose=False)
 

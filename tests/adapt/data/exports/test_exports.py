@@ -1,20 +1,25 @@
 """Exports of labelling tools, read as they are: class counts equal the truth, and training starts."""
 
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import dataset_trees as trees
 import export_trees as exports
 import json_exports
 import numpy as np
+import pyarrow as arrow
 import pytest
 import tiny
 from click.testing import CliRunner
+from pyarrow import parquet
 
 from adapt.cli import main
 from adapt.config.settings import Data
 from adapt.data.datasets import check_labels, open_target
 from adapt.data.domains import find_classes, open_labelled, open_source
+from adapt.data.exports.huggingface import stored_bytes
 from adapt.errors import InputError
 
 TOOLS: list[tuple[Callable[[Path], Path], str, str, str]] = [
@@ -91,6 +96,19 @@ def test_rows_of_pictures_are_a_target_too(tmp_path):
     root = exports.huggingface(tmp_path / "x")
     target = open_target([root], tmp_path / "cache", 1)
     assert len(target) == 2 and target[1].shape == (48, 64, 3)
+
+
+def test_rows_are_read_by_many_threads_and_in_forked_readers(tmp_path):
+    """Two threads in one Parquet file at once ended the process."""
+    path = tmp_path / "many.parquet"
+    cells = [{"bytes": bytes([number]) * 20_000, "path": None} for number in range(64)]
+    parquet.write_table(arrow.table({"image": cells}), path, row_group_size=1)
+    rows = [path / "image" / f"{number:06}" for number in range(64)] * 20
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(stored_bytes, rows))
+    assert found == [cells[int(row.name)]["bytes"] for row in rows]
+    with ProcessPoolExecutor(2, get_context("fork")) as readers:
+        assert list(readers.map(stored_bytes, rows[:64], timeout=60)) == [cell["bytes"] for cell in cells]
 
 
 def test_ade20k_does_not_count_what_is_none_of_its_classes(tmp_path):

@@ -12,7 +12,7 @@ from PIL import Image
 from serve_graphs import halves, write_clip, write_graph
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     models = (
@@ -83,6 +83,6 @@ def _paths(site: Site) -> dict[str, str]:
     }
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def paths(site: Site) -> dict[str, str]:
     return _paths(site)

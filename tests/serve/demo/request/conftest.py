@@ -10,7 +10,7 @@ from PIL import Image
 from serve_graphs import halves, write_clip, write_graph, write_slow_graph
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     folder = tmp_path_factory.mktemp("site")
     models = (
@@ -34,13 +34,13 @@ def nothing_in_the_log(site: Site) -> Iterator[None]:
     assert site.server.process.poll() is None
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def slow_graph(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that takes minutes per picture."""
     return write_slow_graph(tmp_path_factory.mktemp("slow") / "slow.onnx", 600)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(slow_graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Demo]:
     """For short videos only."""
     folder = tmp_path_factory.mktemp("load")
@@ -50,13 +50,13 @@ def server(slow_graph: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterat
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def picture(server: Demo, tmp_path_factory: pytest.TempPathFactory) -> str:
     path = tmp_path_factory.mktemp("picture") / "street.png"
     Image.fromarray(halves(64, 64)).save(path)
     return upload(server, path)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def clip(server: Demo, tmp_path_factory: pytest.TempPathFactory) -> str:
     return upload(server, write_clip(tmp_path_factory.mktemp("clip") / "drive.mp4", times=range(24)))

@@ -12,7 +12,7 @@ from serve_graphs import halves, write_clip, write_graph
 from visitor import STREET, wait_for_the_example
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Graphs, pictures and a clip; `examples/` is what the demo offers."""
     folder = tmp_path_factory.mktemp("files")
@@ -29,14 +29,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def server(files: Path) -> Iterator[Demo]:
     models = (files / "sliding.onnx", files / "plain.onnx")
     with demo(files / "server", *models, "--examples", files / "examples") as running:
         yield running
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def window() -> Iterator[Chrome]:
     with chromium() as driver:
         yield driver
