@@ -86,11 +86,11 @@ def test_a_file_folded_again_with_another_tau_needs_no_run(exported, trained, tm
     out = tmp_path / "again.onnx"
     extras = ("--runtime-tau", "--scores", "--uncorrected-labels", "--size", "64x96")
     data = ("--data", trained.parent / "target")
-    result = call("onnx", exported, "--tau", 0.3, *extras, *data, "--error-bound", 0.05, "-o", out)
+    result = call("onnx", exported, "--tau", 0.1, *extras, *data, "--error-bound", 0.02, "-o", out)
     assert result.exit_code == 0, result.output
     model = onnx.load(out)
     info = graph_info(model, "")
-    assert info.correction.tau == 0.3 and info.correction.runtime_tau and info.card.size == (64, 96)
+    assert info.correction.tau == 0.1 and info.correction.runtime_tau and info.card.size == (64, 96)
     outputs = run(model, pictures(1, 64, 96), tau=0.0)
     assert set(outputs) == {"labels", "scores", "uncorrected_labels"}
     np.testing.assert_array_equal(outputs["labels"], outputs["uncorrected_labels"])

@@ -39,8 +39,9 @@ def picture(tmp_path: Path) -> Path:
 
 def _paths(site: Site) -> dict[str, str]:
     """What is named: some exist and some do not, and the answer must not tell."""
-    link = site.folder / "link.png"
+    link = site.folder / "links" / "link.png"  # files right in the folder are swept after an upload
     if not link.is_symlink():
+        link.parent.mkdir()
         link.symlink_to(site.secret)
         (site.folder / "folder").symlink_to(site.secret.parent)
         (site.folder / "round").symlink_to(site.folder / "round")
