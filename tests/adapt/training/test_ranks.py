@@ -147,7 +147,7 @@ from datetime import timedelta
 import torch.distributed as dist
 from torch.distributed.distributed_c10d import _set_pg_timeout
 from adapt.evaluation import prediction as evaluate
-from adapt.commands import start
+from adapt.commands import opening
 from adapt.training import trainer
 from adapt.cli import main
 joined = dist.init_process_group
@@ -162,7 +162,7 @@ def slow(module, name):
         time.sleep(36)
         return work(*arguments, **options)
     setattr(module, name, slowly)
-slow(start, "check_labels")
+slow(opening, "check_labels")
 slow(trainer, "gather_statistics")
 slow(trainer, "evaluate")
 main(sys.argv[1:])
