@@ -182,7 +182,7 @@ def test_other_ranks_wait_for_the_first_one_longer_than_collectives_do(tmp_path:
     for work in ("check_labels", "gather_statistics", "evaluate"):
         assert f"rank 0: {work}" in run.stderr and f"rank 1: {work}" not in run.stderr
     assert load_run(tmp_path / "run").card.finished
-    assert run.stdout.count("next: ") == 1 and "--with-correction" in run.stdout
+    assert run.stdout.count("next: ") == 1 and "blda export onnx" in run.stdout
 
 
 ALONE = """
