@@ -16,13 +16,14 @@ from onnx import TensorProto, helper
 
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.errors import InputError
+from adapt.run.cards import DEFAULT_TAU
 from export.fold.correct import corrected_scores
 from export.fold.drawn import drawn
 from export.fold.ends import add_labels, add_preprocessing, label_type
 from export.fold.fingerprint import fingerprint
 from export.fold.folded import INPUTS, MOVED, OUTPUTS, Lineage, unfold, write_metadata
 from export.fold.nodes import Builder, rename_values
-from export.fold.tables import DEFAULT_TAU, MAX_TAU, LookupTable, lookup_table
+from export.fold.tables import MAX_TAU, LookupTable, lookup_table
 from serve.card import Card, Correction, GraphInfo
 
 OPSET = 18

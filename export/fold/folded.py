@@ -20,9 +20,10 @@ from safetensors.torch import load, save
 
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.errors import InputError
+from adapt.run.cards import DEFAULT_TAU
 from adapt.run.stored import stored_statistics
 from export.fold.nodes import PREFIX, rename_values
-from export.fold.tables import DEFAULT_TAU, Grid
+from export.fold.tables import Grid
 from serve.card import PREFIX as KEYS
 from serve.card import Correction, GraphInfo, Key, from_metadata, to_metadata
 

@@ -30,7 +30,6 @@ DEFAULT_BOUND = 0.02
 ORDINARY = (8.0, 64.0)
 """Distances between the last quantiles of all rows, in logits, that networks usually have. For others, what
 is in logits here grows and shrinks in proportion: exactness has to be judged by the distances of logits."""
-DEFAULT_TAU = 0.2
 CALIBRATED_TAU = 0.5
 """Of networks that were never adapted: their bias is larger, and so is the strength that is best for mIoU."""
 MAX_TAU = 2.0

@@ -29,7 +29,7 @@ from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.data.classes import IGNORE
 from adapt.data.datasets import LabelledImages, UnlabelledImages
 from adapt.errors import InputError
-from export.fold.tables import DEFAULT_TAU
+from adapt.run.cards import DEFAULT_TAU
 from export.foreign.network import Network
 from serve.media.images import Image
 

@@ -111,8 +111,3 @@ def _uncertainty(channel: Curves, grid: Grid) -> Array:
     unsure = ((top - bottom) / 2 + grid.knot_error).astype(np.float32)
     padded = np.pad(unsure, ((0, 0), (1, 1)), mode="edge")
     return np.maximum(np.maximum(padded[:, :-2], padded[:, 2:]), unsure)
-
-
-def exact_scores(logits: Tensor, statistics: ShiftStatistics, tau: float) -> Tensor:
-    """Scores alone, float64 [N, C, h, w], of logits [N, C, h, w]."""
-    return Exactness(statistics, None).of(logits, tau).scores

@@ -40,8 +40,9 @@ from adapt.config.settings import load_config
 from adapt.data.known_classes import CITYSCAPES19
 from adapt.model.build import build
 from adapt.model.segmenter import IMAGENET_MEAN, IMAGENET_STD
+from adapt.run.cards import DEFAULT_TAU
 from export.fold.fold import Strength, fold
-from export.fold.tables import DEFAULT_BOUND, DEFAULT_TAU
+from export.fold.tables import DEFAULT_BOUND
 from export.sources.network import logits_graph
 from serve import Segmenter
 from serve.card import Card

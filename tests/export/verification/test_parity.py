@@ -14,7 +14,7 @@ from export.fold.fold import Strength, fold
 from export.fold.folded import graph_info
 from export.sources.pictures import synthetic_frames
 from export.sources.reference import bare_reference
-from export.verification.exact import exact_scores
+from export.verification.exact import Exactness
 from export.verification.parity import Candidate, Said, compare, graph_candidate, verify
 from export.verification.result import MOST_NEAR_TIES, Verification
 
@@ -78,7 +78,7 @@ def test_labels_that_do_not_follow_from_the_scores_fail():
 def test_the_reference_is_the_oracle():
     stats = statistics(3, 4)
     logits = torch.from_numpy(np.random.default_rng(0).normal(0, 6, (2, 3, 8, 8)))
-    exact = exact_scores(logits, stats, 1.0).permute(0, 2, 3, 1).reshape(-1, 3)
+    exact = Exactness(stats, None).of(logits, 1.0).scores.permute(0, 2, 3, 1).reshape(-1, 3)
     expected = oracle_scores(stats, logits.permute(0, 2, 3, 1).reshape(-1, 3).numpy(), 1.0)
     assert np.abs(exact.numpy() - expected).max() < 2e-3
 
