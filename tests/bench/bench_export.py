@@ -43,7 +43,7 @@ from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info
 from export.fold.nodes import PREFIX
 from export.sources.network import logits_graph
-from export.verification.exact import exact_scores
+from export.verification.exact import Exactness
 from serve.card import Card
 
 SIZE, DEMO_SIZE = (512, 1024), (128, 256)
@@ -240,7 +240,7 @@ def compare(
             0.02 if classes == 19 else None,
         )
         found = session(fold_scores(bare, card, statistics)).run(None, {"logits": logits})[0]
-        exact = exact_scores(torch.from_numpy(logits), statistics, TAU).numpy()
+        exact = Exactness(statistics, None).of(torch.from_numpy(logits), TAU).scores.numpy()
         table.at_most(
             title + "|score error|, measured",
             float(np.abs(found - exact).max()),
