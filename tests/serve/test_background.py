@@ -88,11 +88,14 @@ def test_closing_the_last_stage_closes_all() -> None:
 
 
 def test_stages_overlap() -> None:
-    def slow(items: Iterable[int]) -> Generator[int]:
+    """Each waits in the midst of its item until the other two are in the midst of theirs."""
+    met = threading.Barrier(3)
+
+    def meeting(items: Iterable[int], lead: int) -> Generator[int]:
         for item in items:
-            time.sleep(0.02)
+            if lead <= item < lead + 20:
+                met.wait(60)
             yield item
 
-    begin = time.perf_counter()
-    assert list(slow(background(slow(background(slow(range(25)), 2)), 2))) == list(range(25))
-    assert time.perf_counter() - begin < 0.75 * 3 * 25 * 0.02
+    stages = meeting(background(meeting(background(meeting(range(25), 4), 2), 2), 2), 0)
+    assert list(stages) == list(range(25))

@@ -154,10 +154,12 @@ class Stoppable(Segmenter):
     ) -> Segmentation:
         self._work.check()
         try:
-            return super().__call__(frames, tau, extras=extras)
+            found = super().__call__(frames, tau, extras=extras)
         except InputError:
             self._work.check()  # a run that was stopped fails; that is no news
             raise
+        self._work.check()  # it may have ended before it noticed
+        return found
 
     def _run(self, runtime: Runtime, *more: Any) -> Arrays:
         """Where all runs pass, of whichever session (see serve/inference/large.py)."""
