@@ -151,6 +151,12 @@ class MixtureBank(nn.Module):
         self.register_buffer("updated", torch.full((rows,), -1))
         """Iteration of each row's last update; -1: never."""
 
+    def hold(self, mixture: Mixture) -> None:
+        """Take a mixture [R, K] of the only column as it is, as if it had just been updated."""
+        for name, value in mixture._asdict().items():
+            getattr(self, name).copy_(value.unsqueeze(1))
+        self.updated.zero_()
+
     @property
     def mixture(self) -> Mixture:
         return Mixture(self.weights, self.means, self.variances)
@@ -204,6 +210,8 @@ class LogitStatistics(nn.Module):
         rule: constants of the update.
         eps: tail quantile of the shift.
         pooling: of the anchors, as `Histogram.anchors` takes it.
+        anchors: [2, K] mixtures to keep as the anchors, of a statistics file; None follows the source, or
+            without one the target.
     """
 
     iteration: Tensor
@@ -220,6 +228,7 @@ class LogitStatistics(nn.Module):
         rule: UpdateRule | None = None,
         eps: float = 0.01,
         pooling: Pooling = "pixels",
+        anchors: Mixture | None = None,
     ) -> None:
         super().__init__()
         self.eps = eps
@@ -228,6 +237,9 @@ class LogitStatistics(nn.Module):
         self.source = MixtureBank(num_classes, num_classes, components)
         self.target = MixtureBank(num_classes, num_classes, components)
         self.anchors = MixtureBank(2, 1, components)
+        self.keeps_anchors = anchors is not None
+        if anchors is not None:
+            self.anchors.hold(anchors)
         self.register_buffer("iteration", torch.tensor(0))
         self.register_buffer("outside", torch.tensor(0))
         self.register_buffer("counted", torch.tensor(0))
@@ -260,9 +272,24 @@ class LogitStatistics(nn.Module):
         self.iteration += 1
         now, stride = self.iteration - 1, histogram.stride
         self.source.update(histogram.counts, now, self.rule, stride, histogram.bins)
-        anchors = histogram.anchors(self.pooling, self.rule.min_pixels).unsqueeze(1)
-        self.anchors.update(anchors, now, self.rule, stride, histogram.bins)
+        self._follow_anchors(histogram)
         self._count(histogram)
+
+    @torch.no_grad()
+    def update_target_alone(self, histogram: Histogram) -> None:
+        """Take in this iteration's target histogram where there is no source; also moves the anchors.
+
+        Departure from the paper, whose anchors are the source's while training: without one they are the
+        target's, as its Table 14 has them after training, unless a statistics file gave others.
+        """
+        self.iteration += 1
+        if not self.keeps_anchors:
+            self._follow_anchors(histogram)
+        self.update_target(histogram)
+
+    def _follow_anchors(self, histogram: Histogram) -> None:
+        anchors = histogram.anchors(self.pooling, self.rule.min_pixels).unsqueeze(1)
+        self.anchors.update(anchors, self.iteration - 1, self.rule, histogram.stride, histogram.bins)
 
     @torch.no_grad()
     def update_target(self, histogram: Histogram) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from adapt.augmentation.pairs import LabelledTarget
+from adapt.commands.beginning import begin, without_source
 from adapt.commands.notes import say_differences, warn_of_absent, warn_of_twice
 from adapt.commands.opening import (
     check_openable,
@@ -24,12 +25,14 @@ from adapt.commands.opening import (
 )
 from adapt.config.changes import check_resumable
 from adapt.config.settings import Config, with_assignments
-from adapt.data.datasets import LabelledImages, UnlabelledImages, check_images, check_labels
-from adapt.data.domains import find_classes, find_source, open_source
+from adapt.data.classes import ClassList
+from adapt.data.datasets import LabelledImages, Sample, UnlabelledImages, check_images, check_labels
+from adapt.data.domains import open_source
 from adapt.data.folders.target import find_target
 from adapt.data.images import write_png
 from adapt.errors import InputError
-from adapt.model.build import COPY, Built, build
+from adapt.model.build import COPY, Built
+from adapt.run.anchors import keep_anchors, read_anchors
 from adapt.run.fingerprint import describe_changes, fingerprint, moved, read_fingerprint, write_fingerprint
 from adapt.run.run import (
     PRETRAINED,
@@ -80,15 +83,16 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     claim(out, force)
     check_settings(config, preset)
     say_differences(config, preset)
-    config = _absolute(config)
-    classes = find_classes(config.data.source[0], config.data.classes, find_source(config.data))
+    config = without_source(_absolute(config))
+    torch.manual_seed(config.training.seed)
+    begun = begin(config)
+    built, classes = begun.built, begun.classes
+    config = config.model_copy(update={"model": begun.model})
     check_classes(config, preset, classes)
-    source = open_source(config.data, classes)
+    source = _open_source(config, classes)
     labelled, evaluation = open_labelled_target(config, classes), open_evaluation(config, classes)
     parts = find_target(config.data.target)
     check_openable(parts)
-    torch.manual_seed(config.training.seed)
-    built = build(config.model, len(classes))
     check_network(config, built.segmenter)
     # From here on everything is read, which takes long: the shortest first.
     with creating(out, replace=force) as folder:
@@ -102,12 +106,15 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
             pixels = checked_labels("labelled target", labelled).class_pixels
             _write_pixels(folder / TARGET_PIXELS, pixels)
             warn_of_twice(labelled, target, evaluation)
-        class_pixels = checked_labels("source", source).class_pixels
+        if source is not None:
+            class_pixels = checked_labels("source", source).class_pixels
+            warn_of_absent(classes, class_pixels)
+            _write_pixels(folder / SOURCE_PIXELS, class_pixels)
         say_draws(config, source, target)
-        warn_of_absent(classes, class_pixels)
+        if config.method.anchors is not None:
+            keep_anchors(folder, read_anchors(config.method.anchors, config.method.components))
         write_fingerprint(folder, fingerprint(config.data.source, source, parts))
         write_text(folder / "config.yaml", config.to_yaml())
-        _write_pixels(folder / SOURCE_PIXELS, class_pixels)
         if built.factory is not None:
             shutil.copyfile(built.factory, folder / COPY)
         _keep_frames(folder, target, source)
@@ -183,7 +190,7 @@ def _trainer(run: Run, built: Built, compare: bool) -> Trainer:
     compare: whether data was named that must be what the run knows.
     """
     config = run.config
-    source = open_source(config.data, run.classes)
+    source = _open_source(config, run.classes)
     parts = find_target(config.data.target)
     accept = config.data.changed == "accept"
     now = fingerprint(config.data.source, source, parts)
@@ -201,13 +208,16 @@ def _trainer(run: Run, built: Built, compare: bool) -> Trainer:
         )
     if found or (before is None and accept):
         say(f"accepted: {'; '.join(found) or 'the data, as it is'}")
-        _recount(run, source)
+        if source is not None:
+            _recount(run, source)
     elif accept:
         say("data.changed=accept was not needed: the data is as it was")
     if before != now:  # changed, moved, or not noted yet
         write_fingerprint(run.path, now)
-    what = f"the source {', '.join(map(str, config.data.source))}"
-    pixels = _class_pixels(run, SOURCE_PIXELS, source, what)
+    pixels = None
+    if source is not None:
+        what = f"the source {', '.join(map(str, config.data.source))}"
+        pixels = _class_pixels(run, SOURCE_PIXELS, source, what)
     target = open_unlabelled(config, run.path)
     if found and target is not None:
         check_images(target)
@@ -219,6 +229,10 @@ def _trainer(run: Run, built: Built, compare: bool) -> Trainer:
     evaluation = open_evaluation(config, run.classes)
     domains = training_domains(config, source, target, evaluation, pixels, labelled)
     return Trainer(run.path, config, built, run.classes, domains)
+
+
+def _open_source(config: Config, classes: ClassList) -> LabelledImages | None:
+    return open_source(config.data, classes) if config.data.source else None
 
 
 def _class_pixels(run: Run, name: str, pictures: LabelledImages, what: str) -> np.ndarray:
@@ -248,19 +262,21 @@ def _write_pixels(path: Path, pixels: np.ndarray) -> None:
         np.save(file, pixels)
 
 
-def _keep_frames(folder: Path, target: UnlabelledImages | None, source: LabelledImages) -> None:
-    """Put a few pictures, evenly spread over the target, into report/frames."""
+def _keep_frames(folder: Path, target: UnlabelledImages | None, source: LabelledImages | None) -> None:
+    """Put a few pictures, evenly spread over the target (the source, without one), into report/frames."""
     place = folder / "report" / "frames"
     place.mkdir(parents=True)
-    count = len(source) if target is None else len(target)
+    pictures = source if target is None else target
+    assert pictures is not None, "there is one of the two"
+    count = len(pictures)
     for number, index in enumerate(np.linspace(0, count - 1, min(FRAMES, count)).astype(int)):
-        image = source[index].image if target is None else target[index]
-        write_png(place / f"{number}.png", image)
+        picture = pictures[index]
+        write_png(place / f"{number}.png", picture.image if isinstance(picture, Sample) else picture)
 
 
 def _absolute(config: Config) -> Config:
     """Paths that mean the same from any working folder, so that a run can be resumed from anywhere."""
-    data = config.data
+    data, model, method = config.data, config.model, config.method
     paths = {
         "source": tuple(path.absolute() for path in data.source),
         "target": tuple(path.absolute() for path in data.target),
@@ -269,4 +285,14 @@ def _absolute(config: Config) -> Config:
         "label_map": data.label_map and data.label_map.absolute(),
         "evaluate": data.evaluate and data.evaluate.absolute(),
     }
-    return config.model_copy(update={"data": data.model_copy(update=paths)})
+    start = model.start
+    if start is not None and (Path(start).exists() or ".py:" in start):  # else it is a hub name
+        start = str(Path(start).absolute())
+    places = {"start": start, "weights": model.weights and model.weights.absolute()}
+    anchors = {"anchors": method.anchors and method.anchors.absolute()}
+    changed = {
+        "data": data.model_copy(update=paths),
+        "model": model.model_copy(update=places),
+        "method": method.model_copy(update=anchors),
+    }
+    return config.model_copy(update=changed)

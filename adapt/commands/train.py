@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adapt.commands.start import new_trainer, resumed_trainer
+from adapt.config.presets import SOURCE_FREE
 from adapt.config.settings import load_config
 from adapt.config.weights import split_weights
 from adapt.run.run import Run, load_run
@@ -14,6 +15,8 @@ def train(
     *,
     source: Path | str | Sequence[Path | str] = (),
     target: Sequence[Path | str] = (),
+    start: Path | str | None = None,
+    weights: Path | str | None = None,
     target_labels: Path | str | None = None,
     evaluate: Path | str | None = None,
     classes: Path | str | None = None,
@@ -29,6 +32,8 @@ def train(
 ) -> Run:
     """Train on a labelled source and an unlabelled target, with balanced learning (Li et al. 2025).
 
+    With `start`, training begins with somebody's network, and needs no source.
+
     SIGINT, SIGTERM and SIGHUP end it after the step in work, with everything saved: `run.card.finished` is
     false then, and `resume` goes on. Progress is on standard error.
 
@@ -36,6 +41,9 @@ def train(
         output: the run folder to write.
         source: labelled data set, or a part of it; or several. FOLDER=0.3 gives it that share of the draws.
         target: data sets, folders of images, or videos; weighted alike.
+        start: a run, a folder of `transformers`, or `file.py:function`, whose network to begin with. Without a
+            source and a preset, the preset is source-free.
+        weights: state dict for the module of a `file.py:function`.
         target_labels: labelled data set of the target domain, a few pictures to train on too.
         evaluate: labelled data set of the target domain, for evaluation only.
         classes: class file; None takes the one that comes with the source.
@@ -70,7 +78,12 @@ def train(
         "evaluate": evaluate,
     }
     data = {key: value for key, value in named.items() if value is not None}
-    loaded = load_config(preset, None if config is None else Path(config), tuple(settings), {"data": data})
+    given = {"start": None if start is None else str(start), "weights": weights}
+    model = {key: value for key, value in given.items() if value is not None}
+    if start is not None and not sources and preset is None:
+        preset = SOURCE_FREE
+    over = {"data": data, "model": model}
+    loaded = load_config(preset, None if config is None else Path(config), tuple(settings), over)
     trainer = new_trainer(loaded, Path(output), force, preset)
     trainer.train()
     return load_run(trainer.folder)

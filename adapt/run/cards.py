@@ -17,7 +17,8 @@ from pydantic import (
 from adapt.data.classes import ClassList
 from adapt.errors import InputError
 
-FORMAT = 1
+FORMAT, FORMER = 2, 1
+"""Of cards; the former one is written where an older version can read all of it."""
 CARD = "card.json"
 DEFAULT_TAU = 0.2
 """Strength of the post-hoc correction where none was chosen for the run."""
@@ -30,6 +31,15 @@ class Record(BaseModel):
     """Base of what programs write: types are exact, unknown keys are errors, values cannot change."""
 
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
+
+
+class WholeRecipe(Record):
+    """What `adapt.model.whole.Whole` takes."""
+
+    stride: PositiveInt
+    output_stride: PositiveInt
+    classifier: str | None
+    bgr: bool = False
 
 
 class Recipe(Record):
@@ -45,6 +55,9 @@ class Recipe(Record):
     std: Annotated[list[PositiveFloat], Field(min_length=3, max_length=3)]
     multi_resolution: bool = False
     dilated: bool = False
+    whole: WholeRecipe | None = None
+    """Where the network was taken whole: `encoder` builds all of it, and `decoder`, `width` and `dropout` say
+    only what a reader might ask."""
 
     @field_validator("encoder")
     @classmethod

@@ -22,6 +22,7 @@ from adapt.interruption import interruption
 from adapt.model.build import Built
 from adapt.model.encoders import save_memory
 from adapt.model.segmenter import Segmenter, StudentNetwork
+from adapt.run.anchors import kept_anchors
 from adapt.run.cards import Card
 from adapt.run.checkpoint import load_checkpoint, restore, resumed_modules, save_checkpoint
 from adapt.run.run import (
@@ -42,6 +43,7 @@ from adapt.training.ranks import check_ranks, greatest_of, new_accelerator, on_a
 from adapt.training.step import Step, terms_of
 from adapt.training.teacher import follow, new_teacher, teacher_momentum
 from adapt.training.watching.best import finish_best, keep_best, rewind_best
+from adapt.training.watching.choice import ClassChoice
 from adapt.training.watching.watch import Watch
 
 EVALUATION_TAUS = (0.0, 0.2, 1.0)
@@ -58,6 +60,7 @@ class Trainer:
         self.built = built
         self.classes = classes
         self.domains = domains
+        self.source_free = domains.source is None
         self.accelerator = new_accelerator(config)
         device = self.accelerator.device
         if config.training.recompute_activations:
@@ -68,10 +71,14 @@ class Trainer:
         self.modules: dict[str, nn.Module] = {"student": self.student}
         self.teacher: Segmenter | None = None
         self.watch: Watch | None = None
+        self.choice: ClassChoice | None = None
         if config.method.self_training:
             self.teacher = new_teacher(built.segmenter, config.data.crop)
             self.watch = Watch(classes.names, self._total).to(device)
             self.modules |= {"teacher": self.teacher, "watch": self.watch}
+        if self.source_free and config.method.mix_temperature is not None:
+            self.choice = ClassChoice(len(classes), config.method.mix_temperature).to(device)
+            self.modules["choice"] = self.choice
         self.feature_distance: FeatureDistance | None = None
         if config.method.feature_distance > 0:
             things = thing_ids(classes.names, config.method.thing_classes)
@@ -79,11 +86,12 @@ class Trainer:
             self.feature_distance.encoder.load_state_dict(read_tensors(folder / PRETRAINED))
         self.statistics: LogitStatistics | None = None
         self.balance: Balance | None = None
+        self.anchors = kept_anchors(folder)
         if config.method.online:
-            self.statistics = new_statistics(config, len(classes)).to(device)
+            self.statistics = new_statistics(config, len(classes), self.anchors).to(device)
             self.modules["statistics"] = self.statistics
-            stride = built.segmenter.output_stride
-            self.balance = Balance(self.statistics, self._total, stride, greatest_of(self.accelerator))
+            stride, greatest = built.segmenter.output_stride, greatest_of(self.accelerator)
+            self.balance = Balance(self.statistics, self._total, stride, greatest, self.source_free)
         self.priors = new_priors(config.method, len(classes), config.data.crop, device, self._total)
         if self.priors is not None:
             self.modules["shares"] = self.priors.shares
@@ -207,7 +215,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * learning_rate_factor(self.iteration, training)
         self.optimizer.zero_grad()
-        terms = terms_of(method, self.iteration)
+        terms = terms_of(method, self.iteration, self.source_free)
         totals: dict[str, Tensor] = {}
         for pair in pairs:
             step = self._new_step(pair, generator)
@@ -243,6 +251,8 @@ class Trainer:
             balance=self.balance,
             priors=self.priors,
             target_labels=self.domains.labelled is not None,
+            source_free=self.source_free,
+            favour=None if self.choice is None else self.choice.favour,
             teacher=self.teacher,
             watch=self.watch,
             feature_distance=self.feature_distance,
@@ -263,7 +273,8 @@ class Trainer:
     def _gathered(self, segmenter: Segmenter) -> ShiftStatistics:
         assert self.domains.target is not None
         device, method = self.accelerator.device, self.config.method
-        return gather_statistics(segmenter, self.domains.source, self.domains.target, method, device)
+        source, target = self.domains.source, self.domains.target
+        return gather_statistics(segmenter, source, target, method, device, self.anchors)
 
     def _finish_best(self) -> None:
         if self.watch is not None:
@@ -295,3 +306,5 @@ class Trainer:
         self.journal.losses(self.iteration, losses, rate, rates, self.statistics)
         if self.watch is not None and (seen := self.watch.look(self.iteration)) is not None:
             self.journal.watched(self.iteration, seen)
+            if self.choice is not None:
+                self.choice.follow(self.watch.counts)
