@@ -43,7 +43,7 @@ class Pair(NamedTuple):
     source_image: Tensor
     """uint8 [H, W, 3] RGB; without a source, another target picture"""
     source_labels: Tensor
-    """uint8 [H, W] train ids, IGNORE where pixels do not count; without a source, IGNORE on padding, else 0"""
+    """uint8 [H, W] train ids, IGNORE where pixels do not count; without a source, 0 but on padding"""
     target_image: Tensor
     """uint8 [H, W, 3] RGB; a copy of the source image in source-only training"""
     target_padding: Tensor

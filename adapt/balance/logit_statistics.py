@@ -15,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from adapt.balance.bins import LOGIT_RANGE, Bins, Extent, default_bins, no_bins
+from adapt.balance.bins import range_warning as range_warning
 from adapt.balance.histogram import Histogram, Pooling, bin_centres
 from adapt.balance.mixtures import Mixture, em, em_in_blocks, spread
 
@@ -65,21 +66,6 @@ class ShiftStatistics:
         """Move to a device, or change the precision of the mixtures."""
         seen = self.seen.to(target) if isinstance(target, torch.device) else self.seen
         return replace(self, rows=self.rows.to(target), anchors=self.anchors.to(target), seen=seen)
-
-
-MOST_OUTSIDE = 0.001
-"""Share of logits beyond the histograms' range from which on it is said."""
-
-
-def range_warning(outside: float, logit_range: tuple[float, float]) -> str:
-    """What is to be said of the share of logits beyond the range of histograms; empty if that is nothing."""
-    if outside <= MOST_OUTSIDE:
-        return ""
-    low, high = logit_range
-    return (
-        f"{outside:.1%} of the logits lie beyond {low:.3g} to {high:.3g}, the range of the rest, "
-        "and are counted at its ends: how they are distributed is not known. A masked class is one reason."
-    )
 
 
 def fit_shift_statistics(
@@ -152,7 +138,7 @@ class MixtureBank(nn.Module):
         """Iteration of each row's last update; -1: never."""
 
     def hold(self, mixture: Mixture) -> None:
-        """Take a mixture [R, K] of the only column as it is, as if it had just been updated."""
+        """Take a mixture [R, K] of the only column."""
         for name, value in mixture._asdict().items():
             getattr(self, name).copy_(value.unsqueeze(1))
         self.updated.zero_()
@@ -186,8 +172,7 @@ class MixtureBank(nn.Module):
         enough = counts[:, 0].sum(-1) * stride**2 >= rule.min_pixels
         counts = counts.to(self.weights.dtype)
         centres = bin_centres(counts.device, counts.dtype, bins)
-        first = spread(counts, centres, self.weights.shape[-1])
-        pairs = zip(self.mixture, first, strict=True)
+        pairs = zip(self.mixture, spread(counts, centres, self.weights.shape[-1]), strict=True)
         start = Mixture(*(_where(self.seen, stored, initial) for stored, initial in pairs))
         fresh = em(counts, centres, start, rule.em_steps)
         unseen_for = (iteration - self.updated).clamp_min(1)
@@ -202,7 +187,7 @@ class MixtureBank(nn.Module):
 class LogitStatistics(nn.Module):
     """The running statistics of a training run: source rows, target rows and the source's anchors.
 
-    An iteration calls `update_source`, then `update_target` if it has a target; the first counts it.
+    An iteration calls `update_source`, then `update_target` if it has a target; or `update_target_alone`.
 
     Args:
         num_classes: C.
@@ -210,8 +195,7 @@ class LogitStatistics(nn.Module):
         rule: constants of the update.
         eps: tail quantile of the shift.
         pooling: of the anchors, as `Histogram.anchors` takes it.
-        anchors: [2, K] mixtures to keep as the anchors, of a statistics file; None follows the source, or
-            without one the target.
+        anchors: [2, K] to keep as the anchors; None follows the source, or without one the target.
     """
 
     iteration: Tensor
@@ -270,26 +254,22 @@ class LogitStatistics(nn.Module):
     def update_source(self, histogram: Histogram) -> None:
         """Take in this iteration's source histogram (summed over ranks); also moves the anchors."""
         self.iteration += 1
-        now, stride = self.iteration - 1, histogram.stride
-        self.source.update(histogram.counts, now, self.rule, stride, histogram.bins)
+        now = self.iteration - 1
+        self.source.update(histogram.counts, now, self.rule, histogram.stride, histogram.bins)
         self._follow_anchors(histogram)
         self._count(histogram)
 
     @torch.no_grad()
     def update_target_alone(self, histogram: Histogram) -> None:
-        """Take in this iteration's target histogram where there is no source; also moves the anchors.
-
-        Departure from the paper, whose anchors are the source's while training: without one they are the
-        target's, as its Table 14 has them after training, unless a statistics file gave others.
-        """
+        """The same without a source (a departure): anchors are the target's or given ones."""
         self.iteration += 1
         if not self.keeps_anchors:
             self._follow_anchors(histogram)
         self.update_target(histogram)
 
     def _follow_anchors(self, histogram: Histogram) -> None:
-        anchors = histogram.anchors(self.pooling, self.rule.min_pixels).unsqueeze(1)
-        self.anchors.update(anchors, self.iteration - 1, self.rule, histogram.stride, histogram.bins)
+        pooled = histogram.anchors(self.pooling, self.rule.min_pixels).unsqueeze(1)
+        self.anchors.update(pooled, self.iteration - 1, self.rule, histogram.stride, histogram.bins)
 
     @torch.no_grad()
     def update_target(self, histogram: Histogram) -> None:

@@ -1,4 +1,4 @@
-"""What `adapt train --from` names: opened, with its classes, and settings as a run without a source has them."""
+"""What a training begins with: a new network, or with `adapt train --from` a trained one and its classes."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,7 +7,7 @@ from adapt.config.settings import Config, Model
 from adapt.data.classes import ClassList, Color, load_classes
 from adapt.data.domains import find_classes, find_source
 from adapt.errors import InputError
-from adapt.model.build import Built, COPY, build
+from adapt.model.build import COPY, Built, build
 from adapt.model.foreign import open_foreign
 from adapt.run.cards import CARD
 from adapt.run.run import load_run
@@ -35,8 +35,8 @@ def begin(config: Config) -> Beginning:
     begun = _named(config, config.model.start)
     if begun.built.recipe.get("whole") and config.method.feature_distance > 0:
         raise InputError(
-            f"method.host={config.method.host} keeps the encoder near its pretrained state, but of the network of "
-            f"{config.model.start} it is not known which part that is; set method.feature_distance=0."
+            f"method.host={config.method.host} keeps the encoder near its pretrained state, and which "
+            f"part of {config.model.start} is one is not known; set method.feature_distance=0."
         )
     if config.data.source and (source := _of_source(config)).names != begun.classes.names:
         raise InputError(
@@ -87,8 +87,8 @@ def _classes(config: Config, names: tuple[str, ...] | None, number: int) -> Clas
     given = load_classes(config.data.classes)
     if len(given) != number:
         raise InputError(
-            f"{config.data.classes} has {len(given)} classes, but {config.model.start} gives {number} logits per pixel; "
-            "list every output of the model, in its order."
+            f"{config.data.classes} has {len(given)} classes, but {config.model.start} gives {number} logits "
+            "per pixel; list every output of the model, in its order."
         )
     return given
 

@@ -143,6 +143,11 @@ def resumed_trainer(
     changed = with_assignments(run.config, assignments)
     for change in check_resumable(run.config, changed):
         print(f"from iteration {run.card.iterations} on: {change}", file=sys.stderr)
+    if run.card.stopped_at is not None:
+        raise InputError(
+            f"{path} was ended by its guard at iteration {run.card.stopped_at}, since self-training drifted; "
+            "start a new run with lower learning rates or fewer iterations, or with method.guard=false."
+        )
     if run.card.finished and changed.training.iterations <= run.card.iterations:
         raise InputError(
             f"{path} is finished ({run.card.iterations} iterations); there is nothing to resume. To "
@@ -290,9 +295,5 @@ def _absolute(config: Config) -> Config:
         start = str(Path(start).absolute())
     places = {"start": start, "weights": model.weights and model.weights.absolute()}
     anchors = {"anchors": method.anchors and method.anchors.absolute()}
-    changed = {
-        "data": data.model_copy(update=paths),
-        "model": model.model_copy(update=places),
-        "method": method.model_copy(update=anchors),
-    }
-    return config.model_copy(update=changed)
+    changed = {"data": data.model_copy(update=paths), "model": model.model_copy(update=places)}
+    return config.model_copy(update=changed | {"method": method.model_copy(update=anchors)})

@@ -41,8 +41,8 @@ def train(
         output: the run folder to write.
         source: labelled data set, or a part of it; or several. FOLDER=0.3 gives it that share of the draws.
         target: data sets, folders of images, or videos; weighted alike.
-        start: a run, a folder of `transformers`, or `file.py:function`, whose network to begin with. Without a
-            source and a preset, the preset is source-free.
+        start: a run, a folder of `transformers`, or `file.py:function`, whose network to begin with. Without
+            a source and a preset, the preset is source-free.
         weights: state dict for the module of a `file.py:function`.
         target_labels: labelled data set of the target domain, a few pictures to train on too.
         evaluate: labelled data set of the target domain, for evaluation only.

@@ -92,8 +92,8 @@ class Model(Settings):
     """Network."""
 
     start: str | None = None
-    """A trained network to begin with, instead of the rest: a run, a folder of `transformers` or a hub name, or
-    `file.py:function` that returns a module."""
+    """A trained network to begin with, instead of the rest: a run, a folder or hub name of `transformers`, or
+    a `file.py:function` that returns a module."""
     weights: Path | None = None
     """State dict of the module of a `file.py:function`, as safetensors or as PyTorch writes it."""
     encoder: Encoder = Encoder(config={"model_type": "segformer"})

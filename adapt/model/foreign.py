@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
@@ -51,9 +50,9 @@ def open_foreign(start: str, weights: Path | None, crop: tuple[int, int]) -> For
         return _of_function(start, weights, crop)
     if Path(start).is_file() or Path(start).suffix.lower() in SCRIPTED:
         raise InputError(
-            f"{start} is a file, and of a TorchScript, torch.export or ONNX file only what it computes can be had, "
-            "not what it can be trained as and exported from again; give a folder of transformers, a run, or "
-            "file.py:function, which builds the network, with its state dict as --weights."
+            f"{start} is a file, and a TorchScript, torch.export or ONNX file holds what a network computes, "
+            "not what trains it and can be exported again; give a folder of transformers, a run, or the "
+            "file.py:function that builds the network, with its state dict as --weights."
         )
     return _of_transformers(start, crop)
 
@@ -66,8 +65,8 @@ def _of_transformers(name: str, crop: tuple[int, int]) -> Foreign:
         kind = next(iter(config.architectures or []), "none")
         if not kind.endswith("ForSemanticSegmentation"):
             raise InputError(
-                f"{name} is a {kind}, but a network with a score per class and pixel is wanted, whose class ends in "
-                "ForSemanticSegmentation (SegFormer, UperNet, DPT, BEiT, MobileViT, ...)."
+                f"{name} is a {kind}, but a network with a score per class and pixel is wanted, of a class "
+                "whose name ends in ForSemanticSegmentation (SegFormer, UperNet, DPT, BEiT, MobileViT, ...)."
             )
         model, report = AutoModelForSemanticSegmentation.from_pretrained(name, **REPORT)
         check_loaded(name, report)
@@ -157,8 +156,8 @@ def _load(model: nn.Module, weights: Path) -> None:
         model.load_state_dict(state)
     except RuntimeError as error:
         raise InputError(
-            f"--weights {weights} is not the state dict of that network ({' '.join(str(error).split())[:200]}); "
-            "give the one that belongs to it."
+            f"--weights {weights} is not the state dict of that network "
+            f"({' '.join(str(error).split())[:200]}); give the one that belongs to it."
         ) from error
 
 
@@ -186,8 +185,8 @@ def _intake(name: str) -> Intake:
             raise ValueError("its scale is not above 0")
     except (ValueError, TypeError) as error:
         raise InputError(
-            f"{found} does not say how pictures are normalised ({error}); mend it, or delete it for ImageNet's "
-            "mean and standard deviation."
+            f"{found} does not say how pictures are normalised ({error}); mend it, or delete it for the mean "
+            "and standard deviation of ImageNet."
         ) from error
     # (largest * x - mean) / std of x on [0, 1]
     bgr = bool(said.get("do_flip_channel_order", False))

@@ -1,7 +1,7 @@
 """A network that somebody else built, taken whole: normalised pixels -> logits, whatever is between.
 
-Its classifier is the convolution whose output, upsampled, is what the network says. Logits are taken there, at the
-decoder's stride, as those of the networks built here are, and what goes into it are the decoder's features.
+Its classifier is the convolution whose output, upsampled, is what the network says. Logits are taken there,
+at the decoder's stride, as of the networks built here, and what goes into it are the decoder's features.
 """
 
 from collections.abc import Mapping
@@ -145,8 +145,8 @@ def examine(model: nn.Module, crop: tuple[int, int], bgr: bool = False) -> tuple
         answer = said(model.eval()(torch.rand(1, 3, height, width)))
     except (RuntimeError, ValueError) as error:
         raise InputError(
-            f"the network cannot take a picture of {height}x{width} ({' '.join(str(error).split())[:160]}); set "
-            "data.crop, and data.size if it takes no other, to what it was made for."
+            f"the network cannot take a picture of {height}x{width} ({' '.join(str(error).split())[:160]}); "
+            "set data.crop, and data.size if it takes no other, to what it was made for."
         ) from error
     finally:
         for handle in handles:
@@ -158,11 +158,23 @@ def examine(model: nn.Module, crop: tuple[int, int], bgr: bool = False) -> tuple
     sides = (height / answer.shape[2], width / answer.shape[3])
     if sides[0] != sides[1] or sides[0] != int(sides[0]) or stride % int(sides[0]):
         raise InputError(
-            f"of a picture of {height}x{width} the network makes logits of {answer.shape[2]}x{answer.shape[3]}, "
-            f"which is no fraction of it that {stride} is a multiple of; set data.crop to multiples of the "
-            "network's stride, or wrap it in a file.py:function whose module says its `stride`."
+            f"of a picture of {height}x{width} the network makes logits of "
+            f"{answer.shape[2]}x{answer.shape[3]}, no fraction of it that {stride} is a multiple of; set "
+            "data.crop to multiples of its stride, or wrap it in a file.py:function whose module has one."
         )
+    _check_other_sizes(model, height, width + stride)
     return Whole(stride, int(sides[0]), classifier, bgr), features, classes
+
+
+def _check_other_sizes(model: nn.Module, height: int, width: int) -> None:
+    """Refuse a network that pictures of another shape break: targets have them, and files take any."""
+    try:
+        model(torch.rand(1, 3, height, width))
+    except (RuntimeError, ValueError) as error:
+        raise InputError(
+            f"the network takes no picture of {height}x{width} ({' '.join(str(error).split())[:120]}), so it "
+            "is tied to one size or shape; networks that take any multiple of their stride can be adapted."
+        ) from error
 
 
 def _may_classify(name: str, layer: nn.Module) -> bool:

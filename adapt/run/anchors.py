@@ -1,9 +1,10 @@
 """`anchors.safetensors` of a run: anchors that were given, and that training and statistics keep.
 
-They come from a file of `export calibrate`, or from a run that has statistics, and are copied, so that the run
-goes on without either.
+They come from a file of `export calibrate`, or from a run that has statistics, and are copied, so that the
+run goes on without either.
 """
 
+from contextlib import suppress
 from pathlib import Path
 
 from safetensors import SafetensorError
@@ -27,10 +28,7 @@ def read_anchors(path: Path, components: int) -> Mixture:
     Raises:
         InputError: neither of them, or another K.
     """
-    if path.is_dir():
-        anchors = load_run(path).shift_statistics().anchors
-    else:
-        anchors = _of_file(path)
+    anchors = load_run(path).shift_statistics().anchors if path.is_dir() else _of_file(path)
     if anchors.weights.shape[-1] != components:
         K = anchors.weights.shape[-1]
         raise InputError(
@@ -43,16 +41,14 @@ def read_anchors(path: Path, components: int) -> Mixture:
 def _of_file(path: Path) -> Mixture:
     tensors: dict[str, Tensor] = {}
     if path.is_file():
-        try:
+        with suppress(SafetensorError):  # said below
             tensors = load_file(path)
-        except SafetensorError:
-            pass  # said below
     parts = [tensors.get(f"anchors.{name}") for name in Mixture._fields]
     found = [part for part in parts if part is not None and part.ndim == 2 and len(part) == 2]
     if len(found) < len(parts) or len({part.shape for part in found}) > 1 or not bool((found[2] > 0).all()):
         raise InputError(
-            f"method.anchors={path} holds no anchors; name a file that `blda export calibrate` wrote, or a run "
-            "with statistics."
+            f"method.anchors={path} holds no anchors; name a file that `blda export calibrate` wrote, or a "
+            "run with statistics."
         )
     return Mixture(*(part.float() for part in found))
 

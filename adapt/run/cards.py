@@ -1,7 +1,7 @@
 """`card.json`: everything about a run that is not a tensor. Written here, and read here only."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -89,6 +89,10 @@ class Card(Record):
     tau: Annotated[float, Field(ge=0, le=2)] | None = None
     """Strength of the post-hoc correction that `adapt tau --write` chose; None: nobody chose."""
 
+    stopped_at: Annotated[int, Field(ge=0)] | None = None
+    """Iterations that were done when the guard of a source-free training ended it; `iterations` is that of
+    the weights that were kept then. None: nothing ended it."""
+
     @field_validator("classes")
     @classmethod
     def _is_a_class_list(cls, classes: dict[str, Any]) -> dict[str, Any]:
@@ -115,6 +119,15 @@ class Card(Record):
     def recipe(self) -> dict[str, Any]:
         """The recipe as `adapt.model.build` takes and gives it."""
         return self.model.model_dump(exclude_unset=True)
+
+
+class Evaluated(NamedTuple):
+    """The scores in a card."""
+
+    evaluation: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    """By strength."""
+    evaluated_at: int | None = None
+    """Iterations that were done."""
 
 
 class _Format(BaseModel):

@@ -53,13 +53,13 @@ def _check_source(config: Config) -> None:
         return
     if not config.source_free:
         raise InputError(
-            "no source was given; name the labelled folder with --source, or with --from a model that is to be "
-            "adapted without one."
+            "no source was given; name the labelled folder with --source, or with --from a model that is to "
+            "be adapted without one."
         )
     if not config.method.self_training:
         raise InputError(
-            "method.host=source learns from a labelled source, and there is none; take method.host=dacs, or name "
-            "one with --source."
+            "method.host=source learns from a labelled source, and there is none; take method.host=dacs, or "
+            "name one with --source."
         )
 
 

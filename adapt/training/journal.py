@@ -13,7 +13,7 @@ import json
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -25,7 +25,7 @@ from adapt.config.settings import Training
 from adapt.data.classes import ClassList
 from adapt.evaluation.scores import Scores
 from adapt.model.device import peak_memory
-from adapt.run.cards import Card, altered
+from adapt.run.cards import Card, Evaluated, altered
 from adapt.run.run import write_text
 from adapt.training.album import moments, picture_of, unmixed, write_moment
 from adapt.training.step import Step
@@ -106,6 +106,11 @@ class Journal:
         for name, share in zip(self._classes.names, seen.shares, strict=True):
             self._board.add_scalar(f"watch_shares/{name}", share, iteration)
         for sentence in seen.news:
+            self.say(iteration, sentence)
+
+    def say(self, iteration: int, sentence: str) -> None:
+        """On standard error, as the progress is."""
+        if self.writes:
             tqdm.write(f"iteration {iteration}: {sentence}", file=sys.stderr)
 
     def _warn(self, statistics: LogitStatistics) -> None:
@@ -198,15 +203,6 @@ def shown(step: Step) -> tuple[Mixed, Tensor | None]:
 def album_of(folder: Path) -> Path:
     """Where a run has its album."""
     return folder / "report" / "album"
-
-
-class Evaluated(NamedTuple):
-    """Scores, as a run's card has them."""
-
-    evaluation: dict[str, Any] = {}  # noqa: RUF012 (never changed)
-    """By strength."""
-    evaluated_at: int | None = None
-    """Iterations that were done."""
 
 
 def last_evaluation(folder: Path, card: Card, iteration: int) -> Evaluated:

@@ -14,6 +14,12 @@ def learning_rate_factor(iteration: int, training: Training) -> float:
     return 1 - (iteration - training.warmup) / max(1, training.iterations - training.warmup)
 
 
+def learning_rates(iteration: int, training: Training) -> dict[str, float]:
+    """Of encoder and decoder, by these names."""
+    factor = learning_rate_factor(iteration, training)
+    return {"encoder": training.encoder_lr * factor, "decoder": training.decoder_lr * factor}
+
+
 def new_optimizer(student: StudentNetwork, training: Training) -> torch.optim.Optimizer:
     """AdamW; the encoder learns more slowly, norms, biases and position blocks do not decay."""
     groups: dict[tuple[float, float], list[Tensor]] = {}

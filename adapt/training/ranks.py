@@ -2,14 +2,16 @@
 
 import os
 import sys
+import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import torch
 import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from torch import Tensor
 
+from adapt.augmentation.pairs import Pair, TrainingPairs, new_loader
 from adapt.config.settings import Config
 from adapt.errors import InputError
 from adapt.model.device import best_device
@@ -50,6 +52,34 @@ def new_accelerator(config: Config) -> Accelerator:
         dynamo_backend="inductor" if config.training.compile else None,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
+
+
+class Feed:
+    """Batches of the remaining iterations, on the device; ranks share out consecutive pairs.
+
+    Args:
+        pairs: all of them.
+        config: batch, accumulate, iterations, workers.
+        first: iterations done.
+        ranks: the processes.
+    """
+
+    def __init__(self, pairs: TrainingPairs, config: Config, first: int, ranks: Accelerator) -> None:
+        self._left = range(first, config.training.iterations)
+        self._together = config.training.accumulate
+        self._device = ranks.device
+        place = (ranks.process_index, ranks.num_processes, ranks.device.type == "cuda")
+        self._loader = new_loader(pairs, config, first, *place)
+        self.waited = 0.0
+        """Seconds that steps waited for data."""
+
+    def __iter__(self) -> Iterator[list[Pair]]:
+        read = iter(self._loader)
+        for _ in self._left:
+            asked = time.monotonic()
+            pairs = [next(read) for _ in range(self._together)]
+            self.waited += time.monotonic() - asked
+            yield [Pair(*(t.to(self._device, non_blocking=True) for t in pair)) for pair in pairs]
 
 
 def greatest_of(ranks: Accelerator) -> Callable[[Tensor], Tensor]:

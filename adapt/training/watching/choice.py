@@ -1,6 +1,6 @@
 """Which classes ClassMix pastes where there is no source: those that need it.
 
-DAFormer draws rare classes of the source more often, by their labels. A target has none, but the pseudo-labels
+DAFormer draws rare classes of the source more often, by their labels. A target has none, but pseudo-labels
 have shares, and the watch knows how much less the student predicts a class than the teacher does. From its
 counts R[y, l] (row = the teacher's label, column = the student's), of class c
 
@@ -11,41 +11,18 @@ predicts and 0 for one without bias. Before anything was counted, all classes ar
 """
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from adapt.balance.bias import bias_with_labels
 
-
-class ClassChoice(nn.Module):
-    """The running choice; a buffer, so that a resumed run chooses alike.
-
-    Args:
-        classes: C.
-        temperature: T > 0; small favours needy classes more.
-    """
-
-    favour: Tensor
-
-    def __init__(self, classes: int, temperature: float) -> None:
-        super().__init__()
-        self._temperature = temperature
-        self.register_buffer("favour", torch.ones(classes))
-        """[C], greatest 1."""
-
-    @torch.no_grad()
-    def follow(self, counts: Tensor) -> None:
-        """Take the counts [C, C] of the watch, where there are some."""
-        self.favour.copy_(favour_of(counts.double(), self._temperature))
+LEAST = 1e-3
+"""Of what the most favoured class gets: no class is left out for good."""
 
 
 def favour_of(counts: Tensor, temperature: float) -> Tensor:
     """[C], greatest 1 and least 1e-3, of counts [C, C], row = the teacher's label, column = the student's."""
     if not bool(counts.any()):
-        return torch.ones(len(counts))
+        return torch.ones(len(counts), device=counts.device)
     shares = counts.sum(1) / counts.sum()
     need = -(shares + len(counts) * bias_with_labels(counts)) / temperature
     return (need - need.max()).exp().clamp_min(LEAST).float()
-
-
-LEAST = 1e-3
-"""Of what the most favoured class gets: no class is left out for good."""
