@@ -100,7 +100,13 @@ PRESETS: dict[str, Preset] = {
         "a trained model of anybody's, adapted to the target alone, without a source (--from)",
         {
             "method": {"masked_consistency": 1.0, "statistics_warmup": 250},
-            "training": {"iterations": 2000, "encoder_lr": 1e-5, "decoder_lr": 1e-4, "warmup": 100},
+            "training": {
+                "iterations": 2000,
+                "encoder_lr": 1e-5,
+                "decoder_lr": 1e-4,
+                "warmup": 100,
+                "save_every": 100,
+            },
         },
     ),
     "demo": Preset("a tiny ResNet, for trying things out on a CPU in minutes", _tiny((128, 128), 600)),

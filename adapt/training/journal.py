@@ -2,6 +2,7 @@
 
 RUN/metrics.jsonl         a line per `training.log_every` iterations: losses and the rate
 RUN/watch.jsonl           as often, of self-training: what is seen of it without labels of the target
+RUN/guard.jsonl           a line per checkpoint, without a source: what its guard measured
 RUN/evaluations.jsonl     a line per evaluation: scores on the labelled target set
 RUN/tensorboard/          the same as curves, learning rates, the statistics' state, and pictures
 RUN/report/album/         a few moments, for `adapt report` (adapt/training/album.py)
@@ -32,6 +33,7 @@ from adapt.training.step import Step
 from adapt.training.watching.watch import Seen
 
 METRICS, EVALUATIONS, WATCH = "metrics.jsonl", "evaluations.jsonl", "watch.jsonl"
+GUARD = "guard.jsonl"
 SUMMARY = ("mean_iou", "mean_accuracy", "std_iou", "sum_abs_bias", "pixel_accuracy")
 
 
@@ -107,6 +109,16 @@ class Journal:
             self._board.add_scalar(f"watch_shares/{name}", share, iteration)
         for sentence in seen.news:
             self.say(iteration, sentence)
+
+    def guarded(self, iteration: int, bias: float, halves: float, why: str | None) -> None:
+        """Write down what the guard of a training without a source has measured, and say why it ends it."""
+        if not self.writes:
+            return
+        self._append(GUARD, {"iteration": iteration, "bias": bias, "halves": halves})
+        self._board.add_scalar("guard/sum_abs_bias", bias, iteration)
+        self._board.add_scalar("guard/agreement_of_halves", halves, iteration)
+        if why is not None:
+            self.say(iteration, f"self-training drifts, so it ends here: {why}.")
 
     def say(self, iteration: int, sentence: str) -> None:
         """On standard error, as the progress is."""
@@ -219,7 +231,7 @@ def last_evaluation(folder: Path, card: Card, iteration: int) -> Evaluated:
 
 def rewind(folder: Path, iteration: int) -> None:
     """Drop lines from after the checkpoint of this iteration, and a last one that a kill cut off."""
-    for name in (METRICS, EVALUATIONS, WATCH):
+    for name in (METRICS, EVALUATIONS, WATCH, GUARD):
         if (folder / name).exists():
             kept = [record for record in read_lines(folder / name) if record["iteration"] <= iteration]
             write_text(folder / name, "".join(json.dumps(record) + "\n" for record in kept))
@@ -248,6 +260,8 @@ def _is_record(record: object, name: str) -> bool:
         return False
     if name == METRICS:
         return "iterations_per_second" in record and all(map(_is_number, record.values()))
+    if name == GUARD:
+        return all(_is_number(record.get(key)) for key in ("bias", "halves"))
     if name == WATCH:
         shares = record.get("shares")
         measures = all(_is_number(record.get(key)) for key in ("agreement", "bias"))

@@ -74,8 +74,8 @@ class Trainer:
             temperature = config.method.mix_temperature if self.source_free else None
             self.watch = Watch(classes.names, self._total, temperature).to(device)
             self.modules |= {"teacher": self.teacher, "watch": self.watch}
-        if self.source_free and config.method.guard:
-            self.guard = Guard(classes.names).to(device)
+        if domains.target is not None and self.source_free and config.method.guard:
+            self.guard = Guard(folder, domains.target).to(device)
             self.modules["guard"] = self.guard
         self.feature_distance = new_distance(built.segmenter, config.method, classes.names, folder)
         self.statistics: LogitStatistics | None = None
@@ -117,16 +117,15 @@ class Trainer:
             OutOfMemory: the step does not fit. Nothing of it is kept.
         """
         training, writes = self.config.training, self.accelerator.is_main_process
-        with Journal(
-            self.folder, self.classes, training.iterations, training.save_every, self.iteration, writes
-        ) as self.journal:
-            if self.guard is not None and self.iteration == 0:
+        moments = (training.iterations, training.save_every, self.iteration)
+        with Journal(self.folder, self.classes, *moments, writes) as self.journal:
+            if (guard := self.guard) is not None and self.iteration == 0:
+                alone(lambda: guard.begin(self.student.segmenter))
                 alone(lambda: keep_best(self.folder, self._tensors(), self._card(False)))
             if not self._drifted:
                 self._loop()
                 self.save()
-            finished = self.iteration >= training.iterations or self._drifted
-            if finished:
+            if finished := self.iteration >= training.iterations or self._drifted:
                 self._finish()
         self.accelerator.end_training()  # a rank that exits inside its group may abort, its work done
         return finished
@@ -151,29 +150,33 @@ class Trainer:
                 if self.last_step is not None:
                     mixed, pseudo = shown(self.last_step)
                     self.journal.show(self.iteration, mixed, pseudo, self.statistics)
-                if self.iteration == training.iterations or self._drifted:
+                if self.iteration == training.iterations:
                     break
                 if self.iteration % training.save_every == 0:
                     self.save()
+                if self._drifted:
+                    break
                 if self.iteration % training.evaluate_every == 0:
                     alone(self._evaluate)
                 if on_any(self.accelerator, interrupted()):
                     break
             bar.close()
         if speaks:
-            number = (self.iteration - first) * self.accelerator.num_processes
-            say_cost(training, number, time.monotonic() - started, feed.waited)
+            done = (self.iteration - first) * self.accelerator.num_processes
+            say_cost(training, done, time.monotonic() - started, feed.waited)
 
     def save(self, finished: bool = False) -> None:
         """Write a checkpoint and the loadable run, each file atomically (the first rank does)."""
+        if (guard := self.guard) is not None:
+            alone(lambda: guard.look(self.student.segmenter, self.iteration, self.journal.guarded))
+            guard.drifted.fill_(on_any(self.accelerator, bool(guard.drifted)))
         alone(lambda: self._write(finished))
 
     def _write(self, finished: bool) -> None:
         over = finished or self._drifted
         if self.watch is not None and not over and self.watch.keeps(self.iteration):
             keep_best(self.folder, self._tensors(), self._card(False))
-        scaler = self.accelerator.scaler
-        state = scaler.state_dict() if scaler is not None else {}
+        state = {} if (scaler := self.accelerator.scaler) is None else scaler.state_dict()
         save_checkpoint(self.folder / "last", self.iteration, self.modules, self.optimizer, state)
         write_tensors(self.folder / "model.safetensors", self._tensors())
         write_card(self.folder, self._card(finished))
@@ -295,5 +298,3 @@ class Trainer:
         self.journal.losses(self.iteration, losses, rate, rates, self.statistics)
         if self.watch is not None and (seen := self.watch.look(self.iteration)) is not None:
             self.journal.watched(self.iteration, seen)
-            if self.guard and (why := self.guard.judge(seen, self.iteration, int(self.watch.steps))):
-                self.journal.say(self.iteration, f"self-training drifts, so it ends here: {why}.")

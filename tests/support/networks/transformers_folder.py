@@ -10,7 +10,7 @@ NAMES = ("ground", "sky", "box")
 
 
 def write_segformer(folder: Path, seed: int = 0, **preprocessor: object) -> Path:
-    """config.json with class names, model.safetensors, and preprocessor_config.json if it is to hold something."""
+    """config.json with class names, model.safetensors, and preprocessor_config.json if it holds something."""
     from transformers import SegformerConfig, SegformerForSemanticSegmentation
 
     torch.manual_seed(seed)
