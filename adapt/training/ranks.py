@@ -44,8 +44,8 @@ def new_accelerator(config: Config) -> Accelerator:
     """Device, precision and ranks, as `accelerate launch` or torchrun set them up."""
     join_ranks()
     precision = config.training.precision
-    # The density head has no gradient unless the density is regressed.
-    unused = not config.method.online or config.method.density_weight == 0
+    # The density head has no gradient unless the density is regressed; others' networks have heads of their own.
+    unused = not config.method.online or config.method.density_weight == 0 or config.model.start is not None
     return Accelerator(
         cpu=best_device().type == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,

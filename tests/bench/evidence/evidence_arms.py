@@ -30,8 +30,14 @@ ARMS: dict[str, tuple[str, ...]] = {
     "daformer-online-no-density": (*DAFORMER, *WITHOUT_DENSITY),
     "mic": (*MIC, *PLAIN),
     "mic-online": (*MIC, *ONLINE),
+    # Without a source, from the finished source-only run.
+    "source-free": (*DACS, *ONLINE),
+    "source-free-plain": (*DACS, *PLAIN, "method.mix_temperature=null"),
 }
 """In the order in which they are trained: of each seed, every arm on all shifts before the next arm."""
+BEGUN = {"source-free": "source", "source-free-plain": "source"}
+"""Arms that go on from the finished run of another arm, of the same shift and seed, on the target alone: for half
+of the iterations, at a tenth of the learning rates. Both were chosen on dusk, seed 0, and hold for all shifts."""
 TITLES = {
     "source": "source only",
     "dacs": "DACS",
@@ -46,6 +52,8 @@ TITLES = {
     "daformer-logit-adjustment": "DAFormer, logit-adjusted loss",
     "mic": "MIC",
     "mic-online": "MIC, online",
+    "source-free": "source-free, online",
+    "source-free-plain": "source-free, unbalanced, classes mixed evenly",
 }
 
 COMMON = (
@@ -90,7 +98,9 @@ def settings_of(arm: str, kind: str, things: bool, data: str, seed: int) -> tupl
         data: folder of the data, where the encoder is too.
         seed: of the training.
     """
-    settings = [*COMMON, *SETTINGS[kind], *ARMS[arm]]
+    settings = [*COMMON, *(_begun(SETTINGS[kind]) if arm in BEGUN else SETTINGS[kind]), *ARMS[arm]]
+    if arm in BEGUN:  # its network is there already
+        settings = [line for line in settings if not line.startswith("model.")]
     if arm.startswith(("daformer", "mic")) and not things:
         settings.append(NO_THINGS)
     iterations = next(int(s.partition("=")[2]) for s in settings if s.startswith("training.iterations="))
@@ -98,6 +108,19 @@ def settings_of(arm: str, kind: str, things: bool, data: str, seed: int) -> tupl
     for name, value in values.items():
         settings = [line.replace(f"{{{name}}}", str(value)) for line in settings]
     return (*settings, f"training.seed={seed}")
+
+
+def _begun(settings: tuple[str, ...]) -> list[str]:
+    """The settings of a kind for arms that go on from a finished run."""
+    changed = []
+    for line in settings:
+        key, _, value = line.partition("=")
+        if key.endswith("_lr"):
+            line = f"{key}={float(value) / 10:.1e}"
+        elif key == "training.iterations":
+            line = f"{key}={int(value) // 2}"
+        changed.append(line)
+    return changed
 
 
 def available(arm: str) -> bool:

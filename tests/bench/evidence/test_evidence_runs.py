@@ -189,3 +189,16 @@ def test_a_folder_that_is_not_there_is_named(
     monkeypatch.setattr(sys, "argv", ["evidence.py", "--data", "/nowhere"])
     assert evidence.main() == 2
     assert "There is no folder /nowhere" in capsys.readouterr().err
+
+
+def test_a_source_free_arm_goes_on_from_the_source_only_run(small: SimpleNamespace):
+    place = Place(small.data, small.out)
+    small.arms, small.train_only = ["source-free"], True
+    assert evidence.work(small, place) == 0
+    first, run = (evidence.finished(place.run("streets", arm, 0)) for arm in ("source", "source-free"))
+    assert first is not None and run is not None
+    assert run.config.source_free and run.config.model.start == str(first.path.absolute())
+    assert run.classes == first.classes
+    assert (first.card.iterations, run.card.iterations) == (4, 2)
+    assert run.config.training.encoder_lr == pytest.approx(first.config.training.encoder_lr / 10)
+    assert cost_of(run.path)["processor_seconds"] > 0
