@@ -44,7 +44,7 @@ def new_accelerator(config: Config) -> Accelerator:
     """Device, precision and ranks, as `accelerate launch` or torchrun set them up."""
     join_ranks()
     precision = config.training.precision
-    # The density head has no gradient unless the density is regressed; others' networks have heads of their own.
+    # The density head has no gradient unless the density is regressed; others' networks may have more heads.
     unused = not config.method.online or config.method.density_weight == 0 or config.model.start is not None
     return Accelerator(
         cpu=best_device().type == "cpu",

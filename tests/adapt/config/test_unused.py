@@ -116,8 +116,8 @@ class Probe:
         method, segmenter = config.method, small_segmenter()
         source = None if config.source_free else self.source
         (self.folder / ANCHORS).unlink(missing_ok=True)
-        if method.anchors is not None and source is None:  # as the start of a run does
-            keep_anchors(self.folder, given_anchors(method))
+        if (anchors := given_anchors(method)) and source is None:  # as the start of a run does
+            keep_anchors(self.folder, anchors)
         write_tensors(self.folder / PRETRAINED, small_segmenter(seed=1).encoder.state_dict())
         pairs = TrainingPairs(
             source,
@@ -187,8 +187,7 @@ def given_anchors(method: Method) -> Mixture | None:
 def settings_of(host: str, balance: str, start: str | None = None) -> Config:
     sets = (f"method.host={host}", f"method.balance={balance}", "method.min_pixels=4")
     model = {} if start is None else {"start": start}
-    config = load_config(None, None, (*sets, "training.warmup=0"), {"model": model})
-    return without_source(config)
+    return without_source(load_config(None, None, (*sets, "training.warmup=0"), {"model": model}))
 
 
 @pytest.mark.parametrize("balance", BALANCES)
@@ -208,7 +207,7 @@ def test_every_setting_of_the_method_is_refused_or_changes_the_run(
             assert f"method.{name}" in error.message
             refused = True
         if refused and (host in ("daformer", "mic") or (model and name == "feature_distance")):
-            continue  # that it is idle indeed is shown with dacs; what needs a source is taken off at the start
+            continue  # that it is idle indeed is shown with dacs, or it was taken off at the start
         assert refused != probe.changes(start, config), f"{name} with {host}, {balance}: {refused=}"
 
 

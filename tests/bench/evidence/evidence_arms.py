@@ -14,6 +14,9 @@ DACS = ("method.host=dacs", TEACHER)
 DAFORMER = ("method.host=daformer", TEACHER, "method.ignored_rows=[0, 0]")
 MIC = ("method.host=mic", TEACHER, "method.ignored_rows=[0, 0]", "method.mask_patch=16")
 
+WITHOUT_MASKS = "method.masked_consistency=0"
+"""Where training without a source has them by default."""
+
 ARMS: dict[str, tuple[str, ...]] = {
     # Even sampling, as DACS has it.
     "source": ("method.host=source", "method.rare_class_temperature=null", *PLAIN),
@@ -31,13 +34,14 @@ ARMS: dict[str, tuple[str, ...]] = {
     "mic": (*MIC, *PLAIN),
     "mic-online": (*MIC, *ONLINE),
     # Without a source, from the finished source-only run.
-    "source-free": (*DACS, *ONLINE),
-    "source-free-plain": (*DACS, *PLAIN, "method.mix_temperature=null"),
+    "source-free": (*DACS, *ONLINE, WITHOUT_MASKS),
+    "source-free-masked": (*DACS, *ONLINE, "method.masked_consistency=1", "method.mask_patch=16"),
+    "source-free-plain": (*DACS, *PLAIN, WITHOUT_MASKS, "method.mix_temperature=null"),
 }
 """In the order in which they are trained: of each seed, every arm on all shifts before the next arm."""
-BEGUN = {"source-free": "source", "source-free-plain": "source"}
-"""Arms that go on from the finished run of another arm, of the same shift and seed, on the target alone: for half
-of the iterations, at a tenth of the learning rates. Both were chosen on dusk, seed 0, and hold for all shifts."""
+BEGUN = dict.fromkeys(("source-free", "source-free-masked", "source-free-plain"), "source")
+"""Arms that go on from the finished run of another arm, of the same shift and seed, on the target alone: for
+half of the iterations, at a tenth of the learning rates, as chosen on dusk, seed 0, for all shifts."""
 TITLES = {
     "source": "source only",
     "dacs": "DACS",
@@ -53,6 +57,7 @@ TITLES = {
     "mic": "MIC",
     "mic-online": "MIC, online",
     "source-free": "source-free, online",
+    "source-free-masked": "source-free, online, with masks",
     "source-free-plain": "source-free, unbalanced, classes mixed evenly",
 }
 

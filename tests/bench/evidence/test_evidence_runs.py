@@ -99,6 +99,7 @@ TINY = (
     "model.encoder={config: {model_type: resnet, embedding_size: 8, hidden_sizes: [8, 8, 8, 8], "
     "depths: [1, 1, 1, 1], layer_type: basic}}",
     "training.iterations=4",
+    "training.encoder_lr=1.0e-3",
 )
 
 
