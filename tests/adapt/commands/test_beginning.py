@@ -26,6 +26,20 @@ def adapt_from(model: Path | str, domains: Path, out: Path, *more: str) -> list[
 
 
 @pytest.fixture(scope="module")
+def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny.make_domains(tmp_path_factory.mktemp("domains"))
+
+
+@pytest.fixture(scope="module")
+def finished(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of ours, with a source."""
+    run = tmp_path_factory.mktemp("finished") / "run"
+    result = adapt(*tiny.train_arguments(domains, run))
+    assert result.exit_code == 0, result.output
+    return run
+
+
+@pytest.fixture(scope="module")
 def theirs(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_segformer(tmp_path_factory.mktemp("theirs") / "segformer")
 
