@@ -10,9 +10,9 @@ a few pictures of the target, evenly spread, at every checkpoint. Of decoder pix
               right half seen alone; a class that it gave up counts 0
 
 The training has drifted, and ends, where the bias is above MOST_BIAS, or the agreement of the halves is FALL
-or more below that of the model it began with. Both bounds were chosen on one shift (docs/source-free.md). The run
-then has the weights in RUN/best: those of the checkpoint at which student and teacher agreed best, at first
-those it began with.
+or more below that of the model it began with. Both bounds were chosen on one shift, see docs/source-free.md.
+The run then has the weights in RUN/best: those of the checkpoint at which student and teacher agreed best, at
+first those it began with.
 """
 
 import shutil

@@ -187,7 +187,7 @@ def given_anchors(method: Method) -> Mixture | None:
 
 def settings_of(host: str, balance: str, start: str | None = None) -> Config:
     sets = (f"method.host={host}", f"method.balance={balance}", "method.min_pixels=4")
-    model, sets = ({}, sets) if start is None else ({"start": start}, (*sets, "method.confidence=0.5"))
+    sets, model = ((*sets, "method.confidence=0.5"), {"start": start}) if start else (sets, {})
     return without_source(load_config(None, None, (*sets, "training.warmup=0"), {"model": model}))
 
 
