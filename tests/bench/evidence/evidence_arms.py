@@ -28,10 +28,13 @@ ARMS: dict[str, tuple[str, ...]] = {
     "daformer-online": (*DAFORMER, *ONLINE),
     "daformer-logit-adjustment": (*DAFORMER, *LOSS),
     "daformer-online-no-density": (*DAFORMER, *WITHOUT_DENSITY),
+    "dacs-few-labels": (*DACS, *PLAIN),
     "mic": (*MIC, *PLAIN),
     "mic-online": (*MIC, *ONLINE),
 }
 """In the order in which they are trained: of each seed, every arm on all shifts before the next arm."""
+WITH_LABELS = ("dacs-few-labels",)
+"""Arms that train on the few labelled target pictures too."""
 TITLES = {
     "source": "source only",
     "dacs": "DACS",
@@ -44,6 +47,7 @@ TITLES = {
     "daformer-online": "DAFormer, online",
     "daformer-online-no-density": "DAFormer, online, without density",
     "daformer-logit-adjustment": "DAFormer, logit-adjusted loss",
+    "dacs-few-labels": "DACS, 16 labelled target pictures",
     "mic": "MIC",
     "mic-online": "MIC, online",
 }

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import evidence_arms as arms
 from evidence_page import PAGE, baseline_curve, equal_adjustment, made_page
@@ -34,7 +34,7 @@ def result(shift: str, arm: str, seed: int, iou: float, accuracy: float, **ways:
     for way, by_strength in ways.items():
         found[way.replace("_", " ")] = {t: scores(*both) for t, both in by_strength.items()}
     return Result(
-        shift, arm, seed, 100, 60.0, 50.0, "abc", "abc", ("training.iterations=100",), found, {}, {}
+        shift, arm, seed, 100, 60.0, 50.0, "abc", "abc", ("training.iterations=100",), found, {}, {}, {}, {}
     )
 
 
@@ -214,5 +214,5 @@ def test_results_come_back_and_other_formats_do_not(tmp_path: Path):
     path = write_result(one, tmp_path)
     assert read_results(tmp_path) == [one]
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(ValueError, match="format 1"):
+    with pytest.raises(ValueError, match="format 2"):
         read_results(tmp_path)
