@@ -16,7 +16,17 @@ import evidence_arms as arms
 from evidence_page import PAGE, baseline_curve, equal_adjustment, made_page
 from evidence_premise import SIGNS, Statistics, positive_means, positive_shift, signs
 from evidence_results import Result, read_results, write_result
-from evidence_summary import after_training, at_equal, between_arms, by_key, estimate_of, over_seeds, worth_of
+from evidence_summary import (
+    after_training,
+    at_equal,
+    between_arms,
+    by_chosen,
+    by_key,
+    estimate_of,
+    judged_watch,
+    over_seeds,
+    worth_of,
+)
 from evidence_tables import ranged, signed, text
 
 from adapt.balance.correction import shift_table
@@ -141,6 +151,45 @@ def test_an_estimate_is_held_against_the_measurement():
     assert estimate_of(run) is None
 
 
+def test_a_strength_is_chosen_on_a_few_pictures_and_judged_on_the_others():
+    one = result("dusk", "dacs", 0, 0.40, 0.50, posthoc={"0.2": (0.42, 0.53), "1": (0.39, 0.60)})
+    two = result("dusk", "dacs", 1, 0.40, 0.50, posthoc={"0.2": (0.38, 0.50), "1": (0.37, 0.50)})
+    runs = by_key(
+        [
+            replace(one, few={"0": 0.30, "0.2": 0.31, "1": 0.33}),  # they choose too much
+            replace(two, few={"0": 0.30, "0.2": 0.30, "1": 0.29}),  # of equal ones the weaker
+            result("dusk", "dacs", 2, 0.40, 0.50, posthoc={"0.2": (0.9, 0.9)}),  # without the few
+        ]
+    )
+    found = by_chosen(runs, ["dusk"], None, "mean_iou")
+    fixed = by_chosen(runs, ["dusk"], "0.2", "mean_iou")
+    assert found is not None and found.all.values == pytest.approx((-0.01, 0.0))
+    assert fixed is not None and fixed.all.values == pytest.approx((0.02, -0.02))
+
+
+def test_the_watch_is_held_against_labels():
+    def watch(agreement: float, warned: bool, best: float | None = None) -> dict[str, Any]:
+        kept = {"best_at": None} if best is None else {"best_at": 100, "best_iou": best}
+        return {"agreement": agreement, "warned": warned} | kept
+
+    runs = by_key(
+        [
+            *(result("dusk", "source", seed, 0.30, 0.40) for seed in (0, 1, 2)),
+            replace(result("dusk", "dacs", 0, 0.28, 0.40), watch=watch(0.2, True, 0.29)),
+            replace(result("dusk", "dacs", 1, 0.29, 0.40), watch=watch(0.3, False)),
+            replace(result("dusk", "dacs", 2, 0.33, 0.40), watch=watch(0.5, True, 0.30)),
+            replace(result("dusk", "daformer", 9, 0.33, 0.40), watch=watch(0.1, True)),  # without its pair
+        ]
+    )
+    found = judged_watch(runs, ["dusk"])
+    assert (found.runs, found.below, found.warned_below, found.warned_above) == (3, 2, 1, 1)
+    assert (found.kept, found.kept_better) == (2, 1)
+    assert found.kept_gain is not None
+    assert found.kept_gain.values == pytest.approx((0.01, -0.03))
+    assert found.agreement == pytest.approx(1)
+    assert judged_watch(runs, ["weeds"]).runs == 0
+
+
 def two_classes(first: float, second: float) -> ShiftStatistics:
     """Statistics of two classes whose own logits lie around these values, and the others' around 0."""
     means = torch.tensor([[first, 0.0], [0.0, second]]).unsqueeze(-1)
@@ -199,7 +248,8 @@ def test_the_page_has_every_section_once():
     signs_and_cost = ["Does it foretell harm?", "The estimate without labels", "Cost"]
     assert found == [
         *("Evidence", "What there is", *of_shifts, *changes),
-        *("Variants", "By what was trained", *signs_and_cost),
+        *("Variants", "By what was trained", "A few labelled pictures", "Was the watch right?"),
+        *signs_and_cost,
     ]
 
 
