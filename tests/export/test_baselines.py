@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -18,31 +17,12 @@ from export.cli.commands import main
 from export.fold.folded import graph_info
 from export.sources.network import logits_graph
 
-SIZE = (96, 128)
-"""Of the pictures: the served graph pads those below 64 pixels in another way than training does."""
 TIES = 0.002
 """Share of the pixels that may fall on either side: float32 sums in another order, near a tie."""
 
 
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-@pytest.fixture(scope="module")
-def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tiny.make_domains(tmp_path_factory.mktemp("domains"))
-    for file in root.rglob("*.png"):
-        picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-        cv2.imwrite(str(file), cv2.resize(picture, SIZE[::-1], interpolation=cv2.INTER_NEAREST))
-    return root
-
-
-@pytest.fixture(scope="module")
-def run(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    words = tiny.train_arguments(domains, folder, "method.balance=posthoc", "training.iterations=30")
-    assert CliRunner().invoke(adapt_main, words).exit_code == 0
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +84,7 @@ def test_anybodys_model_has_them_in_the_same_pass(
     monkeypatch.setattr(Network, "logits", lambda self, images: seen.append(images) or plain(self, images))
     words = ("--stats", stats, "--data", domains / "target_eval", "--baselines", *target, "--json", out)
     check(call("eval", bare, *words), out, of_the_run)
-    pictures = [images for images in seen if images.shape[1:3] == SIZE and images.any()]
+    pictures = [images for images in seen if images.shape[1:3] == tiny.SERVED_SIZE and images.any()]
     assert len(pictures) == 6 + 6, "labelled pictures, and the target's for the shares"
 
 
