@@ -102,7 +102,8 @@ def export_onnx(
     if tau is None:
         tau = opened.tau if stats is None else CALIBRATED_TAU
         if correct and tau == 0:
-            say("tau 0 was chosen for the run, so labels are the uncorrected ones; --tau folds another")
+            why = opened.doubt or "tau 0 was chosen for the run"
+            say(f"{why}; so labels are the uncorrected ones, and --tau folds another strength")
     strength = None
     if given is not None:
         strength = opened.strength(given, tau, runtime_tau, error_bound, other_model)

@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from adapt.balance.bias import doubt
 from adapt.balance.histogram import Histogram, counted_in_all, labels_at_stride
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics, range_warning
 from adapt.config.method import Method
@@ -51,6 +52,8 @@ def gather_statistics(
     )
     if warning := range_warning(statistics.outside, statistics.logit_range):
         tqdm.write(warning, file=sys.stderr)
+    if said := doubt(statistics):
+        tqdm.write(f"{said}; so it is off unless a strength is chosen", file=sys.stderr)
     return statistics
 
 

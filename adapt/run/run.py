@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from adapt.balance.bias import doubt
 from adapt.balance.bins import LOGIT_RANGE
 from adapt.balance.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule
 from adapt.config.settings import Config, validate
@@ -115,8 +116,20 @@ class Run:
 
     @property
     def tau(self) -> float:
-        """Strength of the post-hoc correction: what was chosen for the run, else the default."""
-        return DEFAULT_TAU if self.card.tau is None else self.card.tau
+        """Strength of the post-hoc correction: what was chosen for the run, else the default.
+
+        The default is no correction where the statistics speak against it.
+        """
+        if self.card.tau is not None:
+            return self.card.tau
+        return 0.0 if self.doubt else DEFAULT_TAU
+
+    @cached_property
+    def doubt(self) -> str:
+        """Why the correction is off unless somebody chooses a strength, in words; empty where it is not."""
+        if self.card.tau is not None or not self.corrects:
+            return ""
+        return doubt(self.shift_statistics())
 
     @property
     def corrects(self) -> bool:

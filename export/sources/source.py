@@ -77,6 +77,11 @@ class Source(ABC):
         return DEFAULT_TAU
 
     @property
+    def doubt(self) -> str:
+        """Why that is no correction at all, in words; empty where it is not so, or somebody chose it."""
+        return ""
+
+    @property
     def batch(self) -> int | None:
         """How many pictures the network takes at once; None is any number."""
         return None
@@ -166,6 +171,10 @@ class RunSource(Source):
     @property
     def tau(self) -> float:
         return self.run.tau
+
+    @property
+    def doubt(self) -> str:
+        return self.run.doubt
 
 
 @dataclass(frozen=True)

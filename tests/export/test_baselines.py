@@ -1,6 +1,7 @@
 """`blda export eval` beside plain logit adjustment, what it says of harm, and the strength that is folded."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from click.testing import CliRunner, Result
 
 from adapt.cli import main as adapt_main
 from adapt.commands.measuring import write_tau
-from adapt.run.run import load_run
+from adapt.run.run import load_run, write_card
 from export.cli.commands import main
 from export.fold.folded import graph_info
 from export.sources.network import logits_graph
@@ -133,3 +134,21 @@ def test_the_strength_of_the_run_is_folded(run: Path, tmp_path: Path) -> None:
     assert folded == {"default": 0.2, "chosen": 0.35, "none": 0.0}
     result = call("onnx", run, "-o", tmp_path / "given.onnx", "--tau", "0.5")
     assert graph_info(onnx.load(tmp_path / "given.onnx"), "it").correction.tau == 0.5
+
+
+def test_a_run_whose_statistics_speak_against_it_is_not_corrected(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("adapt.run.run.doubt", lambda statistics: f"{len(statistics.seen)} classes say no")
+    strange = tmp_path / "run"
+    shutil.copytree(run, strange)
+    write_card(strange, load_run(strange).card.model_copy(update={"tau": None}))
+    assert load_run(strange).tau == 0
+    result = call("onnx", strange, "-o", tmp_path / "model.onnx")
+    assert result.exit_code == 0, result.output
+    assert "3 classes say no; so labels are the uncorrected ones, and --tau folds another" in result.output
+    assert graph_info(onnx.load(tmp_path / "model.onnx"), "it").correction.tau == 0
+    said = CliRunner().invoke(adapt_main, ["tau", str(strange)])
+    assert "3 classes say no; so the run's tau is 0 until one is chosen" in said.output
+    write_tau(load_run(strange), 0.3)
+    assert load_run(strange).tau == 0.3 and load_run(strange).doubt == ""

@@ -10,6 +10,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
+from scipy.stats import spearmanr
 
 from adapt.balance.bias import (
     argmax_shares,
@@ -18,6 +19,10 @@ from adapt.balance.bias import (
     bias_without_labels,
     bias_without_labels_corrected,
     corrected_argmax_shares,
+    doubt,
+    positive_means,
+    premise,
+    rank_correlation,
 )
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture
@@ -142,3 +147,49 @@ def test_permuting_the_classes_permutes_the_bias():
     plain = bias_without_labels(statistics_of(rows, anchors, seen)).numpy()
     moved = bias_without_labels(statistics_of(permuted, anchors, seen[order])).numpy()
     assert moved == pytest.approx(plain[order], abs=1e-9)
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5), st.floats(-1, 1)), min_size=2, max_size=20))
+def test_rank_correlation_is_spearmans(pairs: list[tuple[int, float]]) -> None:
+    first, second = (np.array(values, float) for values in zip(*pairs, strict=True))
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        assert np.isnan(rank_correlation(first, second))
+    else:
+        assert rank_correlation(first, second) == pytest.approx(spearmanr(first, second)[0], abs=1e-12)
+
+
+def drawn_to(own: list[float], gap: list[float]) -> ShiftStatistics:
+    """Statistics of classes whose own logits lie around `own`; class l comes as near as gap[l] to them."""
+    classes = len(own)
+    table = np.array(own)[:, None] - np.where(np.eye(classes, dtype=bool), 0.0, gap)
+    rows = (np.ones((classes, classes, 1)), table[..., None], np.full((classes, classes, 1), 1.0))
+    anchors = (np.ones((2, 1)), np.array([[3.0], [0.0]]), np.ones((2, 1)))
+    return statistics_of(rows, anchors, np.ones(classes, dtype=bool))
+
+
+@given(seeds, st.integers(2, 9))
+@settings(max_examples=20, deadline=None)
+def test_the_premise_is_the_rank_correlation_of_means_and_biases(seed, classes):
+    rng = np.random.default_rng(seed)
+    rows, anchors, seen = oracle.random_statistics(rng, classes)
+    seen[rng.integers(classes)] = False
+    statistics = statistics_of(rows, anchors, seen)
+    weights, means = rows[0], rows[1]
+    expected = [sum(w * m for w, m in zip(weights[c, c], means[c, c], strict=True)) for c in range(classes)]
+    assert positive_means(statistics).numpy() == pytest.approx(expected, abs=1e-5)
+    found = premise(statistics)
+    if seen.sum() < 5:
+        assert np.isnan(found) and doubt(statistics) == ""
+    else:
+        bias = bias_without_labels(statistics).numpy()
+        assert found == pytest.approx(spearmanr(np.array(expected)[seen], bias[seen])[0], abs=1e-9)
+
+
+def test_it_is_doubted_where_over_predicted_classes_have_the_smaller_logits():
+    own, gap = [2.0, 3.0, 4.0, 5.0, 6.0, 7.0], [3.0, 2.5, 2.0, 1.5, 1.0, 0.5]
+    holds, fails = drawn_to(own, gap), drawn_to(own, gap[::-1])
+    assert bias_without_labels(holds).argmax() == 5 and bias_without_labels(fails).argmax() == 0
+    assert premise(holds) == pytest.approx(1)
+    assert doubt(holds) == ""
+    assert premise(fails) == pytest.approx(-1)
+    assert "rank correlation -1.00 over 6 classes" in doubt(fails)

@@ -12,10 +12,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapt.balance.bias import bias_without_labels
+from adapt.balance.bias import bias_without_labels, positive_means, rank_correlation
 from adapt.balance.correction import ShiftTable, posthoc_scores
 from adapt.balance.logit_statistics import ShiftStatistics
-from adapt.evaluation.sweep import rank_correlation
 
 TAU = 0.5
 """Strength at which shares and labels are compared: between the default and the full correction."""
@@ -75,12 +74,6 @@ def signs(logits: Sequence[Tensor], found: Statistics) -> Signs:
         "target alone": _agreement(plain, corrected, _labels(logits, found.source_free)),
     }
     return {name: None if np.isnan(value) else round(float(value), 4) for name, value in values.items()}
-
-
-def positive_means(statistics: ShiftStatistics) -> Tensor:
-    """[C] mean of each class's own logits at its pixels."""
-    rows = statistics.rows
-    return (rows.weights * rows.means).sum(-1).diagonal().double()
 
 
 def positive_shift(statistics: ShiftStatistics, table: ShiftTable) -> Tensor:

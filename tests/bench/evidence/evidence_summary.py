@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 from evidence_results import Result
 
-from adapt.evaluation.sweep import rank_correlation
+from adapt.balance.bias import rank_correlation
 
 Key = tuple[str, str, int]
 """Shift, arm, seed."""

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import evidence_arms as arms
 from evidence_page import PAGE, baseline_curve, equal_adjustment, made_page
-from evidence_premise import SIGNS, Statistics, positive_means, positive_shift, signs
+from evidence_premise import SIGNS, Statistics, positive_shift, signs
 from evidence_results import Result, read_results, write_result
 from evidence_summary import (
     after_training,
@@ -29,6 +29,7 @@ from evidence_summary import (
 )
 from evidence_tables import ranged, signed, text
 
+from adapt.balance.bias import positive_means
 from adapt.balance.correction import shift_table
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture
