@@ -6,7 +6,7 @@ from pathlib import Path
 from evidence_arms import ARMS, SEEDS, TITLES
 from evidence_results import RESULTS, read_results
 from evidence_shifts import ORDER, load_shift
-from evidence_signals import estimates, few_labels, foretold, watched
+from evidence_signals import estimates, few_labels, foretold, ruled, watched
 from evidence_summary import (
     Differences,
     Runs,
@@ -69,7 +69,7 @@ def made_page(runs: Runs) -> str:
     parts = ["# Evidence", text(WORDS["introduction"]), text(WORDS["convention"])]
     parts += [*there(runs), *trained(runs, shifts), *in_training(runs, shifts), *after(runs, shifts)]
     parts += [*by_arm(runs), *few_labels(runs, shifts), *watched(runs, shifts), *foretold(runs)]
-    parts += [*estimates(runs, shifts), *cost(runs, shifts)]
+    parts += [*ruled(runs, shifts), *estimates(runs, shifts), *cost(runs, shifts)]
     return "\n\n".join(parts) + "\n"
 
 

@@ -2,14 +2,17 @@
 
 from collections.abc import Iterator, Sequence
 
-from evidence_arms import TITLES
+from evidence_arms import SEEDS, TITLES
 from evidence_premise import SIGNS
 from evidence_summary import (
     Key,
     Runs,
+    after_training,
     by_chosen,
+    by_rule,
     estimate_of,
     judged_watch,
+    premise_fails,
     spread,
     value,
     worth_of,
@@ -22,12 +25,20 @@ from evidence_tables import (
     STRENGTHS,
     VARIANTS,
     WORDS,
+    both,
     number,
     signed,
     table,
     text,
 )
 
+RULED = (
+    *(("posthoc", strength) for strength in STRENGTHS),
+    *(("class anchors", strength) for strength in STRENGTHS),
+    *(("source-free", strength) for strength in STRENGTHS),
+    *(("source-free, class anchors", strength) for strength in STRENGTHS),
+)
+"""Corrections that the rule of adapt/balance/bias.py is tried on."""
 JUDGED = (("posthoc", "0.5"), ("eps 0.1", "1"))
 """Corrections whose harm the signs should foretell: a moderate one, and one that does harm."""
 
@@ -103,6 +114,32 @@ def _changes(runs: Runs, way: str, strength: str) -> dict[Key, float]:
         key: (value(run, "mean_iou", way, strength), value(run, "mean_iou")) for key, run in runs.items()
     }
     return {key: a - b for key, (a, b) in pairs.items() if a is not None and b is not None}
+
+
+def ruled(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
+    """What the rule makes of the corrections, on the networks it was chosen on and on the others."""
+    yield "### The rule"
+    failing = sorted(key for key, run in runs.items() if premise_fails(run))
+    listed = ", ".join(f"{shift} {TITLES[arm]} ({seed})" for shift, arm, seed in failing)
+    yield text(f"{WORDS['rule']} It leaves {len(failing)} of {len(runs)} networks alone: {listed or 'none'}.")
+    rows = []
+    for way, strength in RULED:
+        cells = [OURS.get(way) or VARIANTS[way], strength]
+        for apply in (after_training, by_rule):
+            for seeds in (SEEDS[:1], SEEDS[1:]):
+                some = {key: run for key, run in runs.items() if key[2] in seeds}
+                found = [apply(some, shifts, way, strength, measure) for measure in QUALITY]
+                iou, accuracy = (None if one is None else one.all for one in found)
+                harmed = [] if iou is None else [v for v in iou.values if v <= HARM]
+                if iou is None:
+                    cells.append(MISSING)
+                else:
+                    cells.append(
+                        f"{both(iou, accuracy)}, {signed(iou.low)}, {len(harmed)} of {len(iou.values)}"
+                    )
+        rows.append(cells)
+    titles = [f"{how}, {which}" for how in ("all", "by the rule") for which in ("seed 0", "other seeds")]
+    yield table(["way", "strength", *titles], rows)
 
 
 def estimates(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:

@@ -8,7 +8,7 @@ from statistics import fmean
 import numpy as np
 from evidence_results import Result
 
-from adapt.balance.bias import rank_correlation
+from adapt.balance.bias import PREMISE_CLASSES, PREMISE_FROM, rank_correlation
 
 Key = tuple[str, str, int]
 """Shift, arm, seed."""
@@ -111,6 +111,26 @@ def by_chosen(runs: Runs, shifts: Sequence[str], strength: str | None, measure: 
                 yield _less(value(run, measure, way, best), value(run, measure))
 
     return _differences(shifts, pairs)
+
+
+def by_rule(runs: Runs, shifts: Sequence[str], way: str, strength: str, measure: str) -> Differences | None:
+    """As `after_training`, but networks whose premise fails (adapt/balance/bias.py) are left as they are."""
+
+    def pairs(shift: str) -> Iterable[float | None]:
+        for (s, _, _), run in sorted(runs.items()):
+            if s == shift:
+                change = _less(value(run, measure, way, strength), value(run, measure))
+                yield 0.0 if change is not None and premise_fails(run) else change
+
+    return _differences(shifts, pairs)
+
+
+def premise_fails(run: Result) -> bool:
+    """Whether a run's own strength would be 0."""
+    found, seen = run.signs.get("premise"), run.signs.get("seen")
+    if found is None or seen is None:
+        return False
+    return round(seen * len(run.estimated["0"])) >= PREMISE_CLASSES and found < PREMISE_FROM
 
 
 @dataclass(frozen=True)

@@ -22,9 +22,11 @@ from evidence_summary import (
     between_arms,
     by_chosen,
     by_key,
+    by_rule,
     estimate_of,
     judged_watch,
     over_seeds,
+    premise_fails,
     worth_of,
 )
 from evidence_tables import ranged, signed, text
@@ -168,6 +170,17 @@ def test_a_strength_is_chosen_on_a_few_pictures_and_judged_on_the_others():
     assert fixed is not None and fixed.all.values == pytest.approx((0.02, -0.02))
 
 
+def test_the_rule_leaves_networks_alone_whose_premise_fails():
+    def judged(seed: int, premise: float | None, classes: int) -> Result:
+        run = result("dusk", "dacs", seed, 0.40, 0.50, posthoc={"0.2": (0.39, 0.50)})
+        return replace(run, signs={"premise": premise, "seen": 1.0}, estimated={"0": [0.1] * classes})
+
+    runs = by_key([judged(0, 0.3, 6), judged(1, 0.3, 4), judged(2, 0.5, 6), judged(3, None, 6)])
+    assert [key[2] for key, run in runs.items() if premise_fails(run)] == [0]
+    found = by_rule(runs, ["dusk"], "posthoc", "0.2", "mean_iou")
+    assert found is not None and found.all.values == pytest.approx((0.0, -0.01, -0.01, -0.01))
+
+
 def test_the_watch_is_held_against_labels():
     def watch(agreement: float, warned: bool, best: float | None = None) -> dict[str, Any]:
         kept = {"best_at": None} if best is None else {"best_at": 100, "best_iou": best}
@@ -246,7 +259,7 @@ def test_the_page_has_every_section_once():
     found = [line.strip("# ") for line in made_page(HAND).splitlines() if line.startswith("#")]
     of_shifts = ["CamVid, day to dusk", "Weeds, near-infrared to colour"]
     changes = ["What a change of the training changes", "What a correction after training changes"]
-    signs_and_cost = ["Does it foretell harm?", "The estimate without labels", "Cost"]
+    signs_and_cost = ["Does it foretell harm?", "The rule", "The estimate without labels", "Cost"]
     assert found == [
         *("Evidence", "What there is", *of_shifts, *changes),
         *("Variants", "By what was trained", "A few labelled pictures", "Was the watch right?"),
