@@ -143,8 +143,18 @@ def premise(statistics: ShiftStatistics) -> float:
     return rank_correlation(*(values.cpu().numpy() for values in pairs))
 
 
-def doubt(statistics: ShiftStatistics) -> str:
-    """Why the correction may do harm, in words; empty where nothing speaks against it."""
+def doubt(statistics: ShiftStatistics, balance: str) -> str:
+    """Why the correction may do harm, in words; empty where nothing speaks against it.
+
+    Args:
+        statistics: of the finished network.
+        balance: `method.balance` of its training.
+    """
+    if balance == "logit-adjustment":
+        return (
+            "the training was balanced by logit adjustment already, after which the correction lowered mIoU "
+            "(docs/evidence.md)"
+        )
     found = premise(statistics)
     if not found < PREMISE_FROM:
         return ""

@@ -35,7 +35,7 @@ def gather_statistics(
         segmenter: in evaluation mode, on `device`.
         source: labelled pictures for the anchors; None pools the anchors from the target.
         target: unlabelled pictures.
-        method: components, min_pixels, eps, anchor_pooling.
+        method: components, min_pixels, eps, posthoc_anchors.
 
     Raises:
         InputError: a domain without a single usable pixel.
@@ -44,7 +44,7 @@ def gather_statistics(
     pooled = rows if source is None else source_histogram(segmenter, source, device)
     statistics = fit_shift_statistics(
         rows,
-        pooled.anchors(method.anchor_pooling, method.min_pixels),
+        pooled.anchors(method.posthoc_anchors, method.min_pixels),
         components=method.components,
         min_pixels=method.min_pixels,
         eps=method.eps,
@@ -52,7 +52,7 @@ def gather_statistics(
     )
     if warning := range_warning(statistics.outside, statistics.logit_range):
         tqdm.write(warning, file=sys.stderr)
-    if said := doubt(statistics):
+    if said := doubt(statistics, method.balance):
         tqdm.write(f"{said}; so it is off unless a strength is chosen", file=sys.stderr)
     return statistics
 

@@ -92,7 +92,7 @@ def gather(
     images = open_target(paths, run_path / "frames", data.frames, data.size)
     method = run.config.method
     if pooling is not None:
-        method = method.model_copy(update={"anchor_pooling": pooling})
+        method = method.model_copy(update={"posthoc_anchors": pooling})
     statistics = gather_statistics(segmenter, source, images, method, device)
     kept = {key: value for key, value in run.tensors.items() if not key.startswith("posthoc.")}
     write_tensors(run_path / "model.safetensors", kept | prefixed("posthoc", statistics.state()))

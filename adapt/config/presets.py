@@ -43,7 +43,8 @@ def _paper(source: str, host: str, balance: str) -> Preset:
     method, model, data, scale, about = PUBLISHED[host]
     (height, width), classes = SOURCES[source]
     data = data | {"source_size": (scale * height, scale * width)}
-    settings = {"data": data, "model": model, "method": method | {"balance": balance}}
+    method = method | {"balance": balance, "posthoc_anchors": "pixels"}  # as the paper has them
+    settings = {"data": data, "model": model, "method": method}
     balanced = ", balanced online" if balance == "online" else ""
     return Preset(about + balanced, settings, classes)
 

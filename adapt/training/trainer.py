@@ -22,7 +22,7 @@ from adapt.interruption import interruption
 from adapt.model.build import Built
 from adapt.model.encoders import save_memory
 from adapt.model.segmenter import Segmenter, StudentNetwork
-from adapt.run.cards import Card
+from adapt.run.cards import DEFAULT_TAU, Card
 from adapt.run.checkpoint import load_checkpoint, restore, resumed_modules, save_checkpoint
 from adapt.run.run import (
     PRETRAINED,
@@ -44,7 +44,7 @@ from adapt.training.teacher import follow, new_teacher, teacher_momentum
 from adapt.training.watching.best import finish_best, keep_best, rewind_best
 from adapt.training.watching.watch import Watch
 
-EVALUATION_TAUS = (0.0, 0.2, 1.0)
+EVALUATION_TAUS = (0.0, DEFAULT_TAU, 1.0)
 
 
 class Trainer:

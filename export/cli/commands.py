@@ -31,7 +31,7 @@ def main() -> None:
 @click.option(
     "--tau",
     type=float,
-    help="Strength of the correction, 0 to 2 [default: the run's, else 0.2; with --stats 0.5].",
+    help="Strength of the correction, 0 to 2 [default: the run's own, else 0.5].",
 )
 @click.option("--runtime-tau", is_flag=True, help="Make tau an optional input, with --tau as its default.")
 @click.option("--size", type=SIZE, default="dynamic", show_default=True, help="Picture size the graph takes.")

@@ -131,7 +131,7 @@ def test_the_strength_of_the_run_is_folded(run: Path, tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         folded[name] = graph_info(onnx.load(tmp_path / f"{name}.onnx"), name).correction.tau
         assert ("tau 0 was chosen for the run" in result.output) == (name == "none")
-    assert folded == {"default": 0.2, "chosen": 0.35, "none": 0.0}
+    assert folded == {"default": 0.5, "chosen": 0.35, "none": 0.0}
     result = call("onnx", run, "-o", tmp_path / "given.onnx", "--tau", "0.5")
     assert graph_info(onnx.load(tmp_path / "given.onnx"), "it").correction.tau == 0.5
 
@@ -139,7 +139,9 @@ def test_the_strength_of_the_run_is_folded(run: Path, tmp_path: Path) -> None:
 def test_a_run_whose_statistics_speak_against_it_is_not_corrected(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapt.run.run.doubt", lambda statistics: f"{len(statistics.seen)} classes say no")
+    monkeypatch.setattr(
+        "adapt.run.run.doubt", lambda statistics, balance: f"{len(statistics.seen)} classes say no"
+    )
     strange = tmp_path / "run"
     shutil.copytree(run, strange)
     write_card(strange, load_run(strange).card.model_copy(update={"tau": None}))

@@ -179,7 +179,7 @@ def test_the_premise_is_the_rank_correlation_of_means_and_biases(seed, classes):
     assert positive_means(statistics).numpy() == pytest.approx(expected, abs=1e-5)
     found = premise(statistics)
     if seen.sum() < 5:
-        assert np.isnan(found) and doubt(statistics) == ""
+        assert np.isnan(found) and doubt(statistics, "off") == ""
     else:
         bias = bias_without_labels(statistics).numpy()
         assert found == pytest.approx(spearmanr(np.array(expected)[seen], bias[seen])[0], abs=1e-9)
@@ -190,6 +190,7 @@ def test_it_is_doubted_where_over_predicted_classes_have_the_smaller_logits():
     holds, fails = drawn_to(own, gap), drawn_to(own, gap[::-1])
     assert bias_without_labels(holds).argmax() == 5 and bias_without_labels(fails).argmax() == 0
     assert premise(holds) == pytest.approx(1)
-    assert doubt(holds) == ""
+    assert doubt(holds, "online") == ""
     assert premise(fails) == pytest.approx(-1)
-    assert "rank correlation -1.00 over 6 classes" in doubt(fails)
+    assert "rank correlation -1.00 over 6 classes" in doubt(fails, "online")
+    assert "balanced by logit adjustment already" in doubt(holds, "logit-adjustment")

@@ -152,7 +152,7 @@ def test_resume_repeats_the_run_and_its_statistics_are_final(
     scores = tmp_path / "scores.json"
     words = ["eval", str(run), "--data", str(domains / "target_eval"), "--json", str(scores)]
     assert CliRunner().invoke(main, words).exit_code == 0
-    assert set(json.loads(scores.read_text())["tau"]) == {"0", "0.2", "1"}
+    assert set(json.loads(scores.read_text())["tau"]) == {"0", "0.5", "1"}
 
 
 @pytest.mark.parametrize(

@@ -127,6 +127,8 @@ def by_rule(runs: Runs, shifts: Sequence[str], way: str, strength: str, measure:
 
 def premise_fails(run: Result) -> bool:
     """Whether a run's own strength would be 0."""
+    if "method.balance=logit-adjustment" in run.settings:
+        return True
     found, seen = run.signs.get("premise"), run.signs.get("seen")
     if found is None or seen is None:
         return False
