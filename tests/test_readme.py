@@ -44,6 +44,8 @@ NOT_RUN = {
         "adapt train --source SOURCE --images 'cam/**/*.jpg' --labels 'truth/**/*.png' --label-suffix=-z "
         "--target TARGET -o run",
         "adapt train --source SOURCE --target drive1.mp4 --target-labels FEW -o run",
+        "adapt check --source SOURCE --target drive1.mp4 --evaluate FEW -o data.html",
+        "adapt check --source labelled --target footage.mp4",
         "adapt train --source synthetic --source labelled=0.3 --target night --target rain.mp4 -o run",
         "adapt train --resume run --source /mnt/new/labelled --target /mnt/new/footage",
         "adapt train --preset daformer-blda --source gta5 --target cityscapes --evaluate cityscapes -o run",

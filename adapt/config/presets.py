@@ -5,6 +5,10 @@ The paper's are for GTA5 to Cityscapes; those that begin with `synthia-` have SY
 
 from typing import Any, NamedTuple
 
+AUTO = "auto"
+"""The preset that is not in the table: what the settings leave open is chosen from data and machine."""
+AUTO_ABOUT = "the default: encoder, crop and iterations are chosen from data and machine, and said"
+
 
 class Preset(NamedTuple):
     """Settings with a name."""

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from adapt.config.merging import assigned, merge, read_yaml
 from adapt.config.method import Method, Settings
-from adapt.config.presets import PRESETS
+from adapt.config.presets import AUTO, PRESETS
 from adapt.config.weights import check_weights
 from adapt.errors import InputError
 
@@ -155,7 +155,7 @@ def load_config(
     """Resolve settings.
 
     Args:
-        preset: a key of PRESETS.
+        preset: a key of PRESETS; AUTO leaves what it chooses at the defaults, like None.
         path: YAML file with any of the sections data, model, method, training.
         assignments: "section.key=value" texts, values in YAML.
         overrides: nested settings from dedicated command-line options.
@@ -164,7 +164,7 @@ def load_config(
         InputError: unknown keys, values out of range, or text that is not YAML.
     """
     merged: dict[str, Any] = {}
-    if preset is not None:
+    if preset not in (None, AUTO):
         if preset not in PRESETS:
             raise InputError(f"there is no preset {preset!r}; `adapt presets` lists them.")
         merged = merge(merged, PRESETS[preset].settings)

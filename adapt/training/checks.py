@@ -9,7 +9,7 @@ from itertools import chain
 import torch
 from torch.func import functional_call
 
-from adapt.config.presets import PRESETS
+from adapt.config.presets import AUTO, PRESETS
 from adapt.config.settings import Config
 from adapt.config.unused import check_used
 from adapt.data.classes import ClassList
@@ -76,7 +76,7 @@ def check_classes(config: Config, preset: str | None, classes: ClassList) -> Non
     Raises:
         InputError: either.
     """
-    wanted = PRESETS[preset].classes if preset is not None else None
+    wanted = None if preset in (None, AUTO) else PRESETS[preset].classes
     if wanted not in (None, len(classes)):
         raise InputError(
             f"the preset {preset} reproduces a setting with {wanted} classes, and the data has "

@@ -174,6 +174,23 @@ def test_eval_and_bias_say_where_the_correction_harms(agreeing: Path, trained: P
     assert plain.exit_code == 0 and "lowers" not in plain.output
 
 
+def test_json_of_bias_is_its_table(domains: Path, trained: Path, tmp_path: Path) -> None:
+    file, data = tmp_path / "bias.json", domains / "target_eval"
+    words = ("bias", trained, "--data", data, "--tau", "1", "-o", tmp_path / "b", "--json", file)
+    result = adapt(*words)
+    assert result.exit_code == 0, result.output
+    found = json.loads(file.read_text())
+    assert found["classes"] == ["ground", "sky", "box"] and found["tau"] == 1
+    titles = ["estimate", "estimate, tau 1", "measured", "measured, tau 1"]
+    assert list(found["bias"]) == titles == list(found["sum_abs_bias"])
+    (row,) = [line for line in result.output.splitlines() if line.startswith("sky")]
+    assert row.split()[1:] == [f"{found['bias'][title]['sky']:+.3f}" for title in titles]
+    (sums,) = [line for line in result.output.splitlines() if line.startswith("sum |Bias|")]
+    assert sums.split()[2:] == [f"{found['sum_abs_bias'][title]:.3f}" for title in titles]
+    again = adapt(*words)
+    assert again.exit_code == 2 and "--force" in again.output
+
+
 def test_the_report_does_not_suggest_what_harms(agreeing: Path, domains: Path, run: Path) -> None:
     for data, harmful in ((agreeing, True), (None, False)):
         words = () if data is None else ("--data", data)
