@@ -17,6 +17,8 @@ from export.foreign.graph import FLOATS, UnknownError, cut_at, picture_input, re
 from serve.inference.runtime import failed, first_line
 from serve.media.images import Image
 
+MASKED = -1e9
+"""What a logit of -inf counts as: nothing beside others of any scale, and a number to interpolate with."""
 _STRIDES = (32, 64, 128)
 """Multiples of the picture's sides that are tried: nearly every network takes one of them."""
 
@@ -33,6 +35,8 @@ class Outlet:
     """The sides of pictures must be multiples of it; others are padded at the bottom and right."""
     output_stride: int
     """Input pixels per logit pixel along each side; 1 if the graph itself upsamples."""
+    masked: bool = False
+    """Whether some logits are -inf, as those of a class that must never win: they count as MASKED."""
 
 
 class Network:
@@ -64,7 +68,8 @@ class Network:
     def logits(self, images: Image) -> NDArray[np.float32]:
         """Logits [N, C, h, w] of images [N, H, W, 3], of each padded at the bottom and right to the stride.
 
-        Padding is zero after normalisation. A graph of a fixed size needs images of that size.
+        Padding is zero after normalisation. Logits of -inf are MASKED, as in the graph that is folded. A
+        graph of a fixed size needs images of that size.
 
         Raises:
             InputError: the graph fails on pictures of this size.
@@ -80,6 +85,7 @@ class Network:
         if taken.layout == "NCHW":
             pixels = pixels.transpose(0, 3, 1, 2)
         found = np.concatenate([self._run(image[None]) for image in pixels])
+        np.maximum(found, np.float32(MASKED), out=found)  # NaN stays
         return found if outlet.layout == "NCHW" else np.ascontiguousarray(found.transpose(0, 3, 1, 2))
 
     def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -181,7 +187,7 @@ def _read_outlet(
         if stride % (height // h) and stride > 1:
             continue
         _refuse_probabilities(values, channel, name, path)
-        return Outlet(name, layout, C, stride, height // h)
+        return Outlet(name, layout, C, stride, height // h, bool(np.isneginf(values).any()))
     raise InputError(
         f"{path}: for a picture of {height}x{width} the output {name} is {list(values.shape)}, but logits "
         "are [N, C, h, w], C at least 2, at a whole stride; see --output and --stride."
