@@ -1,6 +1,6 @@
 """A foreign graph, ready to run: uint8 RGB pictures in, logits out, whatever it takes and gives itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from export.fold.session import open_session
 from export.foreign.convention import Intake, Layout, Told, fixed_size, intake
 from export.foreign.endings import Ending, find_logits
 from export.foreign.graph import FLOATS, UnknownError, cut_at, picture_input, read_graph, value_type
+from export.foreign.queries import find_queries, with_map
 from serve.inference.runtime import failed, first_line
 from serve.media.images import Image
 
@@ -102,7 +103,7 @@ def open_network(path: Path, told: Told, output: str | None) -> Network:
     """
     whole = read_graph(path)
     try:
-        ending = find_logits(whole, output, path)
+        whole, ending = _with_logits(whole, output, path)
     except UnknownError as unknown:
         try:
             intake(whole, told, path)
@@ -111,7 +112,10 @@ def open_network(path: Path, told: Told, output: str | None) -> Network:
         raise
     model = cut_at(whole, ending.name, path)
     taken = intake(model, told, path)
-    return Network(path, model, taken, _outlet(model, taken, told, path), ending)
+    outlet = _outlet(model, taken, told, path)
+    if ending.queries is not None:
+        outlet = replace(outlet, name=ending.queries)
+    return Network(path, model, taken, outlet, ending)
 
 
 def restore_network(path: Path, taken: Intake, outlet: Outlet) -> Network:
@@ -124,8 +128,17 @@ def restore_network(path: Path, taken: Intake, outlet: Outlet) -> Network:
 
 
 def _cut(path: Path, name: str) -> onnx.ModelProto:
-    model = read_graph(path)
-    return cut_at(model, find_logits(model, name, path).name, path)
+    model, ending = _with_logits(read_graph(path), name, path)
+    return cut_at(model, ending.name, path)
+
+
+def _with_logits(model: onnx.ModelProto, output: str | None, path: Path) -> tuple[onnx.ModelProto, Ending]:
+    """The graph and its logits; of a query model, which has none, with nodes more that make them."""
+    queries = find_queries(model, output, path)
+    if queries is None:
+        return model, find_logits(model, output, path)
+    whole, name = with_map(model, queries, path)
+    return whole, Ending(name, queries=queries.name)
 
 
 def describe(network: Network) -> str:
@@ -138,6 +151,8 @@ def describe(network: Network) -> str:
 def behind(network: Network) -> str:
     """What is left out behind the logits, in words; empty if that is nothing."""
     ending = network.ending
+    if ending.queries is not None:
+        return ' (logarithm of the queries\' classes, without "no object", times their masks)'
     if not ending.behind:
         return ""
     left = f" (before {', '.join(ending.behind)})"

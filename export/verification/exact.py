@@ -37,6 +37,8 @@ COARSE_ROUNDING = 0.002
 side, and of engines."""
 RELATIVE = 2.0**-16
 """The same, as a share of the logit's own size: what adding up thousands of numbers in float32 costs."""
+COARSE_RELATIVE = 2.0**-10
+"""The same where a half or an integer is on the way to the logits: the step from one half to the next."""
 
 
 class Exact(NamedTuple):
@@ -51,10 +53,14 @@ class Exactness:
     """The correction as it should be, and how exactly a table can say it."""
 
     def __init__(
-        self, statistics: ShiftStatistics | None, grid: Grid | None, rounding: float = ROUNDING
+        self,
+        statistics: ShiftStatistics | None,
+        grid: Grid | None,
+        rounding: float = ROUNDING,
+        relative: float = RELATIVE,
     ) -> None:
         """No statistics, no correction. `grid` is the table's, or None where it is not known."""
-        self.rounding = rounding
+        self.rounding, self.relative = rounding, relative
         self.curves = [] if statistics is None else shift_curves(statistics)
         self.grid = grid
         mask = None if statistics is None else statistics.excluded
@@ -72,7 +78,7 @@ class Exactness:
         f = logits.double()
         best = f.topk(2, 1).values
         scale = float((best[:, 0] - best[:, 1]).mean())
-        rounding = self.rounding * scale + RELATIVE * f.abs()
+        rounding = self.rounding * scale + self.relative * f.abs()
         if tau == 0 or not self.curves:
             return Exact(f, rounding)
         reach = 0.0 if self.grid is None else self.grid.width * self.grid.bins / 2
