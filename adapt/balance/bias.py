@@ -92,6 +92,8 @@ def argmax_shares(statistics: ShiftStatistics) -> Tensor:
         # The greatest of all channels lies above the greatest lower end.
         low, high = quantile(row, ends).amax(0)
         levels = cdf(row, torch.lerp(low, high, steps).expand(C, GRID).contiguous())
+        if statistics.excluded is not None:
+            levels[statistics.excluded] = 1.0  # as if below all others: they take no part
         logs = (0.5 * (levels[:, 1:] + levels[:, :-1])).clamp_min(1e-300).log()
         others = (logs.sum(0) - logs).exp()  # product over k != l
         shares[c] = (levels.diff(dim=-1) * others).sum(-1)
@@ -118,6 +120,8 @@ def corrected_argmax_shares(
     shares = torch.zeros(len(taus), C, C, dtype=torch.float64, device=device)
     for c in range(C):  # row by row: all C * C * draws logits at once would not fit for many classes
         logits = quantile(statistics.rows.select(c), points, sections=2).view(1, C, draws, 1)
+        if statistics.excluded is not None:
+            logits[:, statistics.excluded] = -torch.inf
         for index, tau in enumerate(taus):
             predicted = posthoc_scores(logits, table, tau).argmax(1).flatten()
             shares[index, c] = torch.bincount(predicted, minlength=C).double() / draws

@@ -72,6 +72,7 @@ def balance(
     mean: Triple | None = None,
     std: Triple | None = None,
     range: int | None = None,
+    leave: Sequence[str] = (),
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,
 ) -> Balanced:
@@ -90,7 +91,7 @@ def balance(
         classes: class file of the model's outputs, in their order; None takes what the model says of itself.
         frames: frames per video.
         logits: name of the logits in the graph; None is its one float output.
-        layout, channel_order, size, stride, mean, std, range: see `calibrate`.
+        layout, channel_order, size, stride, mean, std, range, leave: see `calibrate`.
         force: replace what is at `output` and `report`.
         say: called with each step and finding, in words.
 
@@ -102,7 +103,8 @@ def balance(
     report = output.with_suffix(".html") if report is None else report
     told = told_of(layout, channel_order, size, stride, mean, std, range)
     _check_outputs(model, output, report, tau, force)
-    request = Request(model, tuple(map(Path, target)), None, classes, 1, frames, logits, told)
+    targets = tuple(map(Path, target))
+    request = Request(model, targets, None, classes, 1, frames, logits, told, tuple(leave))
     say(f"[1/5] looking at {model}")
     looked = look(request)
     facts = found(looked, model)

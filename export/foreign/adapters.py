@@ -16,12 +16,13 @@ from onnx import TensorProto, helper, numpy_helper
 from adapt.errors import InputError
 from export.fold.fold import OPSET
 from export.foreign.graph import FLOATS, opset, picture_input, value_type
-from export.foreign.network import Network
+from export.foreign.network import MASKED, Network
 
 LEAST_OPSET = 11
 """Older graphs resize by operators that have no exact counterpart later."""
 _PREFIX = "adapter/"
 _REVERSED = _PREFIX + "reversed_channels"
+_FLOOR = _PREFIX + "floor"
 
 
 class _Step(NamedTuple):
@@ -53,6 +54,8 @@ def logits_graph_of(network: Network) -> onnx.ModelProto:
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), _REVERSED))
+    if network.outlet.masked:
+        graph.initializer.append(numpy_helper.from_array(np.array(MASKED, np.float32), _FLOOR))
     batch = network.intake.batch or "N"
     height, width = network.fixed_size or ("adapter_H", "adapter_W")
     inputs = [batch, 3, height, width]
@@ -102,6 +105,8 @@ def _out_of(network: Network, kind: int) -> list[_Step]:
     steps = []
     if kind != FLOATS[0]:
         steps.append(_Step("Cast", {"to": TensorProto.FLOAT}))
+    if network.outlet.masked:  # bilinear upsampling makes NaN of -inf times 0
+        steps.append(_Step("Max", {}, (_FLOOR,)))
     if network.outlet.layout == "NHWC":
         steps.append(_Step("Transpose", {"perm": [0, 3, 1, 2]}))
     return steps

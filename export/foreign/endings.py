@@ -33,6 +33,8 @@ class Ending(NamedTuple):
     """Of the value."""
     behind: tuple[str, ...] = ()
     """Operators that are left out, from the logits to the output."""
+    queries: str | None = None
+    """Of a query model: the two values that its logits are made of, see export/foreign/queries.py."""
 
     @property
     def resizes_probabilities(self) -> bool:

@@ -1,6 +1,6 @@
 """A foreign graph, ready to run: uint8 RGB pictures in, logits out, whatever it takes and gives itself."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +14,12 @@ from export.fold.session import open_session
 from export.foreign.convention import Intake, Layout, Told, fixed_size, intake
 from export.foreign.endings import Ending, find_logits
 from export.foreign.graph import FLOATS, UnknownError, cut_at, picture_input, read_graph, value_type
+from export.foreign.queries import find_queries, with_map
 from serve.inference.runtime import failed, first_line
 from serve.media.images import Image
 
+MASKED = -1e9
+"""What a logit of -inf counts as: nothing beside others of any scale, and a number to interpolate with."""
 _STRIDES = (32, 64, 128)
 """Multiples of the picture's sides that are tried: nearly every network takes one of them."""
 
@@ -33,6 +36,8 @@ class Outlet:
     """The sides of pictures must be multiples of it; others are padded at the bottom and right."""
     output_stride: int
     """Input pixels per logit pixel along each side; 1 if the graph itself upsamples."""
+    masked: bool = False
+    """Whether some logits are -inf, as those of a class that must never win: they count as MASKED."""
 
 
 class Network:
@@ -64,7 +69,8 @@ class Network:
     def logits(self, images: Image) -> NDArray[np.float32]:
         """Logits [N, C, h, w] of images [N, H, W, 3], of each padded at the bottom and right to the stride.
 
-        Padding is zero after normalisation. A graph of a fixed size needs images of that size.
+        Padding is zero after normalisation. Logits of -inf are MASKED, as in the graph that is folded. A
+        graph of a fixed size needs images of that size.
 
         Raises:
             InputError: the graph fails on pictures of this size.
@@ -80,6 +86,7 @@ class Network:
         if taken.layout == "NCHW":
             pixels = pixels.transpose(0, 3, 1, 2)
         found = np.concatenate([self._run(image[None]) for image in pixels])
+        np.maximum(found, np.float32(MASKED), out=found)  # NaN stays
         return found if outlet.layout == "NCHW" else np.ascontiguousarray(found.transpose(0, 3, 1, 2))
 
     def _run(self, pixels: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -96,7 +103,7 @@ def open_network(path: Path, told: Told, output: str | None) -> Network:
     """
     whole = read_graph(path)
     try:
-        ending = find_logits(whole, output, path)
+        whole, ending = _with_logits(whole, output, path)
     except UnknownError as unknown:
         try:
             intake(whole, told, path)
@@ -105,7 +112,10 @@ def open_network(path: Path, told: Told, output: str | None) -> Network:
         raise
     model = cut_at(whole, ending.name, path)
     taken = intake(model, told, path)
-    return Network(path, model, taken, _outlet(model, taken, told, path), ending)
+    outlet = _outlet(model, taken, told, path)
+    if ending.queries is not None:
+        outlet = replace(outlet, name=ending.queries)
+    return Network(path, model, taken, outlet, ending)
 
 
 def restore_network(path: Path, taken: Intake, outlet: Outlet) -> Network:
@@ -118,8 +128,17 @@ def restore_network(path: Path, taken: Intake, outlet: Outlet) -> Network:
 
 
 def _cut(path: Path, name: str) -> onnx.ModelProto:
-    model = read_graph(path)
-    return cut_at(model, find_logits(model, name, path).name, path)
+    model, ending = _with_logits(read_graph(path), name, path)
+    return cut_at(model, ending.name, path)
+
+
+def _with_logits(model: onnx.ModelProto, output: str | None, path: Path) -> tuple[onnx.ModelProto, Ending]:
+    """The graph and its logits; of a query model, which has none, with nodes more that make them."""
+    queries = find_queries(model, output, path)
+    if queries is None:
+        return model, find_logits(model, output, path)
+    whole, name = with_map(model, queries, path)
+    return whole, Ending(name, queries=queries.name)
 
 
 def describe(network: Network) -> str:
@@ -132,6 +151,8 @@ def describe(network: Network) -> str:
 def behind(network: Network) -> str:
     """What is left out behind the logits, in words; empty if that is nothing."""
     ending = network.ending
+    if ending.queries is not None:
+        return ' (logarithm of the queries\' classes, without "no object", times their masks)'
     if not ending.behind:
         return ""
     left = f" (before {', '.join(ending.behind)})"
@@ -181,7 +202,7 @@ def _read_outlet(
         if stride % (height // h) and stride > 1:
             continue
         _refuse_probabilities(values, channel, name, path)
-        return Outlet(name, layout, C, stride, height // h)
+        return Outlet(name, layout, C, stride, height // h, bool(np.isneginf(values).any()))
     raise InputError(
         f"{path}: for a picture of {height}x{width} the output {name} is {list(values.shape)}, but logits "
         "are [N, C, h, w], C at least 2, at a whole stride; see --output and --stride."

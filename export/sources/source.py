@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import onnx
+import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from adapt.balance.correction import excluding
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.data.classes import IGNORE
 from adapt.errors import InputError
@@ -34,6 +36,18 @@ class Given(NamedTuple):
     """Fingerprint of the graph that they are of; None if that was not written down."""
     note: str = ""
     """What could not be checked of them, in words."""
+
+    def leaving(self, classes: Sequence[int]) -> "Given":
+        """The same with some classes that take no part. Raises InputError if less than two are left then."""
+        mask = torch.isin(torch.arange(self.statistics.num_classes), torch.tensor(classes))
+        statistics = excluding(self.statistics, mask)
+        assert statistics.excluded is not None
+        if int((~statistics.excluded).sum()) < 2:
+            raise InputError(
+                f"--leave would leave {int(statistics.excluded.sum())} of {statistics.num_classes} classes "
+                "as they are, but at least two must take part in the correction."
+            )
+        return self._replace(statistics=statistics)
 
 
 @dataclass(frozen=True)
@@ -224,6 +238,16 @@ def open_source(path: Path) -> RunSource | GraphSource:
         return RunSource(path, _card_of(run), run)
     model = read_model(path)
     return GraphSource(path, replace(graph_info(model, str(path)).card, size=None), model)
+
+
+def index_of(name: str, classes: Sequence[str]) -> int:
+    """Number of the class that --leave names. Raises InputError if none, or more than one, has the name."""
+    for key in (str, str.casefold):
+        found = [c for c, known in enumerate(classes) if key(known) == key(name)]
+        if len(found) == 1:
+            return found[0]
+    listed = ", ".join(classes)
+    raise InputError(f"--leave {name} is none of the classes ({listed}); give one of these names.")
 
 
 def read_model(path: Path) -> onnx.ModelProto:
