@@ -83,7 +83,7 @@ def train(
     said = harm(recorded(run.card.evaluation, run.tau))
     if said:
         click.echo(said)
-    correct = run.config.method.gathers and not said
+    correct = run.config.method.gathers and not said and run.tau > 0
     correction = "--with-correction" if correct else "--without-correction"
     click.echo(f"next: blda export onnx {run.path} {correction} -o model.onnx")
 
