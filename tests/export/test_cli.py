@@ -45,7 +45,7 @@ def test_a_run_becomes_a_checked_file(exported):
     info = graph_info(onnx.load(exported), "")
     assert info.card.classes == ("ground", "sky", "box") and info.card.size is None
     assert info.correction.tau == 0.5 and not info.correction.runtime_tau
-    assert info.correction.error_bound <= 0.02
+    assert info.correction.error_bound <= 0.05  # a network of six iterations, whose curves are steep
     assert info.verification["passed"] is True and "target pictures" in info.verification["pictures"]
     assert run(onnx.load(exported), pictures(1, 65, 97))["labels"].shape == (1, 65, 97)
 
