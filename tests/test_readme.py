@@ -197,6 +197,13 @@ def test_python_on_the_pages_imports_what_is_offered():
                 assert {alias.name for alias in node.names} <= set(offered)
 
 
+def test_llms_txt_names_every_page_once():
+    listed = re.findall(r"\]\(([\w/-]+\.md)\)", (ROOT / "docs/llms.txt").read_text(encoding="utf-8"))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    decisions = {page for page in pages if page.startswith("decisions/")} - {"decisions/index.md"}
+    assert set(listed) == pages - decisions and len(listed) == len(set(listed))
+
+
 def test_every_key_of_the_metadata_is_described():
     keys = set(re.findall(r'PREFIX \+ "(\w+)"', (ROOT / "serve/card.py").read_text()))
     assert len(keys) > 5

@@ -61,7 +61,8 @@ def choose_encoder(config: Config) -> Chosen:
     first = next(iter(FREE))
     why = (
         "encoder MiT-B0 from random weights: no pretrained one that anybody may ship is on this machine; "
-        f"where there is network, --set 'model.encoder={{pretrained: {first}}}' ({FREE[first]}) gives better labels"
+        f"where there is network, --set 'model.encoder={{pretrained: {first}}}' ({FREE[first]}) gives better "
+        "labels"
     )
     if (bound := next(filter(is_at_hand, NON_COMMERCIAL), None)) is not None:
         why += (

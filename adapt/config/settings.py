@@ -132,6 +132,8 @@ class Training(Settings):
     """Iterations between evaluations, where `data.evaluate` is given."""
     log_every: int = Field(10, ge=1)
     """Iterations between lines of metrics.jsonl."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Where curves go besides: tensorboard, and what `accelerate` knows (wandb, mlflow, ...); () is none."""
 
 
 class Config(Settings):

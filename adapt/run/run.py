@@ -27,6 +27,7 @@ from adapt.model.build import Built, rebuild
 from adapt.model.segmenter import Segmenter
 from adapt.run.cards import CARD, DEFAULT_TAU, FORMAT, Card, Recipe, altered, read_card
 from adapt.run.stored import stored_statistics
+from serve.media.checkpoints import describe_checkpoint
 from serve.media.whole import replacing
 
 PRETRAINED = "pretrained.safetensors"
@@ -162,6 +163,15 @@ def load_run(path: Path | str) -> Run:
         InputError: not a run, incomplete, altered, or written by a newer version.
     """
     path = Path(path)
+    if (checkpoint := describe_checkpoint(path)) is not None:
+        raise InputError(checkpoint)
+    if path.suffix == ".onnx" and path.is_file():
+        raise InputError(
+            f"{path} is an ONNX file, not a run folder; `serve info`, `blda export eval` and `blda export "
+            "verify` take it."
+        )
+    if path.is_file():
+        raise InputError(f"{path} is a file, not a run folder; give what `adapt train -o` wrote.")
     if not path.is_dir():
         raise InputError(f"{path} is not a run folder: it does not exist; give what `adapt train -o` wrote.")
     for name in ("card.json", "config.yaml", "model.safetensors"):

@@ -18,6 +18,7 @@ from adapt.model.device import best_device, check_compiler, check_precision
 from adapt.model.encoders import check_recomputation
 from adapt.model.segmenter import Segmenter
 from adapt.training.feature_distance import thing_ids
+from adapt.training.watching.trackers import check_trackers
 
 
 def check_settings(config: Config, preset: str | None) -> None:
@@ -62,8 +63,9 @@ def check_machine(config: Config) -> None:
     """Refuse what this machine cannot compute.
 
     Raises:
-        InputError: a precision without support, or nothing to compile with.
+        InputError: a tracker that is not there, a precision without support, or nothing to compile with.
     """
+    check_trackers(config)
     device = best_device()
     check_precision(config.training.precision, device)
     if config.training.compile:

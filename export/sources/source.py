@@ -24,6 +24,7 @@ from export.fold.tables import Grid
 from export.sources.network import logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
 from serve.card import Card
+from serve.media.checkpoints import describe_checkpoint
 
 
 class Given(NamedTuple):
@@ -256,6 +257,8 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise InputError(
             f"{path} does not exist; give a run folder or an ONNX file made by `blda export onnx`."
         )
+    if (checkpoint := describe_checkpoint(path)) is not None:
+        raise InputError(checkpoint)
     try:
         model: onnx.ModelProto = onnx.load(path)
     except (DecodeError, ValueError) as error:

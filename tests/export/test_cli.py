@@ -1,5 +1,6 @@
 """The commands as people call them, from a real run folder to checked files and one-sentence errors."""
 
+import json
 import shutil
 from pathlib import Path
 
@@ -56,6 +57,33 @@ def test_verify_repeats_the_check(exported, trained):
         result = call("verify", exported, *arguments)
         assert result.exit_code == 0, result.output
         assert "passed" in result.output
+
+
+def test_json_of_verify_is_its_verdict(exported, trained, tmp_path):
+    file = tmp_path / "verdict.json"
+    result = call("verify", exported, "--against", trained, "--json", file)
+    assert result.exit_code == 0, result.output
+    found = json.loads(file.read_text())
+    assert found["passed"] is True and found["failures"] == [] and found["gates_passed"] is True
+    stored = graph_info(onnx.load(exported), "").verification
+    assert {key: found[key] for key in ("agreement", "near_ties", "frames")} == {
+        key: stored[key] for key in ("agreement", "near_ties", "frames")
+    }
+    assert call("verify", exported, "--json", file).exit_code == 2
+    broken = break_a_weight(exported, tmp_path / "broken.onnx")
+    assert call("verify", broken, "--json", file, "--force").exit_code == 1
+    found = json.loads(file.read_text())
+    assert found["passed"] is False and found["failures"]
+
+
+def test_weights_of_other_programs_are_named_with_what_takes_them(tmp_path):
+    import torch
+
+    torch.save({}, tmp_path / "theirs.pth")
+    balance = ("balance", tmp_path / "theirs.pth", "--target", tmp_path, "-o", tmp_path / "b.onnx")
+    for words in (balance, ("verify", tmp_path / "theirs.pth"), ("show", tmp_path / "theirs.pth")):
+        result = call(*words)
+        assert result.exit_code == 2 and "PyTorch checkpoint" in result.output, result.output
 
 
 def test_a_network_that_tells_nothing_apart_is_not_checked(trained, tmp_path):

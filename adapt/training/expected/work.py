@@ -77,6 +77,8 @@ def time_pass(segmenter: Segmenter, batch: int, crop: tuple[int, int], device: t
             if device.type != "cpu":
                 torch.accelerator.synchronize()
             best = min(best, time.monotonic() - started)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)  # a training says its own peak
     return best
 
 
