@@ -12,6 +12,7 @@ from onnx import helper, numpy_helper
 from adapt.data.classes import MOST_CLASSES
 from adapt.errors import InputError
 from export.fold.session import open_session
+from export.foreign.beside import read_beside
 from export.foreign.convention import Intake, Layout, Told, fixed_size
 from export.foreign.graph import FLOATS, picture_input, value_type
 from serve.inference.runtime import failed, first_line
@@ -51,7 +52,8 @@ def find_outlet(
     """
     session, picture = open_session(model, str(path)), picture_input(model, path)
     name = model.graph.output[0].name
-    strides = (told.stride,) if told.stride else _STRIDES
+    known = told.stride or read_beside(model, path).stride
+    strides = (known,) if known else _STRIDES
     # A fixed size needs no padding, a chosen one is padded to a multiple; 5 and 7 tell height from width.
     trials = [(stride, (5 * stride, 7 * stride)) for stride in strides]
     fixed = fixed_size(picture, taken.layout)

@@ -163,8 +163,7 @@ def look(request: Request) -> Looked:
         InputError: a model or class list that can't be used, or that don't fit each other.
     """
     network, own = open_uncalibrated(request.model, request.told, request.output)
-    C = network.outlet.classes
-    return Looked(network, *named(C, request.model, own, request.source, request.classes, request.leave))
+    return Looked(network, *named(network, own, request.source, request.classes, request.leave))
 
 
 def open_footage(request: Request, looked: Looked, cache: Path) -> UnlabelledImages:
