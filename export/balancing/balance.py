@@ -24,7 +24,6 @@ from export.balancing.seen import Change, change, pairs, uncorrected
 from export.balancing.strength import Chosen, choose_strength
 from export.fold.folded import metadata_of
 from export.fold.tables import MAX_TAU
-from export.foreign.adapters import logits_graph_of
 from export.foreign.convention import ChannelOrder, Layout, Triple
 from export.pipeline import Exported, export_onnx
 from export.sources.pictures import MAX_FRAMES
@@ -162,8 +161,7 @@ def _check_outputs(model: Path, output: Path, report: Path, tau: float | None, f
 
 
 def _check_early(looked: Looked, labels: Path | None) -> None:
-    """What would otherwise fail after the footage was read: a graph or labels of no use."""
-    logits_graph_of(looked.network)
+    """What would otherwise fail after the footage was read: labels of no use."""
     if labels is not None:
         numbers = tuple(range(len(looked.names)))
         listed = ClassList(looked.names, numbers, looked.palette, ignore=(IGNORE,))

@@ -10,6 +10,7 @@ from adapt.data.datasets import UnlabelledImages, check_labels, open_target
 from adapt.data.domains import open_labelled
 from adapt.errors import InputError
 from export.fold.fingerprint import fingerprint
+from export.foreign.adapters import logits_graph_of
 from export.foreign.convention import ChannelOrder, Layout, Told, Triple
 from export.foreign.network import Network, describe
 from export.sources.calibrated import open_uncalibrated
@@ -163,8 +164,8 @@ def look(request: Request) -> Looked:
         InputError: a model or class list that can't be used, or that don't fit each other.
     """
     network, own = open_uncalibrated(request.model, request.told, request.output)
-    C = network.outlet.classes
-    return Looked(network, *named(C, request.model, own, request.source, request.classes, request.leave))
+    logits_graph_of(network)  # a graph that can't be folded should say so before the footage is read
+    return Looked(network, *named(network, own, request.source, request.classes, request.leave))
 
 
 def open_footage(request: Request, looked: Looked, cache: Path) -> UnlabelledImages:

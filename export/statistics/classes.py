@@ -1,15 +1,16 @@
 """What a model's outputs are called and painted, and which of them stand for none of the classes."""
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import yaml
 
 from adapt.data.classes import ClassList, load_classes
 from adapt.data.domains import find_classes
 from adapt.errors import InputError
+from export.foreign.beside import Beside, read_beside
+from export.foreign.network import Network
 from export.sources.pictures import classes_of
 from export.sources.source import index_of
 from serve.card import Color, GraphInfo
@@ -34,8 +35,7 @@ class Named(NamedTuple):
 
 
 def named(
-    C: int,
-    model: Path,
+    network: Network,
     own: GraphInfo | None,
     source: Path | None,
     classes: Path | None,
@@ -44,7 +44,7 @@ def named(
     """Names and colours: from the option, the model's card, what comes with the source, or beside the model.
 
     Args:
-        C: outputs that the model has.
+        network: the model.
         own: what the model says of itself, if it was exported here.
         source: labelled folder, which can't be read without a list.
         classes: class file.
@@ -53,11 +53,16 @@ def named(
     Raises:
         InputError: a list that can't be read or has another length, or a name that is not on it.
     """
+    C, model = network.outlet.classes, network.path
+    beside = Beside() if own is not None else read_beside(network.model, model)
     class_list, by, uncounted = _class_list(own, source, classes)
     if class_list is None:
-        names, palette = _names_beside(model, C), _palette(C)
-        by = "config.json beside it" if names else by
-        names = names or tuple(f"class{c}" for c in range(C))
+        names, palette = tuple(beside.names.get(c, f"class{c}") for c in range(C)), _palette(C)
+        if beside.names and set(beside.names) == set(range(C)) and len(set(names)) == C:
+            by = beside.named_by
+        else:
+            names = tuple(f"class{c}" for c in range(C))
+            by += f"; {beside.named_by} names {len(beside.names)}, not {C}" if beside.names else ""
     elif len(class_list) != C:
         raise InputError(
             f"the class list has {len(class_list)} classes, but {model} gives {C} logits per "
@@ -66,9 +71,8 @@ def named(
     else:
         names, palette = class_list.names, class_list.palette
     said = {names.index(name): f"{by} says that it does not count" for name in uncounted}
-    ignored = _config_beside(model).get("semantic_loss_ignore_index")
-    if isinstance(ignored, int) and ignored in range(C):
-        said.setdefault(ignored, "config.json beside the model says that it does not count")
+    if beside.ignored in range(C):
+        said.setdefault(int(beside.ignored or 0), f"{beside.ignored_by} says that it does not count")
     said |= {index_of(name, names): "as --leave says" for name in leave}
     if len(said) > C - 2:
         raise InputError(
@@ -108,23 +112,6 @@ def _of_file(path: Path) -> tuple[ClassList, tuple[str, ...]]:
         return ClassList.from_dict(content), tuple(e["name"] for e in uncounted)
     except InputError as error:
         raise InputError(f"{path}: {error.message}") from error
-
-
-def _config_beside(model: Path) -> Mapping[str, Any]:
-    """The `config.json` that transformers and optimum write beside a model; empty if it is none."""
-    try:
-        content = json.loads((model.parent / "config.json").read_text())
-    except (OSError, ValueError):
-        return {}  # it is another program's file: its absence or shape is no error
-    return content if isinstance(content, dict) else {}
-
-
-def _names_beside(model: Path, C: int) -> tuple[str, ...] | None:
-    try:
-        names = _config_beside(model)["id2label"]
-        return tuple(str(names[str(c)]) for c in range(C))
-    except (KeyError, TypeError):
-        return None
 
 
 def _palette(C: int) -> tuple[Color, ...]:
