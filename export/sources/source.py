@@ -178,7 +178,8 @@ class RunSource(Source):
         return run_reference(self.run)
 
     def statistics(self) -> Given:  # they lie in one file with the weights, and are written together
-        return Given(self.run.shift_statistics(), f"run {self.path.name}", self.network.sha256)
+        doubted = f"; {self.run.doubt}" if self.run.doubt else ""
+        return Given(self.run.shift_statistics(), f"run {self.path.name}{doubted}", self.network.sha256)
 
     def pictures(self) -> Sequence[Path]:
         return self.run.frames
