@@ -94,7 +94,7 @@ def positive_means(statistics: ShiftStatistics) -> Tensor:
 def positive_shift(statistics: ShiftStatistics, table: ShiftTable) -> Tensor:
     """[C] Delta[c, c] at the mean of the class's own logits."""
     own = torch.arange(len(statistics.seen))
-    lower, step, shift = (part[own, own] for part in table)
+    lower, step, shift = (part[own, own] for part in (table.lower, table.step, table.shift))
     position = ((positive_means(statistics) - lower) / step).clamp(0, shift.shape[1] - 1)
     return shift.gather(1, position.round().long().unsqueeze(1)).squeeze(1).double()
 
