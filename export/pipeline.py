@@ -7,14 +7,15 @@ from pathlib import Path
 import onnx
 
 from adapt.errors import InputError
+from adapt.run.cards import DEFAULT_TAU
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info, record_verification
-from export.fold.tables import CALIBRATED_TAU, MAX_TAU
+from export.fold.tables import MAX_TAU
 from export.precision.gates import in_precision
 from export.precision.kinds import PRECISIONS
 from export.sources.calibrated import open_calibrated
 from export.sources.pictures import calibration_pictures, pictures_for
-from export.sources.source import Source, open_source
+from export.sources.source import Source, index_of, open_source
 from export.verification.parity import verify
 from export.verification.result import Verification
 from serve.card import GraphInfo
@@ -51,6 +52,7 @@ def export_onnx(
     calibrate: Path | None = None,
     stats: Path | None = None,
     other_model: bool = False,
+    leave: Sequence[str] = (),
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,
 ) -> Exported:
@@ -61,8 +63,7 @@ def export_onnx(
     Args:
         source: a run folder or an ONNX file made here; with `stats` any ONNX segmenter.
         correct: fold the correction (Li et al. 2025, section 3.2).
-        tau: its strength in [0, 2]; None is what `adapt tau --write` chose for the run, else 0.2; with
-            `stats` 0.5.
+        tau: its strength in [0, 2]; None is what `adapt tau --write` chose for the run, else 0.5.
         runtime_tau: make tau an optional input of the graph, with `tau` as its default.
         size: (height, width) of the pictures that it takes; None is any size.
         scores: also output the scores, at the decoder's stride.
@@ -74,6 +75,7 @@ def export_onnx(
         calibrate: folder of pictures of the target, to find the ranges of int8 with.
         stats: file of statistics from `calibrate`; None takes the source's own.
         other_model: `stats` is of the same weights, exported another time.
+        leave: names of classes that stand for none (void): the correction never raises them.
         force: replace what is at `output`.
         say: called with each step, in words.
 
@@ -89,8 +91,8 @@ def export_onnx(
         raise InputError(f"--precision {precision} is not known; choose one of {', '.join(PRECISIONS)}.")
     if (precision is not None and PRECISIONS[precision].measured) != (calibrate is not None):
         raise InputError("--precision int8 and --calibrate DIR belong together; give both or neither.")
-    if not correct and (stats is not None or other_model):
-        raise InputError("--stats and --other-model are of the correction; drop them or fold it.")
+    if not correct and (stats is not None or other_model or leave):
+        raise InputError("--stats, --other-model and --leave are of the correction; drop them or fold it.")
     check_outputs([output], force)
     measured = [] if calibrate is None else calibration_pictures(calibrate)
     say(f"reading {source}")
@@ -99,10 +101,13 @@ def export_onnx(
         given = opened.statistics() if correct else None
     else:
         opened, given = open_calibrated(source, stats)
+    if given is not None and leave:
+        given = given.leaving([index_of(name, opened.card.classes) for name in leave])
     if tau is None:
-        tau = opened.tau if stats is None else CALIBRATED_TAU
+        tau = opened.tau if stats is None else DEFAULT_TAU
         if correct and tau == 0:
-            say("tau 0 was chosen for the run, so labels are the uncorrected ones; --tau folds another")
+            why = opened.doubt or "tau 0 was chosen for the run"
+            say(f"{why}; so labels are the uncorrected ones, and --tau folds another strength")
     strength = None
     if given is not None:
         strength = opened.strength(given, tau, runtime_tau, error_bound, other_model)

@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from adapt.balance.bias import doubt
 from adapt.balance.histogram import Histogram, counted_in_all, labels_at_stride
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics, range_warning
 from adapt.balance.mixtures import Mixture
@@ -37,7 +38,7 @@ def gather_statistics(
         segmenter: in evaluation mode, on `device`.
         source: labelled pictures for the anchors; None pools the anchors from the target.
         target: unlabelled pictures.
-        method: components, min_pixels, eps, anchor_pooling.
+        method: components, min_pixels, eps, posthoc_anchors.
         anchors: [2, K], taken instead of pooled ones.
 
     Raises:
@@ -47,7 +48,7 @@ def gather_statistics(
     pooled = rows if source is None else source_histogram(segmenter, source, device)
     statistics = fit_shift_statistics(
         rows,
-        pooled.anchors(method.anchor_pooling, method.min_pixels),
+        pooled.anchors(method.posthoc_anchors, method.min_pixels),
         components=method.components,
         min_pixels=method.min_pixels,
         eps=method.eps,
@@ -57,6 +58,8 @@ def gather_statistics(
         statistics = replace(statistics, anchors=anchors)
     if warning := range_warning(statistics.outside, statistics.logit_range):
         tqdm.write(warning, file=sys.stderr)
+    if said := doubt(statistics):
+        tqdm.write(f"{said}; so it is off unless a strength is chosen", file=sys.stderr)
     return statistics
 
 

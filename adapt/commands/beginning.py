@@ -107,3 +107,23 @@ def without_source(config: Config) -> Config:
         return config
     off = {"rare_class_temperature": None, "feature_distance": 0.0}
     return config.model_copy(update={"method": config.method.model_copy(update=off)})
+
+
+def absolute(config: Config) -> Config:
+    """Paths that mean the same from any working folder, so that a run can be resumed from anywhere."""
+    data, model, method = config.data, config.model, config.method
+    paths = {
+        "source": tuple(path.absolute() for path in data.source),
+        "target": tuple(path.absolute() for path in data.target),
+        "target_labels": data.target_labels and data.target_labels.absolute(),
+        "classes": data.classes and data.classes.absolute(),
+        "label_map": data.label_map and data.label_map.absolute(),
+        "evaluate": data.evaluate and data.evaluate.absolute(),
+    }
+    start = model.start
+    if start is not None and (Path(start).exists() or ".py:" in start):  # else it is a hub name
+        start = str(Path(start).absolute())
+    places = {"start": start, "weights": model.weights and model.weights.absolute()}
+    anchors = {"anchors": method.anchors and method.anchors.absolute()}
+    changed = {"data": data.model_copy(update=paths), "model": model.model_copy(update=places)}
+    return config.model_copy(update=changed | {"method": method.model_copy(update=anchors)})

@@ -10,7 +10,9 @@ import numpy as np
 import torch
 
 from adapt.augmentation.pairs import LabelledTarget
-from adapt.commands.beginning import begin, without_source
+from adapt.commands.auto import Chosen, choose_encoder
+from adapt.commands.beginning import absolute, begin, without_source
+from adapt.commands.looking import look_first
 from adapt.commands.notes import say_differences, warn_of_absent, warn_of_twice
 from adapt.commands.opening import (
     check_openable,
@@ -24,12 +26,15 @@ from adapt.commands.opening import (
     training_domains,
 )
 from adapt.config.changes import check_resumable
+from adapt.config.presets import AUTO
 from adapt.config.settings import Config, with_assignments
 from adapt.data.classes import ClassList
 from adapt.data.datasets import LabelledImages, Sample, UnlabelledImages, check_images, check_labels
 from adapt.data.domains import open_source
 from adapt.data.folders.target import find_target
 from adapt.data.images import write_png
+from adapt.data.survey.sets import Opened
+from adapt.data.survey.words import describe_sets
 from adapt.errors import InputError
 from adapt.model.build import COPY, Built
 from adapt.run.anchors import keep_anchors, read_anchors
@@ -82,8 +87,11 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     """Write a run folder with untrained weights."""
     claim(out, force)
     check_settings(config, preset)
-    say_differences(config, preset)
-    config = without_source(_absolute(config))
+    auto = preset == AUTO and config.model.start is None
+    config, reasons = choose_encoder(config) if auto else Chosen(config, [])
+    if preset != AUTO:  # which says all of them
+        say_differences(config, preset)
+    config = without_source(absolute(config))
     torch.manual_seed(config.training.seed)
     begun = begin(config)
     built, classes = begun.built, begun.classes
@@ -93,21 +101,26 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     labelled, evaluation = open_labelled_target(config, classes), open_evaluation(config, classes)
     parts = find_target(config.data.target)
     check_openable(parts)
-    check_network(config, built.segmenter)
+    said: list[str] = []
+    if source is None:
+        check_network(config, built.segmenter)
+    else:
+        opened = Opened(source, parts, labelled, evaluation)
+        config, said = look_first(config, preset, opened, built.segmenter, reasons)
     # From here on everything is read, which takes long: the shortest first.
     with creating(out, replace=force) as folder:
         if evaluation is not None:
-            checked_labels("evaluation", evaluation)
+            checked_labels("evaluation", evaluation, said)
         target = open_unlabelled(config, folder)
         if target is not None:
-            say_target(parts, target)
+            say_target(parts, target, said)
             check_images(target)
         if labelled is not None:
-            pixels = checked_labels("labelled target", labelled).class_pixels
+            pixels = checked_labels("labelled target", labelled, said).class_pixels
             _write_pixels(folder / TARGET_PIXELS, pixels)
             warn_of_twice(labelled, target, evaluation)
         if source is not None:
-            class_pixels = checked_labels("source", source).class_pixels
+            class_pixels = checked_labels("source", source, said).class_pixels
             warn_of_absent(classes, class_pixels)
             _write_pixels(folder / SOURCE_PIXELS, class_pixels)
         say_draws(config, source, target)
@@ -257,6 +270,8 @@ def _class_pixels(run: Run, name: str, pictures: LabelledImages, what: str) -> n
 
 def _recount(run: Run, source: LabelledImages) -> None:
     """Read the source's labels anew, for rare-class sampling."""
+    for line in describe_sets("source", source):
+        say(line)
     class_pixels = checked_labels("source", source).class_pixels
     warn_of_absent(run.classes, class_pixels)
     _write_pixels(run.path / SOURCE_PIXELS, class_pixels)
@@ -277,23 +292,3 @@ def _keep_frames(folder: Path, target: UnlabelledImages | None, source: Labelled
     for number, index in enumerate(np.linspace(0, count - 1, min(FRAMES, count)).astype(int)):
         picture = pictures[index]
         write_png(place / f"{number}.png", picture.image if isinstance(picture, Sample) else picture)
-
-
-def _absolute(config: Config) -> Config:
-    """Paths that mean the same from any working folder, so that a run can be resumed from anywhere."""
-    data, model, method = config.data, config.model, config.method
-    paths = {
-        "source": tuple(path.absolute() for path in data.source),
-        "target": tuple(path.absolute() for path in data.target),
-        "target_labels": data.target_labels and data.target_labels.absolute(),
-        "classes": data.classes and data.classes.absolute(),
-        "label_map": data.label_map and data.label_map.absolute(),
-        "evaluate": data.evaluate and data.evaluate.absolute(),
-    }
-    start = model.start
-    if start is not None and (Path(start).exists() or ".py:" in start):  # else it is a hub name
-        start = str(Path(start).absolute())
-    places = {"start": start, "weights": model.weights and model.weights.absolute()}
-    anchors = {"anchors": method.anchors and method.anchors.absolute()}
-    changed = {"data": data.model_copy(update=paths), "model": model.model_copy(update=places)}
-    return config.model_copy(update=changed | {"method": method.model_copy(update=anchors)})

@@ -5,6 +5,7 @@ import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -12,9 +13,10 @@ from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from torch import Tensor
 
 from adapt.augmentation.pairs import Pair, TrainingPairs, new_loader
-from adapt.config.settings import Config
+from adapt.config.settings import Config, Training
 from adapt.errors import InputError
-from adapt.model.device import best_device
+from adapt.model.device import best_device, peak_memory
+from adapt.training.watching.trackers import others
 
 
 def join_ranks() -> None:
@@ -40,8 +42,8 @@ def join_ranks() -> None:
     PartialState(cpu=cpu, backend="gloo")
 
 
-def new_accelerator(config: Config) -> Accelerator:
-    """Device, precision and ranks, as `accelerate launch` or torchrun set them up."""
+def new_accelerator(config: Config, folder: Path | None = None) -> Accelerator:
+    """Device, precision and ranks, as `accelerate launch` or torchrun set them up; trackers have `folder`."""
     join_ranks()
     precision = config.training.precision
     # The density head has no gradient unless the density is regressed; others' networks may have more heads.
@@ -50,6 +52,8 @@ def new_accelerator(config: Config) -> Accelerator:
         cpu=best_device().type == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
         dynamo_backend="inductor" if config.training.compile else None,
+        log_with=others(config) or None,
+        project_dir=folder,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
 
@@ -114,3 +118,23 @@ def check_ranks(ranks: Accelerator, seen: Sequence[str]) -> None:
             f"rank {', '.join(odd)} sees other settings or pictures than rank 0; give every machine the "
             "same run folder and the same data under the same paths."
         )
+
+
+def say_cost(training: Training, iterations: int, seconds: float, waited: float) -> None:
+    """One line about a training.
+
+    Args:
+        training: its settings.
+        iterations: of all ranks together; nothing is said of none.
+        seconds: that they took.
+        waited: how many of these for data.
+    """
+    if not iterations:
+        return
+    images = 2 * iterations * training.batch * training.accumulate
+    memory = peak_memory() / 2**30
+    print(
+        f"{images / seconds:.1f} images/s, peak memory {memory:.1f} GiB, "
+        f"{waited / seconds:.1%} of the time waiting for data",
+        file=sys.stderr,
+    )

@@ -22,7 +22,7 @@ from adapt.model.build import Built
 from adapt.model.encoders import save_memory
 from adapt.model.segmenter import Segmenter, StudentNetwork
 from adapt.run.anchors import kept_anchors
-from adapt.run.cards import Card, Evaluated
+from adapt.run.cards import DEFAULT_TAU, Card, Evaluated
 from adapt.run.checkpoint import load_checkpoint, restore, resumed_modules, save_checkpoint
 from adapt.run.run import (
     new_card,
@@ -34,16 +34,17 @@ from adapt.run.run import (
 from adapt.training.alone import alone
 from adapt.training.failures import check_finite, within_memory
 from adapt.training.feature_distance import new_distance
-from adapt.training.journal import Journal, say_cost, shown
+from adapt.training.journal import Journal, shown
 from adapt.training.optimisation import learning_rate_factor, learning_rates, new_optimizer
-from adapt.training.ranks import Feed, check_ranks, greatest_of, new_accelerator, on_any
+from adapt.training.ranks import Feed, check_ranks, greatest_of, new_accelerator, on_any, say_cost
 from adapt.training.step import Step, terms_of
 from adapt.training.teacher import follow, new_teacher, teacher_momentum
 from adapt.training.watching.best import finish_best, keep_best, rewind_best
 from adapt.training.watching.guard import Guard, finish_stopped
+from adapt.training.watching.trackers import BOARD, open_trackers
 from adapt.training.watching.watch import Watch
 
-EVALUATION_TAUS = (0.0, 0.2, 1.0)
+EVALUATION_TAUS = (0.0, DEFAULT_TAU, 1.0)
 
 
 class Trainer:
@@ -58,7 +59,7 @@ class Trainer:
         self.classes = classes
         self.domains = domains
         self.source_free = domains.source is None
-        self.accelerator = new_accelerator(config)
+        self.accelerator = new_accelerator(config, folder)
         device = self.accelerator.device
         if config.training.recompute_activations:
             save_memory(built.segmenter.encoder)
@@ -87,16 +88,13 @@ class Trainer:
             stride, greatest = built.segmenter.output_stride, greatest_of(self.accelerator)
             self.balance = Balance(self.statistics, self._total, stride, greatest, self.source_free)
         self.priors = new_priors(config.method, len(classes), config.data.crop, device, self._total)
-        if self.priors is not None:
-            self.modules["shares"] = self.priors.shares
+        self.modules |= {} if self.priors is None else {"shares": self.priors.shares}
         self.network, self.optimizer = self.accelerator.prepare(self.student, self.optimizer)
         self.iteration = 0
         self.posthoc: ShiftStatistics | None = None
         self.evaluated = Evaluated()
-        self.journal: Journal
-        """Open while `train` runs."""
-        self.last_step: Step | None = None
-        """The last one, where the journal wants to show it."""
+        self.journal: Journal  # open while `train` runs
+        self.last_step: Step | None = None  # the last one, where the journal wants to show it
         check_ranks(self.accelerator, [config.to_yaml(), *domains.names])
 
     def resume(self) -> None:
@@ -117,8 +115,10 @@ class Trainer:
             OutOfMemory: the step does not fit. Nothing of it is kept.
         """
         training, writes = self.config.training, self.accelerator.is_main_process
-        moments = (training.iterations, training.save_every, self.iteration)
-        with Journal(self.folder, self.classes, *moments, writes) as self.journal:
+        open_trackers(self.accelerator, self.config, self.folder)
+        steps = training.iterations, training.save_every, self.iteration
+        board, log = BOARD in training.trackers, self.accelerator.log
+        with Journal(self.folder, self.classes, *steps, writes, board, log) as self.journal:
             if (guard := self.guard) is not None and self.iteration == 0:
                 alone(lambda: guard.begin(self.student.segmenter))
                 alone(lambda: keep_best(self.folder, self._tensors(), self._card(False)))

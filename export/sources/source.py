@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 import onnx
+import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+from adapt.balance.correction import excluding
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.data.classes import IGNORE
 from adapt.errors import InputError
@@ -22,6 +24,7 @@ from export.fold.tables import Grid
 from export.sources.network import logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
 from serve.card import Card
+from serve.media.checkpoints import describe_checkpoint
 
 
 class Given(NamedTuple):
@@ -34,6 +37,18 @@ class Given(NamedTuple):
     """Fingerprint of the graph that they are of; None if that was not written down."""
     note: str = ""
     """What could not be checked of them, in words."""
+
+    def leaving(self, classes: Sequence[int]) -> "Given":
+        """The same with some classes that take no part. Raises InputError if less than two are left then."""
+        mask = torch.isin(torch.arange(self.statistics.num_classes), torch.tensor(classes))
+        statistics = excluding(self.statistics, mask)
+        assert statistics.excluded is not None
+        if int((~statistics.excluded).sum()) < 2:
+            raise InputError(
+                f"--leave would leave {int(statistics.excluded.sum())} of {statistics.num_classes} classes "
+                "as they are, but at least two must take part in the correction."
+            )
+        return self._replace(statistics=statistics)
 
 
 @dataclass(frozen=True)
@@ -75,6 +90,11 @@ class Source(ABC):
     def tau(self) -> float:
         """The strength to fold where none is given."""
         return DEFAULT_TAU
+
+    @property
+    def doubt(self) -> str:
+        """Why that is no correction at all, in words; empty where it is not so, or somebody chose it."""
+        return ""
 
     @property
     def batch(self) -> int | None:
@@ -158,7 +178,8 @@ class RunSource(Source):
         return run_reference(self.run)
 
     def statistics(self) -> Given:  # they lie in one file with the weights, and are written together
-        return Given(self.run.shift_statistics(), f"run {self.path.name}", self.network.sha256)
+        doubted = f"; {self.run.doubt}" if self.run.doubt else ""
+        return Given(self.run.shift_statistics(), f"run {self.path.name}{doubted}", self.network.sha256)
 
     def pictures(self) -> Sequence[Path]:
         return self.run.frames
@@ -166,6 +187,10 @@ class RunSource(Source):
     @property
     def tau(self) -> float:
         return self.run.tau
+
+    @property
+    def doubt(self) -> str:
+        return self.run.doubt
 
 
 @dataclass(frozen=True)
@@ -217,12 +242,24 @@ def open_source(path: Path) -> RunSource | GraphSource:
     return GraphSource(path, replace(graph_info(model, str(path)).card, size=None), model)
 
 
+def index_of(name: str, classes: Sequence[str]) -> int:
+    """Number of the class that --leave names. Raises InputError if none, or more than one, has the name."""
+    for key in (str, str.casefold):
+        found = [c for c, known in enumerate(classes) if key(known) == key(name)]
+        if len(found) == 1:
+            return found[0]
+    listed = ", ".join(classes)
+    raise InputError(f"--leave {name} is none of the classes ({listed}); give one of these names.")
+
+
 def read_model(path: Path) -> onnx.ModelProto:
     """Read a graph of ours. Raises InputError if it is missing, not ONNX, not ours or altered."""
     if not path.is_file():
         raise InputError(
             f"{path} does not exist; give a run folder or an ONNX file made by `blda export onnx`."
         )
+    if (checkpoint := describe_checkpoint(path)) is not None:
+        raise InputError(checkpoint)
     try:
         model: onnx.ModelProto = onnx.load(path)
     except (DecodeError, ValueError) as error:

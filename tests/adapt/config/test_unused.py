@@ -54,6 +54,7 @@ OTHER: dict[str, str] = {
     "min_pixels": "2000",
     "eps": "0.3",
     "anchor_pooling": "classes",
+    "posthoc_anchors": "pixels",
     "teacher_momentum": "0.1",
     "source_start": "1",
     "confidence": "0.4",
@@ -149,16 +150,14 @@ class Probe:
         if not same(before, after):
             return True
         kept = [
-            gather_statistics(
-                segmenter,
-                None if config.source_free else self.source,
-                self.target,
-                config.method,
-                anchors=given_anchors(config.method) if config.source_free else None,
-            ).state()
-            for config in (start, other)
+            gather_statistics(segmenter, *self.statistics_of(config)).state() for config in (start, other)
         ]
         return not same(*kept)
+
+    def statistics_of(self, config: Config) -> tuple[Any, ...]:
+        """What `gather_statistics` takes."""
+        anchors = given_anchors(config.method) if config.source_free else None
+        return None if config.source_free else self.source, self.target, config.method, "cpu", anchors
 
     def _start(self, config: Config) -> tuple[Trace, Segmenter]:
         if self.started is None or self.started[0] != config:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evidence_arms import BEGUN, settings_of
+from evidence_arms import BEGUN, WITH_LABELS, settings_of
 from evidence_shifts import Shift, load_shift, place_of
 
 from adapt.commands.train import resume, train
@@ -58,7 +58,14 @@ def _start(folder: Path, shift: Shift, arm: str, place: Place, seed: int, first:
     target = [pictures.target]
     if first is not None:
         return train(folder, target=target, start=first.path, settings=settings)
-    return train(folder, source=pictures.source, target=target, classes=shift.class_file, settings=settings)
+    return train(
+        folder,
+        source=pictures.source,
+        target=target,
+        target_labels=pictures.few if arm in WITH_LABELS else None,
+        classes=shift.class_file,
+        settings=settings,
+    )
 
 
 def _now() -> tuple[float, float]:
