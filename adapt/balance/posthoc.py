@@ -52,7 +52,7 @@ def gather_statistics(
     )
     if warning := range_warning(statistics.outside, statistics.logit_range):
         tqdm.write(warning, file=sys.stderr)
-    if said := doubt(statistics, method.balance):
+    if said := doubt(statistics):
         tqdm.write(f"{said}; so it is off unless a strength is chosen", file=sys.stderr)
     return statistics
 

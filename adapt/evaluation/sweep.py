@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from adapt.balance.bias import biases_without_labels, rank_correlation
+from adapt.balance.bias import biases_without_labels
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.evaluation.baselines import Adjustment
 from adapt.evaluation.bootstrap import COVERED, DRAWS, LEAST_PICTURES, Change, Interval
@@ -227,3 +227,18 @@ class Trust:
 def estimate(statistics: ShiftStatistics, taus: Sequence[float] = SWEEP) -> Sweep:
     """The estimate alone, for every strength."""
     return Sweep(taus, np.stack([bias.numpy() for bias in biases_without_labels(statistics, taus)]))
+
+
+def rank_correlation(first: np.ndarray, second: np.ndarray) -> float:
+    """Spearman's: the correlation of ranks; equal values share the mean of theirs. NaN if all are equal."""
+    ranks = [_ranks(values) for values in (first, second)]
+    if any(np.ptp(rank) == 0 for rank in ranks):
+        return float("nan")
+    return float(np.corrcoef(ranks)[0, 1])
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    _, inverse, counts = np.unique(values, return_inverse=True, return_counts=True)
+    last = counts.cumsum()
+    ranks: np.ndarray = (last - (counts - 1) / 2)[inverse]
+    return ranks

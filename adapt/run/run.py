@@ -130,7 +130,7 @@ class Run:
         """Why the correction is off unless somebody chooses a strength, in words; empty where it is not."""
         if self.card.tau is not None or not self.corrects:
             return ""
-        return doubt(self.shift_statistics(), self.config.method.balance)
+        return doubt(self.shift_statistics())
 
     @property
     def corrects(self) -> bool:

@@ -98,7 +98,7 @@ class Outcome:
     @property
     def doubt(self) -> str:
         """Why the correction may do harm, in words; empty where nothing speaks against it."""
-        return doubt(self.calibration.statistics, balance="")
+        return doubt(self.calibration.statistics)
 
 
 def calibrate(

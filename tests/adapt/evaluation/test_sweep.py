@@ -9,13 +9,16 @@ import pytest
 import tiny
 import torch
 from click.testing import CliRunner, Result
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.stats import spearmanr
 
 from adapt.balance.bias import bias_without_labels_corrected
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture
 from adapt.cli import main
 from adapt.evaluation.scores import Scores
-from adapt.evaluation.sweep import SWEEP, Sweep, estimate
+from adapt.evaluation.sweep import SWEEP, Sweep, estimate, rank_correlation
 from adapt.reporting.pictures import draw_sweep
 
 
@@ -33,6 +36,15 @@ def statistics() -> ShiftStatistics:
 def scores(diagonal: int) -> Scores:
     """Three classes, the last one absent; the higher `diagonal`, the better."""
     return Scores.from_confusion(np.array([[diagonal, 5, 0], [10, diagonal, 0], [0, 0, 0]]))
+
+
+@given(st.lists(st.tuples(st.integers(-5, 5), st.floats(-1, 1)), min_size=2, max_size=20))
+def test_rank_correlation_is_spearmans(pairs: list[tuple[int, float]]) -> None:
+    first, second = (np.array(values, float) for values in zip(*pairs, strict=True))
+    if np.ptp(first) == 0 or np.ptp(second) == 0:
+        assert np.isnan(rank_correlation(first, second))
+    else:
+        assert rank_correlation(first, second) == pytest.approx(spearmanr(first, second)[0], abs=1e-12)
 
 
 def test_the_estimate_is_that_of_every_strength(statistics: ShiftStatistics) -> None:

@@ -140,14 +140,20 @@ def tables(ways: dict[str, ShiftStatistics]) -> dict[str, ShiftTable]:
     return made
 
 
-def signs_of(found: Gathered, method: Method, whole: ShiftStatistics, ours: dict[str, ShiftTable]) -> Signs:
+def signs_of(
+    found: Gathered, method: Method, ways: dict[str, ShiftStatistics], ours: dict[str, ShiftTable]
+) -> Signs:
     """What is known without labels (evidence_premise)."""
 
     def half(start: int) -> ShiftTable:
         rows = labelled(found.target[start::2], found.stride)
         return shift_table(fitted_to(rows, found.source, "pixels", method))
 
-    return signs(found.target, Statistics(whole, ours["posthoc"], (half(0), half(1)), ours["source-free"]))
+    halves = (half(0), half(1))
+    pooled = (ways["class anchors"], ways["source-free, class anchors"])
+    return signs(
+        found.target, Statistics(ways["posthoc"], ours["posthoc"], halves, ours["source-free"], pooled)
+    )
 
 
 def without_positive(table: ShiftTable) -> ShiftTable:
@@ -196,7 +202,7 @@ def score(run: Run, pictures: Pictures) -> Scored:
     estimated = {
         f"{strength:g}": bias.tolist() for strength, bias in zip((0.0, *STRENGTHS), biases, strict=True)
     }
-    return Scored(scores, few, signs_of(found, method, ways["posthoc"], ours), estimated)
+    return Scored(scores, few, signs_of(found, method, ways, ours), estimated)
 
 
 Labellings = Iterator[tuple[tuple[str, float], np.ndarray]]

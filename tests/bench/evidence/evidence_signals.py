@@ -10,9 +10,9 @@ from evidence_summary import (
     after_training,
     by_chosen,
     by_rule,
+    doubted,
     estimate_of,
     judged_watch,
-    premise_fails,
     spread,
     value,
     worth_of,
@@ -119,7 +119,7 @@ def _changes(runs: Runs, way: str, strength: str) -> dict[Key, float]:
 def ruled(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
     """What the rule makes of the corrections, on the networks it was chosen on and on the others."""
     yield "### The rule"
-    failing = sorted(key for key, run in runs.items() if premise_fails(run))
+    failing = sorted(key for key, run in runs.items() if doubted(run))
     listed = ", ".join(f"{shift} {TITLES[arm]} ({seed})" for shift, arm, seed in failing)
     yield text(f"{WORDS['rule']} It leaves {len(failing)} of {len(runs)} networks alone: {listed or 'none'}.")
     rows = []

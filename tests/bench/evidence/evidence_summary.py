@@ -8,7 +8,8 @@ from statistics import fmean
 import numpy as np
 from evidence_results import Result
 
-from adapt.balance.bias import PREMISE_CLASSES, PREMISE_FROM, rank_correlation
+from adapt.balance.bias import MOST_LEFT
+from adapt.evaluation.sweep import rank_correlation
 
 Key = tuple[str, str, int]
 """Shift, arm, seed."""
@@ -114,25 +115,27 @@ def by_chosen(runs: Runs, shifts: Sequence[str], strength: str | None, measure: 
 
 
 def by_rule(runs: Runs, shifts: Sequence[str], way: str, strength: str, measure: str) -> Differences | None:
-    """As `after_training`, but networks whose premise fails (adapt/balance/bias.py) are left as they are."""
+    """As `after_training`, but networks whose correction is doubted (adapt/balance/bias.py) stay plain."""
 
     def pairs(shift: str) -> Iterable[float | None]:
         for (s, _, _), run in sorted(runs.items()):
             if s == shift:
                 change = _less(value(run, measure, way, strength), value(run, measure))
-                yield 0.0 if change is not None and premise_fails(run) else change
+                yield 0.0 if change is not None and doubted(run, way) else change
 
     return _differences(shifts, pairs)
 
 
-def premise_fails(run: Result) -> bool:
-    """Whether a run's own strength would be 0."""
-    if "method.balance=logit-adjustment" in run.settings:
-        return True
-    found, seen = run.signs.get("premise"), run.signs.get("seen")
-    if found is None or seen is None:
-        return False
-    return round(seen * len(run.estimated["0"])) >= PREMISE_CLASSES and found < PREMISE_FROM
+def doubted(run: Result, way: str = "class anchors") -> bool:
+    """Whether a run's own strength would be 0.
+
+    Args:
+        run: the network.
+        way: the anchors of its statistics; source-free ones have a measurement of their own.
+    """
+    sign = "left, source-free" if way.startswith("source-free") else "left, class anchors"
+    left = run.signs.get(sign)
+    return left is not None and -left > MOST_LEFT
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import evidence_arms as arms
 from evidence_page import PAGE, baseline_curve, equal_adjustment, made_page
-from evidence_premise import SIGNS, Statistics, positive_shift, signs
+from evidence_premise import SIGNS, Statistics, positive_means, positive_shift, signs
 from evidence_results import Result, read_results, write_result
 from evidence_summary import (
     after_training,
@@ -23,15 +23,14 @@ from evidence_summary import (
     by_chosen,
     by_key,
     by_rule,
+    doubted,
     estimate_of,
     judged_watch,
     over_seeds,
-    premise_fails,
     worth_of,
 )
 from evidence_tables import ranged, signed, text
 
-from adapt.balance.bias import positive_means
 from adapt.balance.correction import shift_table
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture
@@ -170,15 +169,16 @@ def test_a_strength_is_chosen_on_a_few_pictures_and_judged_on_the_others():
     assert fixed is not None and fixed.all.values == pytest.approx((0.02, -0.02))
 
 
-def test_the_rule_leaves_networks_alone_whose_premise_fails():
-    def judged(seed: int, premise: float | None, classes: int) -> Result:
+def test_the_rule_leaves_networks_alone_whose_correction_is_doubted():
+    def judged(seed: int, left: float | None) -> Result:
         run = result("dusk", "dacs", seed, 0.40, 0.50, posthoc={"0.2": (0.39, 0.50)})
-        return replace(run, signs={"premise": premise, "seen": 1.0}, estimated={"0": [0.1] * classes})
+        return replace(run, signs={"left, class anchors": left, "left, source-free": -0.5})
 
-    runs = by_key([judged(0, 0.3, 6), judged(1, 0.3, 4), judged(2, 0.5, 6), judged(3, None, 6)])
-    assert [key[2] for key, run in runs.items() if premise_fails(run)] == [0]
+    runs = by_key([judged(0, -0.9), judged(1, -0.8), judged(2, None)])
+    assert [key[2] for key, run in runs.items() if doubted(run)] == [0]
+    assert not any(doubted(run, "source-free") for run in runs.values())
     found = by_rule(runs, ["dusk"], "posthoc", "0.2", "mean_iou")
-    assert found is not None and found.all.values == pytest.approx((0.0, -0.01, -0.01, -0.01))
+    assert found is not None and found.all.values == pytest.approx((0.0, -0.01, -0.01))
 
 
 def test_the_watch_is_held_against_labels():
@@ -221,7 +221,7 @@ def test_signs_say_whether_the_premise_holds():
     first = torch.where(torch.arange(4000) < 2000, own + draws[0], draws[0])
     second = torch.where(torch.arange(4000) < 2000, draws[1], own + draws[1])
     logits = [torch.stack([first, second]).view(1, 2, 40, 100)]
-    found = signs(logits, Statistics(statistics, table, (table, table), table))
+    found = signs(logits, Statistics(statistics, table, (table, table), table, (statistics, statistics)))
     assert set(found) == set(SIGNS)
     assert found["premise"] == pytest.approx(1)
     assert found["halves"] == found["target alone"] == pytest.approx(1)
@@ -230,7 +230,7 @@ def test_signs_say_whether_the_premise_holds():
     assert positive_means(statistics).tolist() == [4.0, 2.0]
     assert positive_shift(statistics, table).tolist() == pytest.approx([-1, 1], abs=0.05)
     other = shift_table(two_classes(2.0, 4.0))
-    opposed = signs(logits, Statistics(statistics, table, (table, other), other))
+    opposed = signs(logits, Statistics(statistics, table, (table, other), other, (statistics, statistics)))
     assert opposed["halves"] < 1
     assert opposed["positive halves"] == pytest.approx(-1)
 
