@@ -7,9 +7,10 @@ from pathlib import Path
 import onnx
 
 from adapt.errors import InputError
+from adapt.run.cards import DEFAULT_TAU
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info, record_verification
-from export.fold.tables import CALIBRATED_TAU, MAX_TAU
+from export.fold.tables import MAX_TAU
 from export.precision.gates import in_precision
 from export.precision.kinds import PRECISIONS
 from export.sources.calibrated import open_calibrated
@@ -62,8 +63,7 @@ def export_onnx(
     Args:
         source: a run folder or an ONNX file made here; with `stats` any ONNX segmenter.
         correct: fold the correction (Li et al. 2025, section 3.2).
-        tau: its strength in [0, 2]; None is what `adapt tau --write` chose for the run, else 0.2; with
-            `stats` 0.5.
+        tau: its strength in [0, 2]; None is what `adapt tau --write` chose for the run, else 0.5.
         runtime_tau: make tau an optional input of the graph, with `tau` as its default.
         size: (height, width) of the pictures that it takes; None is any size.
         scores: also output the scores, at the decoder's stride.
@@ -104,9 +104,10 @@ def export_onnx(
     if given is not None and leave:
         given = given.leaving([index_of(name, opened.card.classes) for name in leave])
     if tau is None:
-        tau = opened.tau if stats is None else CALIBRATED_TAU
+        tau = opened.tau if stats is None else DEFAULT_TAU
         if correct and tau == 0:
-            say("tau 0 was chosen for the run, so labels are the uncorrected ones; --tau folds another")
+            why = opened.doubt or "tau 0 was chosen for the run"
+            say(f"{why}; so labels are the uncorrected ones, and --tau folds another strength")
     strength = None
     if given is not None:
         strength = opened.strength(given, tau, runtime_tau, error_bound, other_model)

@@ -17,12 +17,13 @@ from adapt.data.classes import IGNORE, ClassList
 from adapt.data.datasets import UnlabelledImages, check_labels
 from adapt.data.domains import open_labelled
 from adapt.errors import InputError
+from adapt.run.cards import DEFAULT_TAU
 from export.balancing.found import found
 from export.balancing.page import Told, page
 from export.balancing.seen import Change, change, pairs, uncorrected
 from export.balancing.strength import Chosen, choose_strength
 from export.fold.folded import metadata_of
-from export.fold.tables import CALIBRATED_TAU, MAX_TAU
+from export.fold.tables import MAX_TAU
 from export.foreign.convention import ChannelOrder, Layout, Triple
 from export.pipeline import Exported, export_onnx
 from export.sources.pictures import MAX_FRAMES
@@ -179,7 +180,7 @@ def _checked_on(footage: UnlabelledImages, folder: Path) -> Path:
 def _commands(output: Path, tau: float, labels: Path | None) -> tuple[str, ...]:
     """What to do next."""
     file = shlex.quote(str(output))
-    other = tau / 2 if tau else CALIBRATED_TAU
+    other = tau / 2 if tau else DEFAULT_TAU
     few = "FEW" if labels is None else shlex.quote(str(labels))
     return (
         f"blda serve info {file}",

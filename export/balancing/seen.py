@@ -12,7 +12,7 @@ from adapt.balance.logit_statistics import range_warning
 from adapt.data.datasets import UnlabelledImages
 from adapt.evaluation.prediction import labels_of_logits
 from export.foreign.network import Network
-from export.statistics.calibrate import Outcome
+from export.statistics.calibrate import MEASURE, Outcome
 from export.statistics.gather import MIN_PIXELS
 from serve.inference.segmenter import Segmenter
 
@@ -93,6 +93,8 @@ def uncorrected(outcome: Outcome, tau: float) -> dict[str, str]:
     }
     if warning := range_warning(statistics.outside, statistics.logit_range):
         reasons["logits far out"] = warning
+    if outcome.doubt:
+        reasons["all classes"] = f"they are corrected, but {outcome.doubt}; {MEASURE}"
     return reasons
 
 

@@ -1,5 +1,6 @@
 """`blda export …`: options in, one call, errors for people. Heavy imports wait until a command runs."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,7 +32,7 @@ def main() -> None:
 @click.option(
     "--tau",
     type=float,
-    help="Strength of the correction, 0 to 2 [default: the run's, else 0.2; with --stats 0.5].",
+    help="Strength of the correction, 0 to 2 [default: the run's own, else 0.5].",
 )
 @click.option("--runtime-tau", is_flag=True, help="Make tau an optional input, with --tau as its default.")
 @click.option("--size", type=SIZE, default="dynamic", show_default=True, help="Picture size the graph takes.")
@@ -116,15 +117,27 @@ for command in (balance, evaluate, tensorrt, triton, show):
     "--against", type=PATH, help="Run folder or graph to compare with [default: FILE's own network]."
 )
 @click.option("--data", type=PATH, help="Folder of pictures, labelled or not [default: those in the run].")
-def verify_command(file: Path, against: Path | None, data: Path | None) -> None:
+@click.option("--json", "json_path", type=PATH, help="Also write the result to this file.")
+@click.option("--force", is_flag=True, help="Overwrite the file of --json.")
+def verify_command(
+    file: Path, against: Path | None, data: Path | None, json_path: Path | None, force: bool
+) -> None:
     """Check that FILE, a graph or an engine, computes what it should; exit code 1 if it does not.
 
     Labels are compared per class, apart from near-ties; with ground truth also mIoU and bias. The result is
     stored in the graph, or in the engine's card.
     """
+    from serve.media.files import check_outputs
+
+    check_outputs([] if json_path is None else [json_path], force)
+
+    from adapt.run.run import write_text
     from export.verification.check import check_file
 
     result = check_file(file, against, data)
     click.echo(result.report())
+    if json_path is not None:
+        write_text(json_path, json.dumps(result.to_dict()) + "\n")
+        click.echo(f"wrote {json_path}")
     if not result.passed:
         raise SystemExit(1)

@@ -23,7 +23,7 @@ from export.fold.ends import add_labels, add_preprocessing, label_type
 from export.fold.fingerprint import fingerprint
 from export.fold.folded import INPUTS, MOVED, OUTPUTS, Lineage, unfold, write_metadata
 from export.fold.nodes import Builder, rename_values
-from export.fold.tables import MAX_TAU, LookupTable, lookup_table
+from export.fold.tables import BOUND_TAU, MAX_TAU, LookupTable, lookup_table
 from serve.card import Card, Correction, GraphInfo
 
 OPSET = 18
@@ -51,7 +51,7 @@ class Strength:
     @cached_property
     def table(self) -> LookupTable:
         """Made once, however often it is folded: a network in another precision has the same."""
-        return lookup_table(self.statistics, DEFAULT_TAU if self.runtime else self.tau, self.error_bound)
+        return lookup_table(self.statistics, BOUND_TAU if self.runtime else self.tau, self.error_bound)
 
     @property
     def excluded(self) -> tuple[int, ...]:
@@ -236,7 +236,7 @@ def _describe(card: Card, strength: Strength, table: LookupTable | None) -> Corr
     seen, excluded = strength.statistics.seen.tolist(), [card.classes[c] for c in strength.excluded]
     bound = 0.0
     if table is not None:
-        bound = table.error_at(DEFAULT_TAU if strength.runtime else strength.tau)
+        bound = table.error_at(BOUND_TAU if strength.runtime else strength.tau)
     return Correction(
         tau=strength.tau,
         runtime_tau=strength.runtime,

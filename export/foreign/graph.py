@@ -9,6 +9,7 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
 from adapt.errors import InputError
+from serve.media.checkpoints import describe_checkpoint
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 PICTURES = (*FLOATS, TensorProto.UINT8)
@@ -35,6 +36,8 @@ def read_graph(path: Path) -> onnx.ModelProto:
     Raises:
         InputError: no such file, not ONNX, cut off, its external data is missing, or too large.
     """
+    if (checkpoint := describe_checkpoint(path)) is not None:
+        raise InputError(checkpoint)
     if path.is_dir():
         raise InputError(f"{path} is a folder; give an ONNX file (for a run folder: `adapt statistics`).")
     if not path.is_file():

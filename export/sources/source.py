@@ -24,6 +24,7 @@ from export.fold.tables import Grid
 from export.sources.network import logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
 from serve.card import Card
+from serve.media.checkpoints import describe_checkpoint
 
 
 class Given(NamedTuple):
@@ -89,6 +90,11 @@ class Source(ABC):
     def tau(self) -> float:
         """The strength to fold where none is given."""
         return DEFAULT_TAU
+
+    @property
+    def doubt(self) -> str:
+        """Why that is no correction at all, in words; empty where it is not so, or somebody chose it."""
+        return ""
 
     @property
     def batch(self) -> int | None:
@@ -172,7 +178,8 @@ class RunSource(Source):
         return run_reference(self.run)
 
     def statistics(self) -> Given:  # they lie in one file with the weights, and are written together
-        return Given(self.run.shift_statistics(), f"run {self.path.name}", self.network.sha256)
+        doubted = f"; {self.run.doubt}" if self.run.doubt else ""
+        return Given(self.run.shift_statistics(), f"run {self.path.name}{doubted}", self.network.sha256)
 
     def pictures(self) -> Sequence[Path]:
         return self.run.frames
@@ -180,6 +187,10 @@ class RunSource(Source):
     @property
     def tau(self) -> float:
         return self.run.tau
+
+    @property
+    def doubt(self) -> str:
+        return self.run.doubt
 
 
 @dataclass(frozen=True)
@@ -247,6 +258,8 @@ def read_model(path: Path) -> onnx.ModelProto:
         raise InputError(
             f"{path} does not exist; give a run folder or an ONNX file made by `blda export onnx`."
         )
+    if (checkpoint := describe_checkpoint(path)) is not None:
+        raise InputError(checkpoint)
     try:
         model: onnx.ModelProto = onnx.load(path)
     except (DecodeError, ValueError) as error:

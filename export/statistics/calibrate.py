@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from adapt.balance.bias import doubt
 from adapt.balance.logit_statistics import range_warning
 from adapt.data.classes import ClassList
 from adapt.data.datasets import UnlabelledImages, check_labels, open_target
@@ -20,6 +21,8 @@ from export.statistics.gather import MIN_PIXELS, Calibration, gather
 from serve.card import Color
 from serve.media.files import check_outputs
 from serve.media.whole import scratch
+
+MEASURE = "a few labelled pictures tell whether it does here (blda export eval --data)"
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,14 @@ class Outcome:
             lines.append(f"left as it is, masked (logits far below all others): {', '.join(masked)}")
         if warning := range_warning(statistics.outside, statistics.logit_range):
             lines.append(warning)
+        if self.doubt:
+            lines.append(f"warning: {self.doubt}; {MEASURE}")
         return "\n".join(lines)
+
+    @property
+    def doubt(self) -> str:
+        """Why the correction may do harm, in words; empty where nothing speaks against it."""
+        return doubt(self.calibration.statistics)
 
 
 def calibrate(

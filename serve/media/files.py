@@ -22,12 +22,14 @@ VIDEO_SUFFIXES = frozenset(
 _NAMED = 3  # of what is left out
 
 
-def find_files(inputs: Sequence[str], suffixes: Set[str], kind: str) -> list[Path]:
+def find_files(
+    inputs: Sequence[str], suffixes: Set[str], kind: str, *, same_stems: bool = False
+) -> list[Path]:
     """Files, folders (the files right inside with one of `suffixes`, in order of name) and glob patterns.
 
     What else a folder holds, and folders that a pattern matches, are counted and named on standard error;
     hidden files are no part of a folder. `kind` says what the files are, for the error messages: "picture" or
-    "video".
+    "video". `same_stems`: take X.jpg and X.png both; whoever writes their results tells them apart.
 
     Raises:
         InputError: an input that does not exist or matches nothing, or two files with the same stem, whose
@@ -46,7 +48,7 @@ def find_files(inputs: Sequence[str], suffixes: Set[str], kind: str) -> list[Pat
         others += more
     say_left_out(path for path in others if path not in found)
     stems: dict[str, Path] = {}
-    for path in found:
+    for path in () if same_stems else found:
         other = stems.setdefault(path.stem, path)
         if other != path:
             raise InputError(

@@ -130,7 +130,7 @@ def test_labels_choose_the_strength_and_give_a_table(footage, few, made, tmp_pat
 
 
 def test_labels_that_prove_nothing_leave_the_default(footage, few, made, tmp_path, monkeypatch):
-    monkeypatch.setattr(export.balancing.strength, "CALIBRATED_TAU", 0.1)  # too weak for this model
+    monkeypatch.setattr(export.balancing.strength, "DEFAULT_TAU", 0.1)  # too weak for this model
     two = tmp_path / "two"
     for part in ("images", "labels"):
         (two / part).mkdir(parents=True)
