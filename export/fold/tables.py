@@ -200,7 +200,7 @@ def _knots(values: Array, tolerance: float, most: int) -> Array:
         knots = np.union1d(knots, [knots[i] + int(miss[knots[i] : knots[i + 1]].argmax()) for i in bad])
 
 
-def _between(values: Array, knots: Array, bins: Array | None = None) -> Array:
+def _between(values: Array, knots: Array, bins: NDArray[np.integer] | None = None) -> Array:
     """Straight lines through values [C, bins] at the knots [M]: at all bins, or at some, [C, len(bins)]."""
     k = np.arange(values.shape[1]) if bins is None else bins
     left = np.clip(np.searchsorted(knots, k, side="right") - 1, 0, len(knots) - 2)

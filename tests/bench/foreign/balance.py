@@ -1,6 +1,6 @@
 """What `blda export balance` costs beside running the model over the footage: 19 and 150 classes.
 
-    python tests/bench/bench_balance.py            # some minutes on one core
+    python tests/bench/foreign/balance.py          # some minutes on one core
 
 Counted is CPU time of one thread, which a busy machine does not lengthen, and the two compare within one
 run: the model over every picture of the footage, and the whole command, which may take 1.3 times that and
@@ -20,8 +20,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
-sys.path.insert(0, str(Path(__file__).parents[2]))
+sys.path.append(str(Path(__file__).parents[1]))
+sys.path.extend(map(str, (Path(__file__).parents[2] / "support").glob("**/")))
+sys.path.insert(0, str(Path(__file__).parents[3]))
 
 from bench_export import Table
 
