@@ -14,10 +14,11 @@ from export.precision.gates import in_precision
 from export.precision.kinds import PRECISIONS
 from export.sources.calibrated import open_calibrated
 from export.sources.pictures import calibration_pictures, pictures_for
-from export.sources.source import Source, open_source
+from export.sources.source import Given, Source, open_source
 from export.verification.parity import verify
 from export.verification.result import Verification
 from serve.card import GraphInfo
+from serve.gathering.rule import Rule, rule_around
 from serve.media.files import check_outputs
 from serve.media.images import Image
 from serve.media.whole import replacing
@@ -45,6 +46,7 @@ def export_onnx(
     size: tuple[int, int] | None = None,
     scores: bool = False,
     uncorrected_labels: bool = False,
+    gather: bool = False,
     error_bound: float | None = None,
     data: Path | None = None,
     precision: str | None = None,
@@ -67,6 +69,7 @@ def export_onnx(
         size: (height, width) of the pictures that it takes; None is any size.
         scores: also output the scores, at the decoder's stride.
         uncorrected_labels: also output what it would say uncorrected.
+        gather: also output the logits, at the decoder's stride, for `serve --gather` to count.
         error_bound: proven limit of what folding may change a score by, in logits; None is 0.02 (in
             proportion for logits of an unusual size), or the best that a table holds.
         data: folder of pictures to check it on; None takes those in the run.
@@ -85,6 +88,8 @@ def export_onnx(
         raise InputError(f"--tau is {tau:g}, but must lie in [0, 2]; 0.2 is a good start.")
     if not correct and (runtime_tau or uncorrected_labels):
         raise InputError("--runtime-tau and --uncorrected-labels need the correction; drop them or fold it.")
+    if not correct and gather:
+        raise InputError("--gather counts in the range of the correction's statistics; drop it or fold them.")
     if precision is not None and precision not in PRECISIONS:
         raise InputError(f"--precision {precision} is not known; choose one of {', '.join(PRECISIONS)}.")
     if (precision is not None and PRECISIONS[precision].measured) != (calibrate is not None):
@@ -109,7 +114,7 @@ def export_onnx(
         if given.note:
             say(given.note)
     say("folding")
-    extras = Extras(scores, uncorrected_labels)
+    extras = Extras(scores, uncorrected_labels, _rule(given) if gather and given is not None else None)
     model = build(opened, strength, opened.deployed_size(size), extras)
     info = graph_info(model, str(output))
     folded = info.correction
@@ -125,6 +130,13 @@ def export_onnx(
     say(f"checking on {len(frames)} {words}")
     result = write_verified(model, output, checked, frames, words, overwrite=force)
     return Exported(output, graph_info(model, str(output)), agreed, result)
+
+
+def _rule(given: Given) -> Rule:
+    """How what these statistics correct is counted in the field: in their range, by their labels."""
+    statistics = given.statistics
+    offset = given.offset or (0.0,) * statistics.num_classes
+    return rule_around(statistics.logit_range, offset, given.pixels)
 
 
 def build(

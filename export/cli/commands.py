@@ -38,6 +38,9 @@ def main() -> None:
 @click.option("--scores", is_flag=True, help="Also output the scores, at the decoder's stride.")
 @click.option("--uncorrected-labels", is_flag=True, help="Also output what it would say uncorrected.")
 @click.option(
+    "--gather", is_flag=True, help="Also output the logits, for `serve --gather` to count in the field."
+)
+@click.option(
     "--error-bound",
     type=click.FloatRange(0.0001, 1.0),
     help="Proven limit of what folding may change a score by [default: 0.02, in proportion for logits of an "

@@ -87,7 +87,8 @@ def open_calibrated(path: Path, file: Path) -> tuple[Source, Given]:
         f"that is {path.name} can't be told"
     )
     known = calibrated.network
-    return source, Given(statistics, calibrated.source, known, note if known is None else "")
+    said = note if known is None else ""
+    return source, Given(statistics, calibrated.source, known, said, calibrated.offset, calibrated.pixels)
 
 
 def is_ours(path: Path) -> bool:

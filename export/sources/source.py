@@ -17,7 +17,15 @@ from adapt.run.cards import DEFAULT_TAU
 from adapt.run.run import Run, load_run
 from export.fold.fingerprint import fingerprint
 from export.fold.fold import Strength
-from export.fold.folded import Lineage, folded_statistics, graph_info, lineage, table_grid, unfold
+from export.fold.folded import (
+    Lineage,
+    folded_statistics,
+    gather_rule,
+    graph_info,
+    lineage,
+    table_grid,
+    unfold,
+)
 from export.fold.tables import Grid
 from export.sources.network import logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
@@ -34,6 +42,10 @@ class Given(NamedTuple):
     """Fingerprint of the graph that they are of; None if that was not written down."""
     note: str = ""
     """What could not be checked of them, in words."""
+    offset: tuple[float, ...] | None = None
+    """[C] logits that were added before pixels were labelled; None is 0."""
+    pixels: tuple[int, ...] | None = None
+    """[C] pixels of each class that they are of, where that is known."""
 
 
 @dataclass(frozen=True)
@@ -195,7 +207,9 @@ class GraphSource(Source):
             )
         known = lineage(self.model)
         if known is not None:
-            return Given(statistics, correction.statistics, known.statistics_of)
+            rule = gather_rule(self.model)
+            counted = (None, None) if rule is None else (rule.offset, rule.pixels)
+            return Given(statistics, correction.statistics, known.statistics_of, "", *counted)
         note = f"an older version wrote {self.path.name}: whose its statistics are can't be told"
         return Given(statistics, correction.statistics, None, note)
 

@@ -182,6 +182,7 @@ def calibrate_on(target: UnlabelledImages, request: Request, looked: Looked) -> 
         intake=network.intake,
         outlet=network.outlet,
         network=fingerprint(network.model),
+        offset=calibration.offset,
     )
     return Outcome(calibration, calibrated, network)
 

@@ -63,6 +63,9 @@ class Calibration:
     """0: source-free, the anchors are pooled from the target."""
     logits: Tensor
     """[1, C, 1, P] logits of the target's pixels that were kept; see `kept_logits`."""
+    offset: tuple[float, ...] = ()
+    """[C] what was added to them before they were labelled, by `balancing_offset`; 0 of a class without any
+    plain label, which gets none whether it is 0 or -inf, as all others are 0 or more."""
 
 
 def gather(
@@ -82,7 +85,8 @@ def gather(
     """
     kept = kept_logits(network, target)
     pooled = None if source is None else _source_histogram(network, source)
-    labels = balanced_labels(kept)
+    offset = balancing_offset(kept)
+    labels = _labels(kept, offset)
     bins = fresh(extent_of(kept, torch.ones_like(labels, dtype=torch.bool)))
     for left in reversed(range(rounds)):
         rows = _counted(kept, labels, bins)
@@ -97,7 +101,9 @@ def gather(
         if left:
             labels = _corrected_labels(kept, statistics)
     pixels = tuple(int(count) for count in rows.row_pixels)
-    return Calibration(statistics, pixels, len(target), rounds, 0 if source is None else len(source), kept)
+    pictures = 0 if source is None else len(source)
+    said = tuple(offset.where(offset.isfinite(), 0.0).tolist())
+    return Calibration(statistics, pixels, len(target), rounds, pictures, kept, said)
 
 
 def _counted(logits: Tensor, labels: Tensor, bins: Bins) -> Histogram:
@@ -135,11 +141,22 @@ def balanced_labels(logits: Tensor, balance: float = BALANCE) -> Tensor:
     Args:
         balance: strength in units of the logits.
     """
+    return _labels(logits, balancing_offset(logits, balance))
+
+
+def balancing_offset(logits: Tensor, balance: float = BALANCE) -> Tensor:
+    """[C] what `balanced_labels` adds to logits [N, C, h, w] before it takes the best.
+
+    -inf for a class without a plain label.
+    """
     plain = torch.bincount(logits.argmax(1).flatten(), minlength=logits.shape[1])
     share = plain / plain.sum()
-    offset = torch.where(plain > 0, -balance * unit_of(logits) * share.log(), -torch.inf)
-    offset = offset.view(1, -1, 1, 1)
-    return torch.cat([(some + offset).argmax(1) for some in torch.split(logits, _part(logits), -1)], -1)
+    return torch.where(plain > 0, -balance * unit_of(logits) * share.log(), -torch.inf)
+
+
+def _labels(logits: Tensor, offset: Tensor) -> Tensor:
+    added = offset.view(1, -1, 1, 1)
+    return torch.cat([(some + added).argmax(1) for some in torch.split(logits, _part(logits), -1)], -1)
 
 
 def unit_of(logits: Tensor) -> float:
