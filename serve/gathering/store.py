@@ -34,18 +34,16 @@ class Record:
     slot: int
     """Its begin, in seconds since 1970 (UTC)."""
     device: str
-    """Who gathered it; of several that were added, what they have in common, or empty."""
+    """Who gathered it; of several that were added, the name of their group, or empty."""
     first: float
     """When its first and its last frame were counted, in seconds since 1970."""
     last: float
     frames: int
     outside: int
     """Logits that lay beyond the bins and were counted in the first or last one."""
-    devices: int = 1
-    """How many devices' counts were added."""
 
     def joined(self, other: "Record") -> "Record":
-        """Of the counts of both together, apart from `devices`."""
+        """Of the counts of both together, under this one's slot and name."""
         return replace(
             self,
             first=min(self.first, other.first),
@@ -168,5 +166,5 @@ def _head(fields: dict[str, Any]) -> Head:
 
 
 def _record(values: Sequence[Any]) -> Record:
-    slot, device, first, last, frames, outside, devices = values
-    return Record(int(slot), str(device), float(first), float(last), int(frames), int(outside), int(devices))
+    slot, device, first, last, frames, outside = values
+    return Record(int(slot), str(device), float(first), float(last), int(frames), int(outside))

@@ -33,6 +33,19 @@ def find_files(inputs: Sequence[str], suffixes: Set[str], kind: str) -> list[Pat
         InputError: an input that does not exist or matches nothing, or two files with the same stem, whose
             results would overwrite each other.
     """
+    found = match_files(inputs, suffixes, kind)
+    stems: dict[str, Path] = {}
+    for path in found:
+        other = stems.setdefault(path.stem, path)
+        if other != path:
+            raise InputError(
+                f"{other} and {path} would both be written as {path.stem}; segment them into two folders."
+            )
+    return found
+
+
+def match_files(inputs: Sequence[str], suffixes: Set[str], kind: str) -> list[Path]:
+    """The same of files that may have the same stem."""
     found: dict[Path, None] = {}  # a dict keeps the order and drops repetitions
     others: list[Path] = []
     for given in inputs:
@@ -45,13 +58,6 @@ def find_files(inputs: Sequence[str], suffixes: Set[str], kind: str) -> list[Pat
         found.update(dict.fromkeys(matches))
         others += more
     say_left_out(path for path in others if path not in found)
-    stems: dict[str, Path] = {}
-    for path in found:
-        other = stems.setdefault(path.stem, path)
-        if other != path:
-            raise InputError(
-                f"{other} and {path} would both be written as {path.stem}; segment them into two folders."
-            )
     return list(found)
 
 
