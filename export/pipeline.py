@@ -15,10 +15,12 @@ from export.precision.kinds import PRECISIONS
 from export.sources.calibrated import open_calibrated
 from export.sources.pictures import calibration_pictures, pictures_for
 from export.sources.source import Given, Source, open_source
+from export.statistics.gathered import Anchors, is_gathered, open_gathered
 from export.verification.parity import verify
 from export.verification.result import Verification
 from serve.card import GraphInfo
 from serve.gathering.rule import Rule, rule_around
+from serve.gathering.times import slots_of
 from serve.media.files import check_outputs
 from serve.media.images import Image
 from serve.media.whole import replacing
@@ -52,6 +54,8 @@ def export_onnx(
     precision: str | None = None,
     calibrate: Path | None = None,
     stats: Path | None = None,
+    anchors: Anchors | None = None,
+    slot: Sequence[str] = (),
     other_model: bool = False,
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,
@@ -75,7 +79,10 @@ def export_onnx(
         data: folder of pictures to check it on; None takes those in the run.
         precision: what the network computes in; None as the source does.
         calibrate: folder of pictures of the target, to find the ranges of int8 with.
-        stats: file of statistics from `calibrate`; None takes the source's own.
+        stats: file of statistics from `calibrate`, or one that was gathered in the field; None takes the
+            source's own.
+        anchors: of gathered statistics, those in the "model" (None too) or of the "target" itself.
+        slot: which times of gathered statistics, see `serve.gathering.times.slots_of`; none is all.
         other_model: `stats` is of the same weights, exported another time.
         force: replace what is at `output`.
         say: called with each step, in words.
@@ -96,16 +103,21 @@ def export_onnx(
         raise InputError("--precision int8 and --calibrate DIR belong together; give both or neither.")
     if not correct and (stats is not None or other_model):
         raise InputError("--stats and --other-model are of the correction; drop them or fold it.")
+    if (anchors is not None or slot) and (stats is None or not is_gathered(stats)):
+        raise InputError("--anchors and --slot are of --stats that were gathered; leave them out.")
     check_outputs([output], force)
     measured = [] if calibrate is None else calibration_pictures(calibrate)
     say(f"reading {source}")
     if stats is None:
         opened: Source = open_source(source)
         given = opened.statistics() if correct else None
+    elif is_gathered(stats):
+        opened, given = open_gathered(source, stats, anchors or "model", slots_of(slot))
     else:
         opened, given = open_calibrated(source, stats)
     if tau is None:
         tau = opened.tau if stats is None else CALIBRATED_TAU
+        tau = tau if given is None or given.tau is None else given.tau
         if correct and tau == 0:
             say("tau 0 was chosen for the run, so labels are the uncorrected ones; --tau folds another")
     strength = None

@@ -46,6 +46,8 @@ class Given(NamedTuple):
     """[C] logits that were added before pixels were labelled; None is 0."""
     pixels: tuple[int, ...] | None = None
     """[C] pixels of each class that they are of, where that is known."""
+    tau: float | None = None
+    """The strength to fold them with where none is given; None is the default of such statistics."""
 
 
 @dataclass(frozen=True)

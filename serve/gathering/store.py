@@ -109,6 +109,14 @@ class Gathered:
         return total
 
 
+def is_gathered(path: Path) -> bool:
+    """Whether a file is one of these, as far as its head says."""
+    try:
+        return _KEY in TensorFile(path).metadata
+    except InputError:
+        return False
+
+
 def write_gathered(path: Path, head: Head, packed: Iterable[Packed], *, overwrite: bool = True) -> None:
     """Write a file in one step; the counts of the records come in their order and are not kept in memory.
 

@@ -7,17 +7,20 @@ import onnx
 import pytest
 import torch
 from calibrated_models import call, images_of
-from foreign_segmenters import write_pictures
+from foreign_segmenters import write_pictures, write_segmenter
 
 from adapt.balance.bins import BINS, Bins
 from adapt.balance.histogram import logit_histogram
-from export.fold.folded import gather_rule, lineage, unfold
+from adapt.balance.mixtures import cdf
+from export.fold.folded import folded_statistics, gather_rule, graph_info, lineage, unfold
 from export.sources.statistics_file import read_statistics
+from export.statistics.gathered import open_gathered
 from serve import Segmenter
 from serve.gathering.gatherer import Gather
 from serve.gathering.rule import BINS as OURS
 from serve.gathering.rule import MARGIN
 from serve.gathering.store import Gathered
+from serve.gathering.times import slots_of
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +101,70 @@ def test_a_rule_that_was_altered_is_refused(gathering, tmp_path):
         onnx.save(model, tmp_path / "m.onnx")
         result = call("onnx", tmp_path / "m.onnx", "-o", tmp_path / "o.onnx")
         assert result.exit_code == 2 and "blda.gather inside the graph was altered" in result.output
+
+
+@pytest.fixture(scope="module")
+def field(gathering, target, tmp_path_factory) -> tuple[Path, list[np.ndarray]]:
+    """What two hours gave: the pictures of calibration in the first, others in the second."""
+    file = tmp_path_factory.mktemp("field") / "all.safetensors"
+    pictures = images_of(target)
+    for hour, taken in enumerate((pictures, [np.ascontiguousarray(p[::-1] // 2) for p in pictures])):
+        gather = Gather(file, every=1, clock=lambda hour=hour: 1_800_003_600.0 // 3600 * 3600 + 3600 * hour)
+        segmenter = Segmenter(gathering, gather=gather)
+        for picture in taken:
+            segmenter(picture)
+        segmenter.close()
+    return file, pictures
+
+
+HOUR = "09:00-10:00"
+
+
+def test_the_statistics_of_what_was_gathered_are_those_of_calibration(plain, gathering, field):
+    """Of the same pictures; in wider bins, so mixtures differ by less than a bin."""
+    _, given = open_gathered(gathering, field[0], "target", slots_of([HOUR]))
+    calibrated, record = read_statistics(plain[1])
+    assert given.pixels == record.pixels and given.of == lineage(onnx.load(gathering)).sha256
+    step = (calibrated.logit_range[1] - calibrated.logit_range[0]) / 256 * 1.5
+    grid = torch.linspace(*calibrated.logit_range, 50)
+    for found, wanted in (
+        (given.statistics.rows, calibrated.rows),
+        (given.statistics.anchors, calibrated.anchors),
+    ):
+        z = grid.expand(*wanted.means.shape[:-1], 50)
+        below, above = cdf(wanted, z - 2 * step), cdf(wanted, z + 2 * step)
+        assert bool(((cdf(found, z) >= below - 0.02) & (cdf(found, z) <= above + 0.02)).all())
+
+
+def test_gathered_statistics_are_folded(gathering, field, target, tmp_path):
+    for anchors, hours in (("model", [HOUR]), ("target", []), ("model", ["10:00-11:00"])):
+        out = tmp_path / f"{anchors}{len(hours)}.onnx"
+        more = [word for hour in hours for word in ("--slot", hour)]
+        result = call(
+            *("onnx", gathering, "--stats", field[0], "--anchors", anchors, *more, "--force"),
+            *("--gather", "--data", target, "-o", out),
+        )
+        assert result.exit_code == 0, result.output
+        assert "frames gathered from 20" in result.output and "passed: against" in result.output
+        made = graph_info(onnx.load(out), "made").correction
+        assert made.tau == graph_info(onnx.load(gathering), "before").correction.tau
+        before, now = (folded_statistics(onnx.load(file)) for file in (gathering, out))
+        same = torch.equal(now.anchors.means, before.anchors.means)
+        assert same == (anchors == "model")
+        assert not torch.equal(now.rows.means, before.rows.means)
+        assert gather_rule(onnx.load(out)).offset == gather_rule(onnx.load(gathering)).offset
+
+
+def test_what_can_not_be_folded_is_refused(plain, gathering, field, tmp_path):
+    out = tmp_path / "o.onnx"
+    other = write_segmenter(tmp_path / "other.onnx", upsample=True)
+    for arguments, words in (
+        ((gathering, "--stats", field[0], "--slot", "11:00-12:00"), "holds nothing of the wanted slots"),
+        ((gathering, "--stats", field[0], "--slot", "noon"), "--slot noon is no time"),
+        ((gathering, "--stats", plain[1], "--anchors", "target"), "--anchors and --slot are of"),
+        ((other, "--stats", field[0]), "is not the model that"),
+        ((gathering, "--stats", field[0], "--without-correction"), "are of the correction"),
+    ):
+        result = call("onnx", *arguments, "-o", out)
+        assert result.exit_code == 2 and words in result.output, result.output
+        assert not out.exists()
