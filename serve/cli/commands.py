@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from serve.cli.fleet import merge
+from serve.cli.fleet import drift, merge
 from serve.cli.options import PROVIDERS, common, gather_of, gathering, joined, ran
 from serve.cli.video import video
 from serve.errors import Group, InputError
@@ -82,6 +82,7 @@ def image(
 
 main.add_command(video)
 main.add_command(merge)
+main.add_command(drift)
 
 
 @main.command()

@@ -1,4 +1,4 @@
-"""`serve merge`: what devices gathered, added up."""
+"""`serve merge` and `serve drift`: what devices gathered, added up and compared."""
 
 from pathlib import Path
 
@@ -67,3 +67,81 @@ def merge(
     click.echo(
         f"Wrote {out}: {plan.frames} frames of {len(paths)} file(s), {len(plan.head.records)} slot(s){of}"
     )
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option(
+    "--against",
+    "reference",
+    type=click.Path(path_type=Path),
+    required=True,
+    help="The model, for what it was folded with; or another gathered file.",
+)
+@click.option(
+    "--slot",
+    multiple=True,
+    metavar="TIME",
+    help="Look at this time: 22:00-06:00 (UTC), 2026-11-28 or 2026-11-28/2026-12-04; may be given several "
+    "times.",
+)
+@click.option(
+    "--device", multiple=True, metavar="NAME", help="Look at this device or group; may be repeated."
+)
+@click.option(
+    "--block",
+    type=Slot(),
+    default="6h",
+    show_default=True,
+    help="Blocks of time that are taken to be independent of each other.",
+)
+@click.option(
+    "--alpha",
+    type=click.FloatRange(0.005, 0.5),
+    default=0.01,
+    show_default=True,
+    help="How often to be alarmed without any drift.",
+)
+@click.option("--json", "as_json", type=click.Path(path_type=Path), help="Write JSON here, for programs.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page with charts over time here.")
+@click.option(
+    "--prometheus",
+    type=click.Path(path_type=Path),
+    help="Write metrics here, for node_exporter's textfile collector; they replace those of before.",
+)
+@click.option("--force", is_flag=True, help="Overwrite existing output.")
+def drift(
+    file: Path,
+    reference: Path,
+    slot: tuple[str, ...],
+    device: tuple[str, ...],
+    block: int,
+    alpha: float,
+    as_json: Path | None,
+    html: Path | None,
+    prometheus: Path | None,
+    force: bool,
+) -> None:
+    """Say which classes look otherwise than they did, in FILE, gathered by `serve --gather` or merged.
+
+    No labels are needed, and none are known: what drifted is how the network sees, not how often it errs. A
+    class that is never predicted can't be seen.
+
+    Exit code 0: no drift, or too little to tell; 3: drifted; 2: bad input.
+    """
+    from serve.fleet import told
+    from serve.fleet.drift import drift as compare
+    from serve.fleet.page import page
+    from serve.media.files import check_outputs
+    from serve.media.whole import replacing
+
+    check_outputs([path for path in (as_json, html) if path is not None], force)
+    found = compare(file, reference, slots=slot, devices=device, block=block, alpha=alpha)
+    click.echo(told.table(found))
+    for path, text in ((as_json, told.as_json), (html, page), (prometheus, told.prometheus)):
+        if path is not None:
+            with replacing(path) as temporary:
+                temporary.write_text(text(found), encoding="utf-8")
+                temporary.chmod(0o644)
+    if found.alarm.alarmed:
+        raise SystemExit(3)

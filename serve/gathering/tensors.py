@@ -19,6 +19,7 @@ from serve.errors import InputError
 _MOST_HEADER = 10**8
 """Bytes of a header; the format allows no more."""
 _KINDS = {"U8": "u1", "U16": "<u2", "U32": "<u4", "U64": "<u8", "I32": "<i4", "I64": "<i8", "F32": "<f4"}
+_KINDS |= {"F64": "<f8", "BOOL": "?"}
 _TYPES = {name: np.dtype(kind) for name, kind in _KINDS.items()}
 
 Array = NDArray[Any]
@@ -66,6 +67,18 @@ class TensorFile:
 
     def _broken(self) -> InputError:
         return InputError(f"{self.path} is no whole safetensors file: it was cut off, altered or is another.")
+
+
+def read_tensors(data: bytes) -> dict[str, Array]:
+    """The tensors of a whole file in memory. Raises ValueError, KeyError or TypeError if it is none."""
+    length = int.from_bytes(data[:8], "little")
+    header = json.loads(data[8 : 8 + length])
+    header.pop("__metadata__", None)
+    found = {}
+    for name, entry in header.items():
+        start, end = (8 + length + place for place in entry["data_offsets"])
+        found[name] = np.frombuffer(data[start:end], _TYPES[entry["dtype"]]).reshape(entry["shape"])
+    return found
 
 
 def write_tensors(file: BinaryIO, metadata: Mapping[str, str], tensors: Mapping[str, Array]) -> None:
