@@ -16,6 +16,7 @@ from export.sources.calibrated import open_calibrated
 from export.sources.pictures import calibration_pictures, pictures_for
 from export.sources.source import Given, Source, open_source
 from export.statistics.gathered import Anchors, is_gathered, open_gathered
+from export.verification.changes import changes
 from export.verification.parity import verify
 from export.verification.result import Verification
 from serve.card import GraphInfo
@@ -141,6 +142,8 @@ def export_onnx(
         _fix_batch(model, opened.batch)
     say(f"checking on {len(frames)} {words}")
     result = write_verified(model, output, checked, frames, words, overwrite=force)
+    if stats is not None and is_gathered(stats) and source.is_file() and frames:
+        say(changes(source, output, frames).report())
     return Exported(output, graph_info(model, str(output)), agreed, result)
 
 

@@ -14,6 +14,7 @@ changed. Each is divided by its mean over the draws, and the largest of all is t
 
 import math
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
 import numpy as np
@@ -71,7 +72,7 @@ def find_drift(now: Side, then: Side, step: float, alpha: float = ALPHA, seed: i
     if m:
         distances = _exchanged(now, then, step, rng)
     else:
-        distances = _drawn(now, then, step, rng)
+        distances = _drawn(now, then, step, rng, _widening(n, alpha / known.sum()))
     found = np.where(known, distances, 0.0)  # [1 + DRAWS, 2, C], the first as it is
     scale = found.mean(0)
     relative = np.divide(found, scale, out=np.zeros_like(found), where=scale > 0)
@@ -120,11 +121,22 @@ def _exchanged(now: Side, then: Side, step: float, rng: np.random.Generator) -> 
     return np.stack([np.stack(moved, 1), np.abs(shares)], 1)
 
 
-def _drawn(now: Side, then: Side, step: float, rng: np.random.Generator) -> Array:
+def _widening(n: int, alpha: float) -> float:
+    """How much farther a sum of n blocks lies from the truth than drawn ones from it, at a two-sided level.
+
+    Draws vary around their own mean, which takes sqrt(n / (n - 1)), and with the few blocks' own spread, as
+    makes Student's t of a normal: t = z + (z^3 + z) / 4v + (5 z^5 + 16 z^3 + 3 z) / 96 v^2 + ...
+    with v = n - 1 (Cornish and Fisher).
+    """
+    z, v = NormalDist().inv_cdf(1 - alpha / 2), n - 1
+    t = z + (z**3 + z) / (4 * v) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * v**2)
+    return float(np.sqrt(n / v) * t / z)
+
+
+def _drawn(now: Side, then: Side, step: float, rng: np.random.Generator, larger: float) -> Array:
     """The same of blocks drawn with replacement, against their sum; the first against the reference."""
     n = len(now.begins)
     times = rng.multinomial(n, np.full(n, 1 / n), DRAWS).astype(np.float64)
-    larger = np.sqrt(n / (n - 1))  # a sample varies less around its own mean than around the truth
     moved = []
     for c in range(now.positive.shape[1]):
         own = shared_out(now.positive[:, c].sum(0))

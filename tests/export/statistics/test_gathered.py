@@ -1,5 +1,6 @@
 """A file for gathering: what a device counts with it is what calibration would have counted itself."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -146,6 +147,7 @@ def test_gathered_statistics_are_folded(gathering, field, target, tmp_path):
         )
         assert result.exit_code == 0, result.output
         assert "frames gathered from 20" in result.output and "passed: against" in result.output
+        assert re.search(r"beside the file before, \d+\.\d+% of [\d,]+ labels change", result.output)
         made = graph_info(onnx.load(out), "made").correction
         assert made.tau == graph_info(onnx.load(gathering), "before").correction.tau
         before, now = (folded_statistics(onnx.load(file)) for file in (gathering, out))
