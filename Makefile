@@ -77,7 +77,7 @@ demo: setup  ## the whole line on synthetic streets: adapt, export, verify, eval
 	$(PY) -m export verify demo/model.onnx --against demo/run --data demo/data/target_eval/images
 	$(PY) -m serve video demo/model.onnx demo/data/target.mp4 -o demo/target.mp4 --force
 	$(PY) -m adapt bias demo/run --data demo/data/target_eval -o demo/report
-	$(PY) -m adapt eval demo/run --beside demo/source-only --data demo/data/target_eval --tau 0 --tau 0.2 \
+	$(PY) -m adapt eval demo/run --beside demo/source-only --data demo/data/target_eval --tau 0 --tau 0.5 \
 	  --json demo/scores.json --force
 	@printf '\nwhat this made, in demo/:\n'
 	@printf '  %-22s %s\n' \

@@ -28,6 +28,7 @@ from adapt.evaluation.comparison import Counter, Counts, Way, baselines_of, stre
 from adapt.evaluation.prediction import labels_of_logits
 from adapt.evaluation.scores import confusion_matrix
 from adapt.reporting.scorecard import Scorecard
+from adapt.run.cards import DEFAULT_TAU
 from export.fold.folded import metadata_of
 from export.sources.calibrated import is_ours, open_calibrated
 from export.sources.pictures import classes_of, target_pictures
@@ -37,7 +38,7 @@ from serve.card import Card, Key
 from serve.inference.segmenter import Segmenter
 from serve.inference.sizes import fit, unfit
 
-DEFAULT_TAUS = (0.0, 0.2, 1.0)
+DEFAULT_TAUS = (0.0, DEFAULT_TAU, 1.0)
 
 Image = NDArray[np.uint8]
 Offsets = Mapping[Adjustment, Tensor]
@@ -86,7 +87,7 @@ def count_file(
         file: a graph of ours; with `stats` any segmenter.
         data: labelled folder.
         taus: strengths. Empty takes what the file itself can do: without and with its folded strength; with
-            `stats` 0, 0.2 and 1.
+            `stats` 0, 0.5 and 1.
         stats: what `calibrate` wrote for the file; without it, the file is one of ours.
         size: (height, width) that pictures are brought to first; None keeps their own. Labels keep theirs:
             the file's are brought to them.

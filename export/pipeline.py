@@ -7,14 +7,16 @@ from pathlib import Path
 import onnx
 
 from adapt.errors import InputError
+from adapt.run.cards import DEFAULT_TAU
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info, record_verification
-from export.fold.tables import CALIBRATED_TAU, MAX_TAU
+from export.fold.tables import MAX_TAU
 from export.precision.gates import in_precision
 from export.precision.kinds import PRECISIONS
 from export.sources.calibrated import open_calibrated
+from export.sources.given import Given
 from export.sources.pictures import calibration_pictures, pictures_for
-from export.sources.source import Given, Source, open_source
+from export.sources.source import Source, index_of, open_source
 from export.statistics.gathered import Anchors, is_gathered, open_gathered
 from export.verification.changes import changes
 from export.verification.parity import verify
@@ -58,6 +60,7 @@ def export_onnx(
     anchors: Anchors | None = None,
     slot: Sequence[str] = (),
     other_model: bool = False,
+    leave: Sequence[str] = (),
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,
 ) -> Exported:
@@ -68,8 +71,7 @@ def export_onnx(
     Args:
         source: a run folder or an ONNX file made here; with `stats` any ONNX segmenter.
         correct: fold the correction (Li et al. 2025, section 3.2).
-        tau: its strength in [0, 2]; None is what `adapt tau --write` chose for the run, else 0.2; with
-            `stats` 0.5.
+        tau: its strength in [0, 2]; None is what `adapt tau --write` chose for the run, else 0.5.
         runtime_tau: make tau an optional input of the graph, with `tau` as its default.
         size: (height, width) of the pictures that it takes; None is any size.
         scores: also output the scores, at the decoder's stride.
@@ -85,6 +87,7 @@ def export_onnx(
         anchors: of gathered statistics, those in the "model" (None too) or of the "target" itself.
         slot: which times of gathered statistics, see `serve.gathering.times.slots_of`; none is all.
         other_model: `stats` is of the same weights, exported another time.
+        leave: names of classes that stand for none (void): the correction never raises them.
         force: replace what is at `output`.
         say: called with each step, in words.
 
@@ -102,8 +105,8 @@ def export_onnx(
         raise InputError(f"--precision {precision} is not known; choose one of {', '.join(PRECISIONS)}.")
     if (precision is not None and PRECISIONS[precision].measured) != (calibrate is not None):
         raise InputError("--precision int8 and --calibrate DIR belong together; give both or neither.")
-    if not correct and (stats is not None or other_model):
-        raise InputError("--stats and --other-model are of the correction; drop them or fold it.")
+    if not correct and (stats is not None or other_model or leave):
+        raise InputError("--stats, --other-model and --leave are of the correction; drop them or fold it.")
     if (anchors is not None or slot) and (stats is None or not is_gathered(stats)):
         raise InputError("--anchors and --slot are of --stats that were gathered; leave them out.")
     check_outputs([output], force)
@@ -116,11 +119,14 @@ def export_onnx(
         opened, given = open_gathered(source, stats, anchors or "model", slots_of(slot))
     else:
         opened, given = open_calibrated(source, stats)
+    if given is not None and leave:
+        given = given.leaving([index_of(name, opened.card.classes) for name in leave])
     if tau is None:
-        tau = opened.tau if stats is None else CALIBRATED_TAU
+        tau = opened.tau if stats is None else DEFAULT_TAU
         tau = tau if given is None or given.tau is None else given.tau
         if correct and tau == 0:
-            say("tau 0 was chosen for the run, so labels are the uncorrected ones; --tau folds another")
+            why = opened.doubt or "tau 0 was chosen for the run"
+            say(f"{why}; so labels are the uncorrected ones, and --tau folds another strength")
     strength = None
     if given is not None:
         strength = opened.strength(given, tau, runtime_tau, error_bound, other_model)
@@ -148,8 +154,17 @@ def export_onnx(
 
 
 def _rule(given: Given) -> Rule:
-    """How what these statistics correct is counted in the field: in their range, by their labels."""
+    """How what these statistics correct is counted in the field: in their range, by their labels.
+
+    Raises:
+        InputError: a class takes no part, whose pixels would be counted as those of others.
+    """
     statistics = given.statistics
+    if statistics.excluded is not None and bool(statistics.excluded.any()):
+        raise InputError(
+            "--gather counts all classes, but some take no part in this correction (masked, or --leave); leave it"
+            " out."
+        )
     offset = given.offset or (0.0,) * statistics.num_classes
     return rule_around(statistics.logit_range, offset, given.pixels)
 

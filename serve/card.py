@@ -97,6 +97,8 @@ class Correction:
     """Where the statistics come from, in words."""
     uncorrected: tuple[str, ...] = ()
     """Classes without statistics, which stay uncorrected."""
+    excluded: tuple[str, ...] = ()
+    """Classes that take no part: pixels are theirs exactly where they were without the correction."""
 
 
 @dataclass(frozen=True)

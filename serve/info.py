@@ -53,6 +53,8 @@ def correction_sentences(correction: Correction | None) -> list[str]:
     ]
     if correction.uncorrected:
         sentences.append(f"Left as they are, for want of statistics: {', '.join(correction.uncorrected)}.")
+    if correction.excluded:
+        sentences.append(f"No part in it, and no pixel more or less, have: {', '.join(correction.excluded)}.")
     return sentences
 
 

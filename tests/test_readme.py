@@ -44,6 +44,8 @@ NOT_RUN = {
         "adapt train --source SOURCE --images 'cam/**/*.jpg' --labels 'truth/**/*.png' --label-suffix=-z "
         "--target TARGET -o run",
         "adapt train --source SOURCE --target drive1.mp4 --target-labels FEW -o run",
+        "adapt check --source SOURCE --target drive1.mp4 --evaluate FEW -o data.html",
+        "adapt check --source labelled --target footage.mp4",
         "adapt train --source synthetic --source labelled=0.3 --target night --target rain.mp4 -o run",
         "adapt train --resume run --source /mnt/new/labelled --target /mnt/new/footage",
         "adapt train --preset daformer-blda --source gta5 --target cityscapes --evaluate cityscapes -o run",
@@ -193,6 +195,13 @@ def test_python_on_the_pages_imports_what_is_offered():
             if isinstance(node, ast.ImportFrom) and node.module in ("adapt", "export", "serve"):
                 offered = importlib.import_module(node.module).__all__
                 assert {alias.name for alias in node.names} <= set(offered)
+
+
+def test_llms_txt_names_every_page_once():
+    listed = re.findall(r"\]\(([\w/-]+\.md)\)", (ROOT / "docs/llms.txt").read_text(encoding="utf-8"))
+    pages = {path.relative_to(ROOT / "docs").as_posix() for path in (ROOT / "docs").rglob("*.md")}
+    decisions = {page for page in pages if page.startswith("decisions/")} - {"decisions/index.md"}
+    assert set(listed) == pages - decisions and len(listed) == len(set(listed))
 
 
 def test_every_key_of_the_metadata_is_described():

@@ -1,6 +1,7 @@
 """The rooms' walls: who may import whom, what each may install, and that `--help` starts at once."""
 
 import ast
+import os
 import subprocess
 import sys
 import tomllib
@@ -227,3 +228,28 @@ def test_a_room_works_where_the_others_are_not_installed(room: str, absent: str)
         [sys.executable, "-c", WITHOUT_THE_OTHERS, absent, *names], capture_output=True, text=True, cwd=ROOT
     )
     assert run.returncode == 0, run.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "wanted"),
+    [
+        ("blda adapt che", "check"),
+        ("blda exp", "export"),
+        ("adapt check --ev", "--evaluate"),
+        ("serve inf", "info"),
+    ],
+)
+def test_the_shell_completes_commands_and_options(words: str, wanted: str):
+    program = words.split()[0]
+    complete = {
+        "COMP_WORDS": words,
+        "COMP_CWORD": str(len(words.split()) - 1),
+        f"_{program.upper()}_COMPLETE": "bash_complete",
+    }
+    call = (
+        f"from {'blda' if program == 'blda' else program + '.cli'} import main; main(prog_name={program!r})"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", call], capture_output=True, text=True, cwd=ROOT, env=os.environ | complete
+    )
+    assert f"plain,{wanted}" in run.stdout.splitlines(), (run.stdout, run.stderr)

@@ -6,6 +6,8 @@ Positive: class l is predicted too often; negative: too rarely; the sum over l i
 for classes that are absent: when only S of the C rows c are known, the mean runs over those, and what an
 unbiased segmenter would give is taken off: 1 / S for a known class, 0 for another. A perfect prediction
 thus has no bias on any data set, and the sum stays 0.
+
+Without labels it also says whether a correction is worth trying: `bias_left`.
 """
 
 from collections.abc import Sequence
@@ -19,6 +21,11 @@ from adapt.balance.mixtures import cdf, quantile
 
 GRID = 2048
 TAIL = 1e-7  # probability left out at either end of the grid
+LITTLE = 0.1
+"""A small strength of the correction."""
+MOST_LEFT = 0.85
+"""Share of the estimated bias that a small correction may leave. Chosen on the networks of seed 0 in
+docs/evidence.md, between the most that one left which gained and the least that one left which lost."""
 
 
 def bias_of_shares(shares: Tensor, known: Tensor) -> Tensor:
@@ -83,6 +90,8 @@ def argmax_shares(statistics: ShiftStatistics) -> Tensor:
         # The greatest of all channels lies above the greatest lower end.
         low, high = quantile(row, ends).amax(0)
         levels = cdf(row, torch.lerp(low, high, steps).expand(C, GRID).contiguous())
+        if statistics.excluded is not None:
+            levels[statistics.excluded] = 1.0  # as if below all others: they take no part
         logs = (0.5 * (levels[:, 1:] + levels[:, :-1])).clamp_min(1e-300).log()
         others = (logs.sum(0) - logs).exp()  # product over k != l
         shares[c] = (levels.diff(dim=-1) * others).sum(-1)
@@ -109,7 +118,30 @@ def corrected_argmax_shares(
     shares = torch.zeros(len(taus), C, C, dtype=torch.float64, device=device)
     for c in range(C):  # row by row: all C * C * draws logits at once would not fit for many classes
         logits = quantile(statistics.rows.select(c), points, sections=2).view(1, C, draws, 1)
+        if statistics.excluded is not None:
+            logits[:, statistics.excluded] = -torch.inf
         for index, tau in enumerate(taus):
             predicted = posthoc_scores(logits, table, tau).argmax(1).flatten()
             shares[index, c] = torch.bincount(predicted, minlength=C).double() / draws
     return list(shares)
+
+
+def bias_left(statistics: ShiftStatistics) -> float:
+    """Of the estimated sum of |Bias|, the share that is left at tau = LITTLE; NaN where there is none.
+
+    The correction works by evening out what the statistics say of the bias (section 3.1). Where a little of
+    it hardly does, it has nothing to even out, or changes other things.
+    """
+    before, after = (float(bias.abs().sum()) for bias in biases_without_labels(statistics, (0.0, LITTLE)))
+    return after / before if before > 0 else float("nan")
+
+
+def doubt(statistics: ShiftStatistics) -> str:
+    """Why the correction may do harm, in words; empty where nothing speaks against it."""
+    left = bias_left(statistics)
+    if not left > MOST_LEFT:
+        return ""
+    return (
+        f"a little correction (tau {LITTLE:g}) would leave {left:.0%} of the bias that is estimated without "
+        f"labels; where it left more than {MOST_LEFT:.0%}, correcting did harm (docs/evidence.md)"
+    )

@@ -7,6 +7,7 @@ clip F to [eps, 1 - eps], which collapses all logits beyond these quantiles to o
 is clipped, so z + Delta keeps rising with slope one in the tails.
 """
 
+from dataclasses import replace
 from typing import NamedTuple
 
 import torch
@@ -14,6 +15,23 @@ from torch import Tensor
 
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture, cdf, pdf, quantile
+
+
+def excluding(statistics: ShiftStatistics, classes: Tensor) -> ShiftStatistics:
+    """Statistics in which some classes take no part: what they say is neither raised nor lowered.
+
+    Departure from the paper, for outputs that stand for "none of these" (void) and for masked ones, whose
+    logits are no measure of anything: see `posthoc_scores`. Delta is 0 in their rows and columns, where the
+    negative anchor takes the place of mixtures that would have no use.
+
+    Args:
+        classes: [C] bool.
+    """
+    excluded = classes if statistics.excluded is None else classes | statistics.excluded
+    either = (excluded.unsqueeze(1) | excluded).unsqueeze(-1)
+    pairs = zip(statistics.rows, statistics.anchors.select(1), strict=True)
+    rows = Mixture(*(torch.where(either, anchor, row) for row, anchor in pairs))
+    return replace(statistics, rows=rows, seen=statistics.seen & ~excluded, excluded=excluded)
 
 
 def support(statistics: ShiftStatistics) -> tuple[Tensor, Tensor]:
@@ -50,6 +68,13 @@ class ShiftTable(NamedTuple):
     """[R, C] distance of grid points, in logits."""
     shift: Tensor
     """[R, C, G] Delta at the grid points, in logits."""
+    excluded: Tensor | None = None
+    """[C] bool: channels that take no part, see `excluding`; None is none."""
+
+    def to(self, device: torch.device | str) -> "ShiftTable":
+        """Move to a device."""
+        excluded = None if self.excluded is None else self.excluded.to(device)
+        return ShiftTable(self.lower.to(device), self.step.to(device), self.shift.to(device), excluded)
 
 
 @torch.no_grad()
@@ -58,12 +83,12 @@ def shift_table(statistics: ShiftStatistics, points: int = 256) -> ShiftTable:
     lower, upper = support(statistics)
     step = (upper - lower) / (points - 1)
     grid = lower.unsqueeze(-1) + step.unsqueeze(-1) * torch.arange(points, device=lower.device)
-    return ShiftTable(lower, step, _shift_inside(statistics, grid, refine=0))
+    return ShiftTable(lower, step, _shift_inside(statistics, grid, refine=0), statistics.excluded)
 
 
 def stack_tables(*tables: ShiftTable) -> ShiftTable:
     """Put tables of several domains under one another: row d * C + c is class c of the d-th table."""
-    return ShiftTable(*(torch.cat(parts) for parts in zip(*tables, strict=True)))
+    return ShiftTable(*(torch.cat(parts) for parts in zip(*(table[:3] for table in tables), strict=True)))
 
 
 @torch.no_grad()
@@ -119,6 +144,12 @@ def posthoc_scores(logits: Tensor, table: ShiftTable, tau: float) -> Tensor:
     argmax; between pixels they differ. A log-probability is 0 for whatever wins, so upsampling would see the
     margin of the losers alone; log-odds carry both. The reference of what `export` folds.
 
+    Excluded classes v (see `excluding`) are in no sum, and keep their distance to the best of the others:
+
+        score[v] = f[v] - max_l f[l] + max_c score[c]         over classes l, c that are not excluded,
+
+    so that a pixel is one of them exactly where it was without the correction.
+
     Args:
         logits: [N, C, h, w] at the decoder's stride.
         table: Delta of the domain the picture comes from.
@@ -130,14 +161,22 @@ def posthoc_scores(logits: Tensor, table: ShiftTable, tau: float) -> Tensor:
     if tau == 0:
         return logits.float()
     scores = torch.empty(logits.shape, device=logits.device)
+    excluded, taking_part = table.excluded, list(range(logits.shape[1]))
+    if excluded is not None:
+        taking_part = (~excluded).nonzero().flatten().tolist()
     for image, said in zip(
         logits.float().flatten(2), scores.flatten(2), strict=True
     ):  # [C, P], one at a time
-        for c in range(len(image)):
+        for c in taking_part:
             corrected = torch.lerp(*_cells(table, image, c)).mul_(tau).add_(image)
             said[c] = corrected[c]
             corrected[c] = -torch.inf  # left out of the sum: subtracted from it, it would cancel
+            if excluded is not None:
+                corrected[excluded] = -torch.inf
             said[c] -= corrected.logsumexp(0)
+        if excluded is not None:
+            raised = said[taking_part].amax(0) - image[taking_part].amax(0)
+            said[excluded] = image[excluded] + raised
     return scores
 
 
@@ -178,7 +217,8 @@ def _shift_inside(statistics: ShiftStatistics, z: Tensor, refine: int) -> Tensor
     diagonal = torch.arange(len(z), device=z.device)
     own = probability[diagonal, diagonal]
     moved[diagonal, diagonal] = _anchor_quantile(statistics.anchors.select(0), own, statistics.eps, refine)
-    return (moved - z) * statistics.seen.view(-1, 1, 1)
+    shift = (moved - z) * statistics.seen.view(-1, 1, 1)
+    return shift if statistics.excluded is None else shift * ~statistics.excluded.view(1, -1, 1)
 
 
 def _anchor_quantile(anchor: Mixture, probability: Tensor, eps: float, refine: int) -> Tensor:

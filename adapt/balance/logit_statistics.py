@@ -35,6 +35,8 @@ class ShiftStatistics:
     """Range in logits of the histograms that the rows were fitted to."""
     outside: float = 0.0
     """Share of the logits beyond it, which were counted in its first and last bin."""
+    excluded: Tensor | None = None
+    """[C] bool: classes that take no part, see `adapt.balance.correction.excluding`; None is none."""
 
     @property
     def num_classes(self) -> int:
@@ -45,7 +47,8 @@ class ShiftStatistics:
         named = {f"rows.{k}": v for k, v in self.rows._asdict().items()}
         named |= {f"anchors.{k}": v for k, v in self.anchors._asdict().items()}
         scalars = {"eps": self.eps, "logit_range": self.logit_range, "outside": self.outside}
-        named |= {"seen": self.seen} | {k: torch.tensor(v, dtype=torch.float64) for k, v in scalars.items()}
+        named |= {"seen": self.seen} | ({} if self.excluded is None else {"excluded": self.excluded})
+        named |= {k: torch.tensor(v, dtype=torch.float64) for k, v in scalars.items()}
         return {k: v.contiguous() for k, v in named.items()}
 
     @staticmethod
@@ -59,12 +62,16 @@ class ShiftStatistics:
         anchors = Mixture(*(state[f"anchors.{k}"] for k in Mixture._fields))
         low, high = state["logit_range"].tolist() if "logit_range" in state else LOGIT_RANGE
         outside = float(state.get("outside", torch.tensor(0.0)))
-        return ShiftStatistics(rows, anchors, state["seen"].bool(), float(state["eps"]), (low, high), outside)
+        seen, eps, excluded = state["seen"].bool(), float(state["eps"]), state.get("excluded")
+        return ShiftStatistics(rows, anchors, seen, eps, (low, high), outside, excluded)
 
     def to(self, target: torch.device | torch.dtype) -> "ShiftStatistics":
         """Move to a device, or change the precision of the mixtures."""
-        seen = self.seen.to(target) if isinstance(target, torch.device) else self.seen
-        return replace(self, rows=self.rows.to(target), anchors=self.anchors.to(target), seen=seen)
+        moved = replace(self, rows=self.rows.to(target), anchors=self.anchors.to(target))
+        if not isinstance(target, torch.device):
+            return moved
+        excluded = None if self.excluded is None else self.excluded.to(target)
+        return replace(moved, seen=self.seen.to(target), excluded=excluded)
 
 
 MOST_OUTSIDE = 0.001

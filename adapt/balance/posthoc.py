@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from tqdm import tqdm
 
+from adapt.balance.bias import doubt
 from adapt.balance.histogram import Histogram, counted_in_all, labels_at_stride
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics, range_warning
 from adapt.config.method import Method
@@ -34,7 +35,7 @@ def gather_statistics(
         segmenter: in evaluation mode, on `device`.
         source: labelled pictures for the anchors; None pools the anchors from the target.
         target: unlabelled pictures.
-        method: components, min_pixels, eps, anchor_pooling.
+        method: components, min_pixels, eps, posthoc_anchors.
 
     Raises:
         InputError: a domain without a single usable pixel.
@@ -43,7 +44,7 @@ def gather_statistics(
     pooled = rows if source is None else source_histogram(segmenter, source, device)
     statistics = fit_shift_statistics(
         rows,
-        pooled.anchors(method.anchor_pooling, method.min_pixels),
+        pooled.anchors(method.posthoc_anchors, method.min_pixels),
         components=method.components,
         min_pixels=method.min_pixels,
         eps=method.eps,
@@ -51,6 +52,8 @@ def gather_statistics(
     )
     if warning := range_warning(statistics.outside, statistics.logit_range):
         tqdm.write(warning, file=sys.stderr)
+    if said := doubt(statistics):
+        tqdm.write(f"{said}; so it is off unless a strength is chosen", file=sys.stderr)
     return statistics
 
 

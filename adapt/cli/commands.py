@@ -1,12 +1,14 @@
 """Command line of the adaptation room. Heavy imports wait until a command runs."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
 import click
 
+from adapt.cli.checking import check
 from adapt.cli.measuring import evaluate, tau
-from adapt.cli.options import FOLDER, Strength
+from adapt.cli.options import FOLDER, Strength, training_options
 from adapt.errors import Group, InputError
 
 
@@ -33,33 +35,7 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 
 @main.command()
 @click.option("-o", "--output", type=FOLDER, help="Run folder to write.")
-@click.option(
-    "--source",
-    multiple=True,
-    metavar="FOLDER[=SHARE]",
-    help="Labelled data set, or a part of it (repeat); =0.3 gives it that share of the draws.",
-)
-@click.option(
-    "--target",
-    multiple=True,
-    metavar="PATH[=SHARE]",
-    help="Data set or folder of images, or videos (repeat); shares as of sources.",
-)
-@click.option("--target-labels", type=FOLDER, help="A few labelled pictures of the target to train on too.")
-@click.option("--classes", type=FOLDER, help="Class file; by default the one that comes with the source.")
-@click.option(
-    "--label-map", type=FOLDER, help="YAML file `id: class`, if the source's labels have other ids."
-)
-@click.option("--images", metavar="GLOB", help="Pattern of the source's pictures, below its folder.")
-@click.option("--labels", metavar="GLOB", help="Pattern of its label files.")
-@click.option("--label-suffix", metavar="TEXT", help="_mask where X_mask.png belongs to X.jpg.")
-@click.option(
-    "--repair-labels", type=click.Choice(["nearest"]), help="Take odd colours for the nearest ones."
-)
-@click.option("--evaluate", type=FOLDER, help="Labelled data set of the target domain, for evaluation only.")
-@click.option("--preset", help="Named starting point of the settings; `adapt presets` lists them.")
-@click.option("--config", type=FOLDER, help="YAML file of settings.")
-@click.option("--set", "settings", multiple=True, metavar="SECTION.KEY=VALUE", help="One setting (repeat).")
+@training_options
 @click.option(
     "--resume",
     type=FOLDER,
@@ -88,12 +64,14 @@ def train(
     from accelerate import PartialState
 
     from adapt.commands import train as commands
+    from adapt.config.presets import AUTO
     from adapt.evaluation.verdict import harm, recorded
 
     if resume is not None:
         run = commands.resume(resume, settings, **moved)
     else:
         assert output is not None
+        options["preset"] = options["preset"] or AUTO
         run = commands.train(output, settings=settings, force=force, **options)
     if not PartialState().is_main_process:  # the first rank speaks for all
         raise SystemExit(0 if run.card.finished else 130)
@@ -105,7 +83,7 @@ def train(
     said = harm(recorded(run.card.evaluation, run.tau))
     if said:
         click.echo(said)
-    correct = run.config.method.gathers and not said
+    correct = run.config.method.gathers and not said and run.tau > 0
     correction = "--with-correction" if correct else "--without-correction"
     click.echo(f"next: blda export onnx {run.path} {correction} -o model.onnx")
 
@@ -131,13 +109,19 @@ def presets(name: str | None) -> None:
     To change more of a preset than a few --set: adapt presets NAME > settings.yaml, edit it, and train with
     --config settings.yaml.
     """
-    from adapt.config.presets import PRESETS
+    from adapt.config.presets import AUTO, AUTO_ABOUT, PRESETS
     from adapt.config.settings import load_config
 
+    if name == AUTO:
+        raise InputError(
+            "the preset auto is chosen from data and machine; `adapt check --source A --target B` prints "
+            "what it is for them."
+        )
     if name is not None:
         click.echo(load_config(name).to_yaml(), nl=False)
         return
     width = max(map(len, PRESETS))
+    click.echo(f"{AUTO:<{width}}  {AUTO_ABOUT}")
     for key, preset in PRESETS.items():
         click.echo(f"{key:<{width}}  {preset.about}")
 
@@ -147,10 +131,23 @@ def presets(name: str | None) -> None:
 @click.option("--data", type=FOLDER, help="Labelled folder; without it the bias is the label-free estimate.")
 @click.option("--tau", "strength", type=Strength, help="Strength to compare with [default: the run's].")
 @click.option("-o", "--output", type=FOLDER, help="Folder for the pictures; by default RUN/report.")
-def bias(run: Path, data: Path | None, strength: float | None, output: Path | None) -> None:
+@click.option("--json", "json_path", type=FOLDER, help="Also write the table to this file.")
+@click.option("--force", is_flag=True, help="Overwrite the file of --json.")
+def bias(
+    run: Path,
+    data: Path | None,
+    strength: float | None,
+    output: Path | None,
+    json_path: Path | None,
+    force: bool,
+) -> None:
     """Show which classes a run over- and under-predicts, as a table and as pictures."""
+    from serve.media.files import check_outputs
+
+    check_outputs([] if json_path is None else [json_path], force)
+
     from adapt.commands.inspection import bias_report
-    from adapt.run.run import load_run
+    from adapt.run.run import load_run, write_text
 
     opened = load_run(run)
     chosen = opened.tau if strength is None else strength
@@ -160,9 +157,12 @@ def bias(run: Path, data: Path | None, strength: float | None, output: Path | No
         click.echo(report.harm)
     for path in report.pictures:
         click.echo(f"wrote {path}")
+    if json_path is not None:
+        write_text(json_path, json.dumps(report.to_dict()) + "\n")
+        click.echo(f"wrote {json_path}")
 
 
-for command in (evaluate, tau):
+for command in (check, evaluate, tau):
     main.add_command(command)
 
 

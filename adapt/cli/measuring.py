@@ -136,6 +136,8 @@ def tau(run: Path, output: Path | None, json_path: Path | None, force: bool, **o
     sweep = strengths(opened, data, baselines, target)
     click.echo(sweep.table())
     click.echo(sweep.advice(opened.tau))
+    if opened.doubt:
+        click.echo(f"{opened.doubt}; so the run's tau is 0 until one is chosen")
     draw_sweep(sweep, picture)
     click.echo(f"wrote {picture}")
     if json_path is not None:

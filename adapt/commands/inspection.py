@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,8 +32,28 @@ class BiasReport:
 
     table: str
     pictures: tuple[Path, ...]
+    classes: tuple[str, ...]
+    tau: float
+    columns: dict[str, np.ndarray]
+    """Bias per class [C], by how it was found; the titles of the table."""
     harm: str = ""
     """What labels say against the correction, in words."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """What `--json` writes: by class, and null where a class has no pixel to measure on."""
+        return {
+            "classes": list(self.classes),
+            "tau": self.tau,
+            "bias": {
+                title: {
+                    name: None if np.isnan(value) else value
+                    for name, value in zip(self.classes, column.tolist(), strict=True)
+                }
+                for title, column in self.columns.items()
+            },
+            "sum_abs_bias": {title: float(np.nansum(abs(c))) for title, c in self.columns.items()},
+            "harm": self.harm,
+        }
 
 
 def bias_report(run: Run, data: Path | None, tau: float, folder: Path) -> BiasReport:
@@ -58,7 +79,8 @@ def bias_report(run: Run, data: Path | None, tau: float, folder: Path) -> BiasRe
     draw_distributions(run.classes, statistics, pictures[1])
     examples = _examples(run, segmenter, table, tau, dataset)
     draw_examples(run.classes, examples, pictures[2], f"corrected (tau {tau:g})")
-    return BiasReport(_bias_table(run.classes.names, columns), pictures, said)
+    table_of = _bias_table(run.classes.names, columns)
+    return BiasReport(table_of, pictures, run.classes.names, tau, columns, said)
 
 
 def gather(
@@ -92,7 +114,7 @@ def gather(
     images = open_target(paths, run_path / "frames", data.frames, data.size)
     method = run.config.method
     if pooling is not None:
-        method = method.model_copy(update={"anchor_pooling": pooling})
+        method = method.model_copy(update={"posthoc_anchors": pooling})
     statistics = gather_statistics(segmenter, source, images, method, device)
     kept = {key: value for key, value in run.tensors.items() if not key.startswith("posthoc.")}
     write_tensors(run_path / "model.safetensors", kept | prefixed("posthoc", statistics.state()))

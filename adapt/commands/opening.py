@@ -1,7 +1,7 @@
 """The data of a run opened for training, and what is said of it."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -18,7 +18,7 @@ from adapt.data.datasets import (
     open_target,
     read_picture,
 )
-from adapt.data.domains import open_labelled
+from adapt.data.domains import Unpaired, open_labelled
 from adapt.data.folders.target import TargetPart, describe_target
 from adapt.data.frames import check_video
 from adapt.data.values.ignored import describe_ignored
@@ -44,18 +44,26 @@ def open_unlabelled(config: Config, folder: Path) -> UnlabelledImages | None:
     return open_target(config.data.target, folder / "frames", config.data.frames, config.data.size)
 
 
-def open_evaluation(config: Config, classes: ClassList) -> LabelledImages | None:
-    """The labelled data of the target domain in the settings; None where there is none."""
+def open_evaluation(
+    config: Config, classes: ClassList, unpaired: Unpaired | None = None
+) -> LabelledImages | None:
+    """The labelled data of the target domain in the settings; None where there is none.
+
+    unpaired: as of `find_pairs`.
+    """
     if config.data.evaluate is None:
         return None
-    return open_labelled(config.data.evaluate, classes, config.data.size, keep_labels=True)
+    return open_labelled(config.data.evaluate, classes, config.data.size, keep_labels=True, unpaired=unpaired)
 
 
-def open_labelled_target(config: Config, classes: ClassList) -> LabelledImages | None:
-    """The labelled pictures of the target to train on, if there are some."""
+def open_labelled_target(
+    config: Config, classes: ClassList, unpaired: Unpaired | None = None
+) -> LabelledImages | None:
+    """The labelled pictures of the target to train on, if there are some; `unpaired` as of `find_pairs`."""
     if config.data.target_labels is None:
         return None
-    return open_labelled(config.data.target_labels, classes, config.data.size, split="train")
+    place = config.data.target_labels
+    return open_labelled(place, classes, config.data.size, split="train", unpaired=unpaired)
 
 
 def training_domains(
@@ -82,24 +90,16 @@ def training_domains(
     return Domains(source, target, evaluation, pairs, pictures)
 
 
-def checked_labels(domain: str, dataset: LabelledImages) -> LabelReport:
-    """Say what was found, since layouts and class lists are found by themselves; read it all; say what of it
-    does not count.
+def checked_labels(domain: str, dataset: LabelledImages, said: Collection[str] = ()) -> LabelReport:
+    """Read it all, and say what of it does not count, unless it has been said.
 
     Raises:
         InputError: as `check_labels`.
     """
-    for part in dataset.parts:
-        dropped = f"; ignored, since the source lacks them: {', '.join(part.code.dropped)}"
-        if part.found.note:
-            say(f"{domain}: {part.found.note}")
-        say(
-            f"{domain}: {len(part.found.images)} images in the layout of {part.found.layout.name}, "
-            f"{len(dataset.classes)} classes{dropped if part.code.dropped else ''}"
-        )
     report = check_labels(dataset)
     for line in describe_ignored(domain, dataset, report):
-        say(line)
+        if line not in said:
+            say(line)
     return report
 
 
@@ -126,10 +126,12 @@ def _draws(
     yield f"{domain}, drawn from: {', '.join(told)}"
 
 
-def say_target(parts: list[TargetPart], target: UnlabelledImages) -> None:
-    """One line: what of the target is used, and what is not."""
+def say_target(parts: list[TargetPart], target: UnlabelledImages, said: Collection[str] = ()) -> None:
+    """One line: what of the target is used, and what is not, unless it has been said."""
     frames = len(target) - sum(len(part.pictures) for part in parts)
-    say(f"target: {describe_target(parts, frames)}")
+    line = f"target: {describe_target(parts, frames)}"
+    if line not in said:
+        say(line)
 
 
 def say(line: str) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from adapt.augmentation.pairs import LabelledTarget
+from adapt.commands.auto import Chosen, choose_encoder
+from adapt.commands.looking import look_first
 from adapt.commands.notes import say_differences, warn_of_absent, warn_of_twice
 from adapt.commands.opening import (
     check_openable,
@@ -23,11 +25,14 @@ from adapt.commands.opening import (
     training_domains,
 )
 from adapt.config.changes import check_resumable
+from adapt.config.presets import AUTO
 from adapt.config.settings import Config, with_assignments
 from adapt.data.datasets import LabelledImages, UnlabelledImages, check_images, check_labels
 from adapt.data.domains import find_classes, find_source, open_source
 from adapt.data.folders.target import find_target
 from adapt.data.images import write_png
+from adapt.data.survey.sets import Opened
+from adapt.data.survey.words import describe_sets
 from adapt.errors import InputError
 from adapt.model.build import COPY, Built, build
 from adapt.run.fingerprint import describe_changes, fingerprint, moved, read_fingerprint, write_fingerprint
@@ -79,7 +84,9 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     """Write a run folder with untrained weights."""
     claim(out, force)
     check_settings(config, preset)
-    say_differences(config, preset)
+    config, reasons = choose_encoder(config) if preset == AUTO else Chosen(config, [])
+    if preset != AUTO:  # which says all of them
+        say_differences(config, preset)
     config = _absolute(config)
     classes = find_classes(config.data.source[0], config.data.classes, find_source(config.data))
     check_classes(config, preset, classes)
@@ -89,20 +96,22 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     check_openable(parts)
     torch.manual_seed(config.training.seed)
     built = build(config.model, len(classes))
-    check_network(config, built.segmenter)
+    config, said = look_first(
+        config, preset, Opened(source, parts, labelled, evaluation), built.segmenter, reasons
+    )
     # From here on everything is read, which takes long: the shortest first.
     with creating(out, replace=force) as folder:
         if evaluation is not None:
-            checked_labels("evaluation", evaluation)
+            checked_labels("evaluation", evaluation, said)
         target = open_unlabelled(config, folder)
         if target is not None:
-            say_target(parts, target)
+            say_target(parts, target, said)
             check_images(target)
         if labelled is not None:
-            pixels = checked_labels("labelled target", labelled).class_pixels
+            pixels = checked_labels("labelled target", labelled, said).class_pixels
             _write_pixels(folder / TARGET_PIXELS, pixels)
             warn_of_twice(labelled, target, evaluation)
-        class_pixels = checked_labels("source", source).class_pixels
+        class_pixels = checked_labels("source", source, said).class_pixels
         say_draws(config, source, target)
         warn_of_absent(classes, class_pixels)
         write_fingerprint(folder, fingerprint(config.data.source, source, parts))
@@ -238,6 +247,8 @@ def _class_pixels(run: Run, name: str, pictures: LabelledImages, what: str) -> n
 
 def _recount(run: Run, source: LabelledImages) -> None:
     """Read the source's labels anew, for rare-class sampling."""
+    for line in describe_sets("source", source):
+        say(line)
     class_pixels = checked_labels("source", source).class_pixels
     warn_of_absent(run.classes, class_pixels)
     _write_pixels(run.path / SOURCE_PIXELS, class_pixels)

@@ -1,12 +1,16 @@
 """What `adapt train` does, for programs."""
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
 from adapt.commands.start import new_trainer, resumed_trainer
-from adapt.config.settings import load_config
+from adapt.config.presets import AUTO
+from adapt.config.settings import Config, load_config
 from adapt.config.weights import split_weights
+from adapt.errors import InputError
 from adapt.run.run import Run, load_run
+from adapt.training.trainer import Trainer
 
 
 def train(
@@ -22,7 +26,7 @@ def train(
     labels: str | None = None,
     label_suffix: str | None = None,
     repair_labels: str | None = None,
-    preset: str | None = None,
+    preset: str | None = AUTO,
     config: Path | str | None = None,
     settings: Sequence[str] = (),
     force: bool = False,
@@ -43,13 +47,47 @@ def train(
         images, labels: glob patterns of the source's pictures and label files, below its folder.
         label_suffix: how its label files' names end after their pictures'.
         repair_labels: "nearest" takes unknown colours in its labels for the nearest known ones.
-        preset: named starting point of the settings (`adapt presets`).
+        preset: named starting point of the settings (`adapt presets`); AUTO chooses encoder, crop and
+            iterations from data and machine, as far as the settings leave them open, None nothing.
         config: YAML file of settings, over the preset.
         settings: "section.key=value" texts, over both.
         force: replace the run folder if it exists.
 
     Raises:
         InputError: anything wrong with the settings, the data or the place of the run.
+    """
+    loaded = settings_of(
+        source=source,
+        target=target,
+        target_labels=target_labels,
+        evaluate=evaluate,
+        classes=classes,
+        label_map=label_map,
+        images=images,
+        labels=labels,
+        label_suffix=label_suffix,
+        repair_labels=repair_labels,
+        preset=preset,
+        config=config,
+        settings=settings,
+    )
+    trainer = new_trainer(loaded, Path(output), force, preset)
+    return _trained(trainer)
+
+
+def settings_of(
+    *,
+    source: Path | str | Sequence[Path | str] = (),
+    target: Sequence[Path | str] = (),
+    preset: str | None = AUTO,
+    config: Path | str | None = None,
+    settings: Sequence[str] = (),
+    **data: Path | str | None,
+) -> Config:
+    """The settings that `train` makes of its arguments; `data` are those about places and labels.
+
+    Raises:
+        InputError: unknown keys, or values out of range.
     """
     sources, source_weights = split_weights(
         [source] if isinstance(source, str | Path) else source, "--source"
@@ -60,20 +98,10 @@ def train(
         "source_weights": source_weights or None,
         "target": targets or None,
         "target_weights": target_weights or None,
-        "target_labels": target_labels,
-        "classes": classes,
-        "label_map": label_map,
-        "images": images,
-        "labels": labels,
-        "label_suffix": label_suffix,
-        "repair_labels": repair_labels,
-        "evaluate": evaluate,
+        **data,
     }
-    data = {key: value for key, value in named.items() if value is not None}
-    loaded = load_config(preset, None if config is None else Path(config), tuple(settings), {"data": data})
-    trainer = new_trainer(loaded, Path(output), force, preset)
-    trainer.train()
-    return load_run(trainer.folder)
+    given = {key: value for key, value in named.items() if value is not None}
+    return load_config(preset, None if config is None else Path(config), tuple(settings), {"data": given})
 
 
 def resume(
@@ -96,5 +124,18 @@ def resume(
             changed or gone.
     """
     trainer = resumed_trainer(Path(run), tuple(settings), [*map(Path, source)], [*map(Path, target)])
-    trainer.train()
+    return _trained(trainer)
+
+
+def _trained(trainer: Trainer) -> Run:
+    """Train to the end, or to what stops it."""
+    try:
+        trainer.train()
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InputError(
+            f"{error.filename or trainer.folder} could not be written: {error.strerror}; the last checkpoint "
+            f"is whole, so free some space and go on with `adapt train --resume {trainer.folder}`."
+        ) from error
     return load_run(trainer.folder)

@@ -8,7 +8,13 @@ from adapt.errors import InputError
 FREE = {
     *("data.workers", "data.evaluate", "data.changed"),
     *("training.iterations", "training.save_every", "training.evaluate_every", "training.log_every"),
-    *("training.clip_gradient", "training.precision", "training.compile", "training.recompute_activations"),
+    *(
+        "training.trackers",
+        "training.clip_gradient",
+        "training.precision",
+        "training.compile",
+        "training.recompute_activations",
+    ),
 }
 """Settings that say how to compute or for how long, not what is trained on what."""
 SPLIT = {"training.batch", "training.accumulate"}
@@ -28,7 +34,7 @@ class Change(NamedTuple):
 
 def changes(before: Config, after: Config) -> list[Change]:
     """All settings that differ, by their dotted names."""
-    old, new = (_flat(config.model_dump(mode="json")) for config in (before, after))
+    old, new = (flat(config.model_dump(mode="json")) for config in (before, after))
     return [
         Change(key, old.get(key), new.get(key)) for key in sorted(old | new) if old.get(key) != new.get(key)
     ]
@@ -56,11 +62,12 @@ def _pictures(config: Config) -> int:
     return config.training.batch * config.training.accumulate
 
 
-def _flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
+def flat(settings: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested settings by their dotted names."""
+    found: dict[str, Any] = {}
     for key, value in settings.items():
         if isinstance(value, dict) and key != "config":
-            flat |= _flat(value, f"{prefix}{key}.")
+            found |= flat(value, f"{prefix}{key}.")
         else:
-            flat[prefix + key] = value
-    return flat
+            found[prefix + key] = value
+    return found

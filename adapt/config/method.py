@@ -43,7 +43,9 @@ class Method(Settings):
     eps: float = Field(0.01, gt=0, lt=0.5)
     """The shift is constant outside the quantiles [eps, 1 - eps]."""
     anchor_pooling: Literal["pixels", "classes"] = "pixels"
-    """Whether the anchors are made of all pixels alike (the paper) or of all classes alike."""
+    """Whether the anchors in training are made of all pixels alike (the paper) or of all classes alike."""
+    posthoc_anchors: Literal["pixels", "classes"] = "classes"
+    """The same of the anchors after training, for the post-hoc correction."""
     teacher_momentum: float = Field(0.999, ge=0, lt=1)
     """Largest EMA weight of the teacher."""
     source_start: int = Field(0, ge=0)

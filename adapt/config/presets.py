@@ -5,6 +5,10 @@ The paper's are for GTA5 to Cityscapes; those that begin with `synthia-` have SY
 
 from typing import Any, NamedTuple
 
+AUTO = "auto"
+"""The preset that is not in the table: what the settings leave open is chosen from data and machine."""
+AUTO_ABOUT = "the default: encoder, crop and iterations are chosen from data and machine, and said"
+
 
 class Preset(NamedTuple):
     """Settings with a name."""
@@ -43,7 +47,8 @@ def _paper(source: str, host: str, balance: str) -> Preset:
     method, model, data, scale, about = PUBLISHED[host]
     (height, width), classes = SOURCES[source]
     data = data | {"source_size": (scale * height, scale * width)}
-    settings = {"data": data, "model": model, "method": method | {"balance": balance}}
+    method = method | {"balance": balance, "posthoc_anchors": "pixels"}  # as the paper has them
+    settings = {"data": data, "model": model, "method": method}
     balanced = ", balanced online" if balance == "online" else ""
     return Preset(about + balanced, settings, classes)
 

@@ -11,7 +11,7 @@ from pydantic import Field, ValidationError, field_validator, model_validator
 
 from adapt.config.merging import assigned, merge, read_yaml
 from adapt.config.method import Method, Settings
-from adapt.config.presets import PRESETS
+from adapt.config.presets import AUTO, PRESETS
 from adapt.config.weights import check_weights
 from adapt.errors import InputError
 
@@ -132,6 +132,8 @@ class Training(Settings):
     """Iterations between evaluations, where `data.evaluate` is given."""
     log_every: int = Field(10, ge=1)
     """Iterations between lines of metrics.jsonl."""
+    trackers: tuple[str, ...] = ("tensorboard",)
+    """Where curves go besides: tensorboard, and what `accelerate` knows (wandb, mlflow, ...); () is none."""
 
 
 class Config(Settings):
@@ -155,7 +157,7 @@ def load_config(
     """Resolve settings.
 
     Args:
-        preset: a key of PRESETS.
+        preset: a key of PRESETS; AUTO leaves what it chooses at the defaults, like None.
         path: YAML file with any of the sections data, model, method, training.
         assignments: "section.key=value" texts, values in YAML.
         overrides: nested settings from dedicated command-line options.
@@ -164,7 +166,7 @@ def load_config(
         InputError: unknown keys, values out of range, or text that is not YAML.
     """
     merged: dict[str, Any] = {}
-    if preset is not None:
+    if preset not in (None, AUTO):
         if preset not in PRESETS:
             raise InputError(f"there is no preset {preset!r}; `adapt presets` lists them.")
         merged = merge(merged, PRESETS[preset].settings)

@@ -52,6 +52,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "method.density_weight": (ONLINE,),
     "method.em_steps": (ONLINE,),
     "method.momentum": (RUNNING,),
+    "method.anchor_pooling": (ONLINE,),
     "method.statistics_warmup": (ONLINE,),
     "method.teacher_momentum": (SELF_TRAINING,),
     "method.source_start": (SELF_TRAINING,),
@@ -67,7 +68,7 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "training.evaluate_every": (EVALUATION,),
 }
 """The settings that are not always of use. Those of the post-hoc statistics (components, min_pixels, eps,
-anchor_pooling) always are: with method.balance=off, `adapt statistics` takes them later."""
+posthoc_anchors) always are: with method.balance=off, `adapt statistics` takes them later."""
 
 
 def starting_point(config: Config, preset: str | None) -> Config:

@@ -230,10 +230,9 @@ def check_labels(dataset: LabelledImages, workers: int = 4) -> LabelReport:
     like), if files cannot be read or sizes differ, or if no pixel at all belongs to a class.
     """
 
-    def count(index: int) -> np.ndarray:
-        return np.bincount(dataset[index].labels.ravel(), minlength=IGNORE + 1)
-
-    outcomes = _read_all(count, len(dataset), "checking labels", workers)
+    outcomes = read_all(
+        lambda index: count_labels(dataset[index].labels), len(dataset), "checking labels", workers
+    )
     unknown = [(i, outcome) for i, outcome in enumerate(outcomes) if isinstance(outcome, UnknownLabels)]
     if unknown:
         paths = [dataset.label_paths[index] for index, _ in unknown[:_SHOWN]]
@@ -250,14 +249,24 @@ def check_labels(dataset: LabelledImages, workers: int = 4) -> LabelReport:
     return LabelReport(class_pixels, pixels[:, IGNORE])
 
 
+def count_labels(labels: np.ndarray) -> np.ndarray:
+    """int64 [256]: pixels of each train id in uint8 [H, W], those that do not count at IGNORE."""
+    return np.bincount(labels.ravel(), minlength=IGNORE + 1)
+
+
 def check_images(dataset: UnlabelledImages, workers: int = 4) -> None:
     """Read every image once, with progress. Raises InputError, naming them, if some cannot be read."""
-    outcomes = _read_all(lambda index: dataset[index].shape, len(dataset), "checking images", workers)
+    outcomes = read_all(lambda index: dataset[index].shape, len(dataset), "checking images", workers)
     _raise_first(outcomes, dataset.paths)
 
 
-def _read_all(read: Callable[[int], object], count: int, what: str, workers: int) -> list[object]:
-    """What `read` returns for each index, or the InputError that it raises."""
+def read_all(
+    read: Callable[[int], object], count: int, what: str, workers: int = 4, leave: bool = True
+) -> list[object]:
+    """What `read` returns for each index below `count`, or the InputError that it raises.
+
+    leave: whether the bar that shows its progress stays when it is done.
+    """
 
     def outcome(index: int) -> object:
         try:
@@ -266,7 +275,7 @@ def _read_all(read: Callable[[int], object], count: int, what: str, workers: int
             return error
 
     with ThreadPoolExecutor(workers) as pool:
-        return list(tqdm(pool.map(outcome, range(count)), what, count, unit="image"))
+        return list(tqdm(pool.map(outcome, range(count)), what, count, unit="image", leave=leave))
 
 
 def _raise_first(outcomes: Iterable[object], paths: Sequence[Path]) -> None:

@@ -1,5 +1,6 @@
 """Open a run's labelled data: which classes there are, and what label files' values mean in them."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,11 +15,31 @@ from adapt.data.label_systems import classes_of_palette
 from adapt.data.layouts.given import LAYOUT_FILE, Given, find_given
 from adapt.data.layouts.patterns import Labelled
 from adapt.data.layouts.splits import Split
+from adapt.data.layouts.unpaired import UnpairedError
 from adapt.data.values.repair import read_any_labels
 from adapt.errors import InputError
 
 CLASS_FILE = "classes.yaml"
 LABEL_MAP = "label_map.yaml"
+
+
+Unpaired = list[UnpairedError]
+"""Where looking at data goes on with what pairs up: the refusals that training would end with."""
+
+
+def find_pairs(folder: Path, split: Split, unpaired: Unpaired | None = None) -> Labelled:
+    """As `find_labelled`; with a list, what has no partner is put there and left out."""
+    return _with_pairs(lambda: find_labelled(folder, split), unpaired)
+
+
+def _with_pairs(find: Callable[[], Labelled], unpaired: Unpaired | None) -> Labelled:
+    try:
+        return find()
+    except UnpairedError as error:
+        if unpaired is None:
+            raise
+        unpaired.append(error)
+        return error.found
 
 
 def find_classes(folder: Path, given: Path | None, found: Labelled | None = None) -> ClassList:
@@ -42,25 +63,27 @@ def find_classes(folder: Path, given: Path | None, found: Labelled | None = None
     return classes
 
 
-def find_source(data: Data) -> Labelled:
+def find_source(data: Data, unpaired: Unpaired | None = None) -> Labelled:
     """The pictures and labels of the first source: by the patterns in the settings, or by its layout.
+
+    unpaired: as of `find_pairs`.
 
     Raises:
         InputError: as `find_labelled`, or there are patterns and several sources.
     """
     given = Given(data.images, data.labels, data.label_suffix)
     if not any(given):
-        return find_labelled(data.source[0], "train")
+        return find_pairs(data.source[0], "train", unpaired)
     if len(data.source) > 1:
         raise InputError(
             f"--images, --labels and --label-suffix are for one source, not for {len(data.source)}; put "
             f"a {LAYOUT_FILE} with these lines into each that needs it."
         )
-    return find_given(existing(data.source[0]), given, "train")
+    return _with_pairs(lambda: find_given(existing(data.source[0]), given, "train"), unpaired)
 
 
-def open_source(data: Data, classes: ClassList) -> LabelledImages:
-    """The labelled sources.
+def open_source(data: Data, classes: ClassList, unpaired: Unpaired | None = None) -> LabelledImages:
+    """The labelled sources; `unpaired` as of `find_pairs`.
 
     The first one is read by its label map if there is one (data.label_map, or label_map.yaml in it), or else
     as the class list says; the others as labelled folders for evaluation are, in the classes of the run.
@@ -75,7 +98,7 @@ def open_source(data: Data, classes: ClassList) -> LabelledImages:
             f"the folder of the source that it is for, as {LABEL_MAP}."
         )
     map_file = data.label_map or _label_map(first)
-    found = find_source(data)
+    found = find_source(data, unpaired)
     if map_file is not None:
         code = load_label_map(map_file, classes)
     elif found.kind.drawn and found.kind.classes is not None:  # its values are ours, so names tell
@@ -84,7 +107,7 @@ def open_source(data: Data, classes: ClassList) -> LabelledImages:
         code = classes.code
     parts = [LabelledPart(found, code)]
     for folder in others:
-        found = find_labelled(folder, "train")
+        found = find_pairs(folder, "train", unpaired)
         parts.append(LabelledPart(found, _evaluation_code(folder, classes, found) or classes.code))
     if data.repair_labels == "nearest":
         parts = [LabelledPart(_lossy(part.found), part.code.repaired()) for part in parts]
@@ -104,17 +127,18 @@ def open_labelled(
     size: tuple[int, int] | None,
     split: Split = "val",
     keep_labels: bool = False,
+    unpaired: Unpaired | None = None,
 ) -> LabelledImages:
     """A labelled folder for evaluation, counted in the run's classes.
 
     Its label map, its class file, or the class list of the data set whose layout or palette it has says what
     its label files mean; without any of them, the run's class list does. `keep_labels` leaves its labels as
-    large as the files, as official evaluations have it.
+    large as the files, as official evaluations have it; `unpaired` is as of `find_pairs`.
 
     Raises:
         InputError: the class lists do not fit each other, or the folder cannot be read.
     """
-    found = find_labelled(folder, split)
+    found = find_pairs(folder, split, unpaired)
     code = _evaluation_code(folder, run_classes, found) or run_classes.code
     return LabelledImages([LabelledPart(found, code)], run_classes, size, keep_labels)
 

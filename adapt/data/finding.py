@@ -19,6 +19,7 @@ from adapt.data.layouts.given import find_given, read_layout_file
 from adapt.data.layouts.patterns import Labelled, Layout, Picture, fill, level_of, pictures_below
 from adapt.data.layouts.splits import Split, split_of
 from adapt.data.layouts.trees import find_tree
+from adapt.data.layouts.unpaired import UnpairedError
 from adapt.errors import InputError
 from serve.media.files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, in_folder, kinds_and_names
 
@@ -183,16 +184,28 @@ def _with_labels(root: Path, layout: Layout, pictures: list[Picture]) -> Labelle
             f"{root} holds pictures in the layout of {layout.name}, but no label files for them (such as "
             f"{example}); {advice}."
         )
+    surplus = _surplus(labels) if layout.exact else []
     if alone:
         place = labels[images.index(alone[0])].parent
-        raise InputError(
+        lone = set(alone)
+        pairs = [pair for pair in zip(images, labels, strict=True) if pair[0] not in lone]
+        raise UnpairedError(
             f"{len(alone)} of {len(images)} pictures have no label file of the same name in {place}: "
-            f"{names(alone)}; add them or remove the pictures."
+            f"{names(alone)}; add them or remove the pictures.",
+            Labelled(root, layout, [p for p, _ in pairs], [q for _, q in pairs], kind),
+            alone,
+            surplus,
         )
     _check_different(images)
-    if layout.exact:
-        _check_no_others(labels, images[0].parent)
-    return Labelled(root, layout, images, labels, kind)
+    found = Labelled(root, layout, images, labels, kind)
+    if surplus:
+        raise UnpairedError(
+            f"{len(surplus)} label files have no picture of the same name in {images[0].parent}: "
+            f"{names(surplus)}; add them or remove the label files.",
+            found,
+            surplus=surplus,
+        )
+    return found
 
 
 def _holds(folder: Path) -> bool:
@@ -208,18 +221,14 @@ def _what_is_there(places: Sequence[Path]) -> str:
     )
 
 
-def _check_no_others(labels: list[Path], place: Path) -> None:
+def _surplus(labels: list[Path]) -> list[Path]:
+    """Label files beside these that belong to no picture."""
     expected = set(labels)
     found = [
         file for folder in sorted({label.parent for label in labels}) for file in folder.glob("[!.]*.png")
     ]
     # Tools of the field leave a converted copy beside each of GTA5's label files.
-    surplus = sorted(f for f in found if f not in expected and not f.stem.endswith("_labelTrainIds"))
-    if surplus:
-        raise InputError(
-            f"{len(surplus)} label files have no picture of the same name in {place}: {names(surplus)}; "
-            "add them or remove the label files."
-        )
+    return sorted(f for f in found if f not in expected and not f.stem.endswith("_labelTrainIds"))
 
 
 def _within(path: Path, folder: Path) -> bool:

@@ -159,7 +159,7 @@ def labels_of_logits(
     elif table is None:
         raise ValueError("a strength other than 0 needs a shift table")
     else:
-        table = ShiftTable(*(part.to(logits.device) for part in table))
+        table = table.to(logits.device)
         scores = posthoc_scores(logits, table, tau)
     height, width = size
     if wanted is None or tuple(wanted) == tuple(size):

@@ -19,8 +19,9 @@ from adapt.errors import InputError
 
 FORMAT = 1
 CARD = "card.json"
-DEFAULT_TAU = 0.2
-"""Strength of the post-hoc correction where none was chosen for the run."""
+DEFAULT_TAU = 0.5
+"""Strength of the post-hoc correction where nobody chose another, of adapted networks and of anybody's: the
+highest measured that harmed no network that is corrected (docs/evidence.md)."""
 
 _Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
 _Score = float | None | list[float | None]

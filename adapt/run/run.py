@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
+from adapt.balance.bias import doubt
 from adapt.balance.bins import LOGIT_RANGE
 from adapt.balance.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule
 from adapt.config.settings import Config, validate
@@ -26,6 +27,7 @@ from adapt.model.build import Built, rebuild
 from adapt.model.segmenter import Segmenter
 from adapt.run.cards import CARD, DEFAULT_TAU, FORMAT, Card, Recipe, altered, read_card
 from adapt.run.stored import stored_statistics
+from serve.media.checkpoints import describe_checkpoint
 from serve.media.whole import replacing
 
 PRETRAINED = "pretrained.safetensors"
@@ -115,8 +117,20 @@ class Run:
 
     @property
     def tau(self) -> float:
-        """Strength of the post-hoc correction: what was chosen for the run, else the default."""
-        return DEFAULT_TAU if self.card.tau is None else self.card.tau
+        """Strength of the post-hoc correction: what was chosen for the run, else the default.
+
+        The default is no correction where the statistics speak against it.
+        """
+        if self.card.tau is not None:
+            return self.card.tau
+        return 0.0 if self.doubt else DEFAULT_TAU
+
+    @cached_property
+    def doubt(self) -> str:
+        """Why the correction is off unless somebody chooses a strength, in words; empty where it is not."""
+        if self.card.tau is not None or not self.corrects:
+            return ""
+        return doubt(self.shift_statistics())
 
     @property
     def corrects(self) -> bool:
@@ -149,6 +163,15 @@ def load_run(path: Path | str) -> Run:
         InputError: not a run, incomplete, altered, or written by a newer version.
     """
     path = Path(path)
+    if (checkpoint := describe_checkpoint(path)) is not None:
+        raise InputError(checkpoint)
+    if path.suffix == ".onnx" and path.is_file():
+        raise InputError(
+            f"{path} is an ONNX file, not a run folder; `serve info`, `blda export eval` and `blda export "
+            "verify` take it."
+        )
+    if path.is_file():
+        raise InputError(f"{path} is a file, not a run folder; give what `adapt train -o` wrote.")
     if not path.is_dir():
         raise InputError(f"{path} is not a run folder: it does not exist; give what `adapt train -o` wrote.")
     for name in ("card.json", "config.yaml", "model.safetensors"):

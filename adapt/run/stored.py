@@ -42,12 +42,18 @@ def stored_statistics(state: dict[str, Tensor], classes: int) -> ShiftStatistics
             raise ValueError(f"{part}.variances are not all above 0")
     if not 0 < float(state["eps"]) < 0.5:
         raise ValueError(f"eps is {float(state['eps']):g}, which is not between 0 and 0.5")
+    if "excluded" in state and tuple(state["excluded"].shape) != (classes,):
+        raise ValueError(f"excluded has the shape {list(state['excluded'].shape)}, not [{classes}]")
+    if "excluded" in state and state["excluded"].dtype != torch.bool:
+        raise ValueError(f"excluded is {state['excluded'].dtype}, not bool")
     if "logit_range" in state and tuple(state["logit_range"].shape) != (2,):
         raise ValueError(f"logit_range has the shape {list(state['logit_range'].shape)}, not [2]")
     read = ShiftStatistics.from_state(state)
     low, high = read.logit_range
     if not (-math.inf < low < high < math.inf and 0 <= read.outside <= 1):
         raise ValueError(f"logit_range is {low:g} to {high:g}, with a share of {read.outside:g} outside")
+    if read.excluded is not None and int((~read.excluded).sum()) < 2:
+        raise ValueError("all classes but one are excluded")
     return read
 
 

@@ -9,7 +9,7 @@ from itertools import chain
 import torch
 from torch.func import functional_call
 
-from adapt.config.presets import PRESETS
+from adapt.config.presets import AUTO, PRESETS
 from adapt.config.settings import Config
 from adapt.config.unused import check_used
 from adapt.data.classes import ClassList
@@ -18,6 +18,7 @@ from adapt.model.device import best_device, check_compiler, check_precision
 from adapt.model.encoders import check_recomputation
 from adapt.model.segmenter import Segmenter
 from adapt.training.feature_distance import thing_ids
+from adapt.training.watching.trackers import check_trackers
 
 
 def check_settings(config: Config, preset: str | None) -> None:
@@ -62,8 +63,9 @@ def check_machine(config: Config) -> None:
     """Refuse what this machine cannot compute.
 
     Raises:
-        InputError: a precision without support, or nothing to compile with.
+        InputError: a tracker that is not there, a precision without support, or nothing to compile with.
     """
+    check_trackers(config)
     device = best_device()
     check_precision(config.training.precision, device)
     if config.training.compile:
@@ -76,7 +78,7 @@ def check_classes(config: Config, preset: str | None, classes: ClassList) -> Non
     Raises:
         InputError: either.
     """
-    wanted = PRESETS[preset].classes if preset is not None else None
+    wanted = None if preset in (None, AUTO) else PRESETS[preset].classes
     if wanted not in (None, len(classes)):
         raise InputError(
             f"the preset {preset} reproduces a setting with {wanted} classes, and the data has "

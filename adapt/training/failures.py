@@ -14,6 +14,8 @@ from adapt.errors import InputError
 from adapt.model.segmenter import Segmenter
 from adapt.training.checks import check_machine, check_network
 
+SHARE_OF_HALF, SHARE_RECOMPUTED = 0.6, 0.5
+"""Memory of mixed precision, and of recomputed activations, of what it is without."""
 NOTHING_LEFT = (
     "Nothing is left to lower in these settings: take a smaller network (model.encoder, model.width) in a "
     "new run, or a device with more memory."
@@ -146,12 +148,16 @@ def _splits(batch: int, accumulate: int) -> list[Way]:
 def _precisions(config: Config) -> list[Way]:
     kinds = ("bf16", "fp16") if config.training.precision == "fp32" else ()
     sets = [f"training.precision={kind}" for kind in kinds]
-    return [Way((each,), f"{each} takes about 60%") for each in sets]
+    return [Way((each,), f"{each} takes about {SHARE_OF_HALF:.0%}") for each in sets]
 
 
 def _recomputation(config: Config) -> list[Way]:
     way = "training.recompute_activations=true"
-    return [] if config.training.recompute_activations else [Way((way,), f"{way} takes about half")]
+    return (
+        []
+        if config.training.recompute_activations
+        else [Way((way,), f"{way} takes about {SHARE_RECOMPUTED:.0%}")]
+    )
 
 
 def _smaller_crops(crop: tuple[int, int], stride: int) -> list[Way]:

@@ -11,7 +11,7 @@ It only looks: no random number is drawn and nothing of the training is changed.
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -39,7 +39,15 @@ class Journal:
     """Open while a run is trained: a context."""
 
     def __init__(
-        self, folder: Path, classes: ClassList, iterations: int, every: int, done: int, writes: bool
+        self,
+        folder: Path,
+        classes: ClassList,
+        iterations: int,
+        every: int,
+        done: int,
+        writes: bool,
+        board: bool = True,
+        log: Callable[[dict[str, float], int], None] | None = None,
     ) -> None:
         """Args:
         folder: the run.
@@ -48,6 +56,8 @@ class Journal:
         every: iterations between TensorBoard's pictures.
         done: iterations that were done before; TensorBoard hides what an interrupted run wrote after them.
         writes: False for all but the first rank: then nothing is written.
+        board: whether there is a TensorBoard.
+        log: takes all values of an iteration by name, for other trackers.
         """
         self._folder = folder
         self._classes = classes
@@ -55,8 +65,9 @@ class Journal:
         self._moments = moments(iterations)
         self._warned = False
         self._board: Any = None
+        self._log = log
         self.writes = writes
-        if writes:
+        if writes and board:
             from torch.utils.tensorboard import SummaryWriter
 
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=done + 1)
@@ -91,8 +102,7 @@ class Journal:
                 "statistics/share_of_logits_out_of_range": statistics.outside_share,
             }
             self._warn(statistics)
-        for name, value in curves.items():
-            self._board.add_scalar(name, value, iteration)
+        self._draw(curves, iteration)
 
     def watched(self, iteration: int, seen: Seen) -> None:
         """Write down what was seen without labels after this iteration, and say what is new about it."""
@@ -101,10 +111,10 @@ class Journal:
         record: dict[str, Any] = {"iteration": iteration, "agreement": seen.agreement, "bias": seen.bias}
         record |= {"turned": seen.turned, "faded": [self._classes.names[c] for c in seen.faded]}
         self._append(WATCH, record | {"shares": list(seen.shares)})
-        self._board.add_scalar("watch/agreement", seen.agreement, iteration)
-        self._board.add_scalar("watch/sum_abs_bias", seen.bias, iteration)
+        curves = {"watch/agreement": seen.agreement, "watch/sum_abs_bias": seen.bias}
         for name, share in zip(self._classes.names, seen.shares, strict=True):
-            self._board.add_scalar(f"watch_shares/{name}", share, iteration)
+            curves[f"watch_shares/{name}"] = share
+        self._draw(curves, iteration)
         for sentence in seen.news:
             tqdm.write(f"iteration {iteration}: {sentence}", file=sys.stderr)
 
@@ -132,7 +142,8 @@ class Journal:
             statistics: the running ones, of online balancing.
         """
         picture = picture_of(mixed, confidence, self._classes)
-        self._board.add_image("mixed/image_labels_confidence", picture, iteration, dataformats="HWC")
+        if self._board is not None:
+            self._board.add_image("mixed/image_labels_confidence", picture, iteration, dataformats="HWC")
         if iteration in self._moments:
             write_moment(album_of(self._folder), iteration, picture, statistics)
 
@@ -148,13 +159,22 @@ class Journal:
         )
         by_tau = {f"{tau:g}": value.to_dict() for tau, value in scores.items()}
         self._append(EVALUATIONS, {"iteration": iteration, "tau": by_tau})
+        curves: dict[str, float] = {}
         for tau, value in scores.items():
             title = "uncorrected" if tau == 0 else f"tau_{tau:g}"
-            for name in SUMMARY:
-                self._board.add_scalar(f"evaluation_{title}/{name}", getattr(value, name), iteration)
+            curves |= {f"evaluation_{title}/{name}": getattr(value, name) for name in SUMMARY}
             for name, share in zip(self._classes.names, value.iou.tolist(), strict=True):
                 if not np.isnan(share):
-                    self._board.add_scalar(f"iou_{title}/{name}", share, iteration)
+                    curves[f"iou_{title}/{name}"] = share
+        self._draw(curves, iteration)
+
+    def _draw(self, curves: dict[str, float], iteration: int) -> None:
+        """A point of each curve, for TensorBoard and other trackers."""
+        if self._board is not None:
+            for name, value in curves.items():
+                self._board.add_scalar(name, value, iteration)
+        if self._log is not None:
+            self._log(curves, iteration)
 
     def __enter__(self) -> "Journal":
         return self
@@ -164,8 +184,11 @@ class Journal:
             self._board.close()
 
     def _append(self, name: str, record: dict[str, Any]) -> None:
-        with (self._folder / name).open("a") as lines:
-            lines.write(json.dumps(record) + "\n")
+        try:
+            with (self._folder / name).open("a") as lines:
+                lines.write(json.dumps(record) + "\n")
+        except OSError as error:  # a full disk does not say which file it was
+            raise OSError(error.errno, error.strerror, str(self._folder / name)) from error
 
 
 def say_cost(training: Training, iterations: int, seconds: float, waited: float) -> None:

@@ -4,6 +4,7 @@ import os
 import sys
 import zlib
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -13,6 +14,7 @@ from torch import Tensor
 from adapt.config.settings import Config
 from adapt.errors import InputError
 from adapt.model.device import best_device
+from adapt.training.watching.trackers import others
 
 
 def join_ranks() -> None:
@@ -38,8 +40,8 @@ def join_ranks() -> None:
     PartialState(cpu=cpu, backend="gloo")
 
 
-def new_accelerator(config: Config) -> Accelerator:
-    """Device, precision and ranks, as `accelerate launch` or torchrun set them up."""
+def new_accelerator(config: Config, folder: Path | None = None) -> Accelerator:
+    """Device, precision and ranks, as `accelerate launch` or torchrun set them up; trackers have `folder`."""
     join_ranks()
     precision = config.training.precision
     # The density head has no gradient unless the density is regressed.
@@ -48,6 +50,8 @@ def new_accelerator(config: Config) -> Accelerator:
         cpu=best_device().type == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
         dynamo_backend="inductor" if config.training.compile else None,
+        log_with=others(config) or None,
+        project_dir=folder,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
 

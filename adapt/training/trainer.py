@@ -22,7 +22,7 @@ from adapt.interruption import interruption
 from adapt.model.build import Built
 from adapt.model.encoders import save_memory
 from adapt.model.segmenter import Segmenter, StudentNetwork
-from adapt.run.cards import Card
+from adapt.run.cards import DEFAULT_TAU, Card
 from adapt.run.checkpoint import load_checkpoint, restore, resumed_modules, save_checkpoint
 from adapt.run.run import (
     PRETRAINED,
@@ -42,9 +42,10 @@ from adapt.training.ranks import check_ranks, greatest_of, new_accelerator, on_a
 from adapt.training.step import Step, terms_of
 from adapt.training.teacher import follow, new_teacher, teacher_momentum
 from adapt.training.watching.best import finish_best, keep_best, rewind_best
+from adapt.training.watching.trackers import BOARD, open_trackers
 from adapt.training.watching.watch import Watch
 
-EVALUATION_TAUS = (0.0, 0.2, 1.0)
+EVALUATION_TAUS = (0.0, DEFAULT_TAU, 1.0)
 
 
 class Trainer:
@@ -58,7 +59,7 @@ class Trainer:
         self.built = built
         self.classes = classes
         self.domains = domains
-        self.accelerator = new_accelerator(config)
+        self.accelerator = new_accelerator(config, folder)
         device = self.accelerator.device
         if config.training.recompute_activations:
             save_memory(built.segmenter.encoder)
@@ -117,9 +118,10 @@ class Trainer:
             OutOfMemory: the step does not fit. Nothing of it is kept.
         """
         training, writes = self.config.training, self.accelerator.is_main_process
-        with Journal(
-            self.folder, self.classes, training.iterations, training.save_every, self.iteration, writes
-        ) as self.journal:
+        open_trackers(self.accelerator, self.config, self.folder)
+        steps = training.iterations, training.save_every, self.iteration
+        board, log = BOARD in training.trackers, self.accelerator.log
+        with Journal(self.folder, self.classes, *steps, writes, board, log) as self.journal:
             self._loop()
             self.save()
             finished = self.iteration >= training.iterations

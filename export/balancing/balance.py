@@ -17,13 +17,13 @@ from adapt.data.classes import IGNORE, ClassList
 from adapt.data.datasets import UnlabelledImages, check_labels
 from adapt.data.domains import open_labelled
 from adapt.errors import InputError
+from adapt.run.cards import DEFAULT_TAU
 from export.balancing.found import found
 from export.balancing.page import Told, page
 from export.balancing.seen import Change, change, pairs, uncorrected
 from export.balancing.strength import Chosen, choose_strength
 from export.fold.folded import metadata_of
-from export.fold.tables import CALIBRATED_TAU, MAX_TAU
-from export.foreign.adapters import logits_graph_of
+from export.fold.tables import MAX_TAU
 from export.foreign.convention import ChannelOrder, Layout, Triple
 from export.pipeline import Exported, export_onnx
 from export.sources.pictures import MAX_FRAMES
@@ -72,6 +72,7 @@ def balance(
     mean: Triple | None = None,
     std: Triple | None = None,
     range: int | None = None,
+    leave: Sequence[str] = (),
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,
 ) -> Balanced:
@@ -91,7 +92,7 @@ def balance(
         classes: class file of the model's outputs, in their order; None takes what the model says of itself.
         frames: frames per video.
         logits: name of the logits in the graph; None is its one float output.
-        layout, channel_order, size, stride, mean, std, range: see `calibrate`.
+        layout, channel_order, size, stride, mean, std, range, leave: see `calibrate`.
         force: replace what is at `output` and `report`.
         say: called with each step and finding, in words.
 
@@ -103,7 +104,8 @@ def balance(
     report = output.with_suffix(".html") if report is None else report
     told = told_of(layout, channel_order, size, stride, mean, std, range)
     _check_outputs(model, output, report, tau, force)
-    request = Request(model, tuple(map(Path, target)), None, classes, 1, frames, logits, told)
+    targets = tuple(map(Path, target))
+    request = Request(model, targets, None, classes, 1, frames, logits, told, tuple(leave))
     say(f"[1/5] looking at {model}")
     looked = look(request)
     facts = found(looked, model)
@@ -162,8 +164,7 @@ def _check_outputs(model: Path, output: Path, report: Path, tau: float | None, f
 
 
 def _check_early(looked: Looked, labels: Path | None) -> None:
-    """What would otherwise fail after the footage was read: a graph or labels of no use."""
-    logits_graph_of(looked.network)
+    """What would otherwise fail after the footage was read: labels of no use."""
     if labels is not None:
         numbers = tuple(range(len(looked.names)))
         listed = ClassList(looked.names, numbers, looked.palette, ignore=(IGNORE,))
@@ -182,7 +183,7 @@ def _checked_on(footage: UnlabelledImages, folder: Path) -> Path:
 def _commands(output: Path, tau: float, labels: Path | None) -> tuple[str, ...]:
     """What to do next."""
     file = shlex.quote(str(output))
-    other = tau / 2 if tau else CALIBRATED_TAU
+    other = tau / 2 if tau else DEFAULT_TAU
     few = "FEW" if labels is None else shlex.quote(str(labels))
     return (
         f"blda serve info {file}",

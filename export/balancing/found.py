@@ -23,7 +23,7 @@ def found(looked: Looked, path: Path) -> dict[str, str]:
     size = "any size" if taken.size is None else f"{taken.size[0]}x{taken.size[1]} (height x width)"
     return {
         "kind": _kind(network.model, path),
-        "classes": f"{outlet.classes}: {_listed(looked.names)} ({looked.named_by})",
+        "classes": f"{outlet.classes}: {_listed(looked.names)} ({looked.named_by}){_left(looked)}",
         "pictures": f"{size}{padded}, {taken.channel_order}, {taken.layout}",
         "normalisation": f"mean {_numbers(taken.mean)}, std {_numbers(taken.std)} ({taken.found[-2:][0]})",
         "logits": f"{outlet.name}, {outlet.layout}, at stride {outlet.output_stride}{behind(network)}",
@@ -38,6 +38,10 @@ def _kind(model: onnx.ModelProto, path: Path) -> str:
         f"ONNX, opset {opset(model)}, {f'made by {maker}, ' if maker else ''}"
         f"{weights:,} weights, takes {kind}"
     )
+
+
+def _left(looked: Looked) -> str:
+    return "".join(f"; left as it is: {looked.names[c]}, {why}" for c, why in looked.leave.items())
 
 
 def _listed(names: Sequence[str]) -> str:

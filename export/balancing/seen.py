@@ -12,7 +12,7 @@ from adapt.balance.logit_statistics import range_warning
 from adapt.data.datasets import UnlabelledImages
 from adapt.evaluation.prediction import labels_of_logits
 from export.foreign.network import Network
-from export.statistics.calibrate import Outcome
+from export.statistics.calibrate import MEASURE, Outcome
 from export.statistics.gather import MIN_PIXELS
 from serve.inference.segmenter import Segmenter
 
@@ -77,18 +77,24 @@ def uncorrected(outcome: Outcome, tau: float) -> dict[str, str]:
     names, pixels = outcome.calibrated.classes, outcome.calibration.pixels
     if tau == 0:
         return {"all classes": "strength 0 was chosen, so labels are the model's own"}
-    statistics = outcome.calibration.statistics
-    reasons = {
+    statistics, masked = outcome.calibration.statistics, outcome.calibration.masked
+    reasons = {names[c]: f"left as it is, {why}" for c, why in outcome.leave.items()}
+    reasons |= {
+        names[c]: "its logits lie far below all others: it is masked, so nothing raises it" for c in masked
+    }
+    reasons |= {
         name: (
             f"only {count} pixels of the logits have that label, and {MIN_PIXELS} are needed: more footage"
             if count
             else "the model never says it on this footage, so nothing is known of how it would"
         )
         for name, count, seen in zip(names, pixels, statistics.seen.tolist(), strict=True)
-        if not seen
+        if not seen and name not in reasons
     }
     if warning := range_warning(statistics.outside, statistics.logit_range):
         reasons["logits far out"] = warning
+    if outcome.doubt:
+        reasons["all classes"] = f"they are corrected, but {outcome.doubt}; {MEASURE}"
     return reasons
 
 

@@ -16,8 +16,8 @@ from adapt.evaluation.scores import Scores
 from adapt.evaluation.sweep import SWEEP, choose
 from adapt.evaluation.verdict import differences, harm
 from adapt.reporting.scorecard import Scorecard
+from adapt.run.cards import DEFAULT_TAU
 from export.evaluate import count_file
-from export.fold.tables import CALIBRATED_TAU
 
 
 @dataclass(frozen=True)
@@ -57,7 +57,7 @@ def choose_strength(
     Raises:
         InputError: labels that can't be used.
     """
-    default = CALIBRATED_TAU if wanted is None else wanted
+    default = DEFAULT_TAU if wanted is None else wanted
     given = f"tau {default:g}, as given"
     if wanted is None:
         given = (

@@ -1,5 +1,6 @@
 """`blda export …`: options in, one call, errors for people. Heavy imports wait until a command runs."""
 
+import json
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from adapt.errors import Group
 from export.cli.balance import balance
 from export.cli.deploy import show, tensorrt, triton
 from export.cli.evaluate import evaluate
-from export.cli.options import PATH, SIZE, model_options
+from export.cli.options import LEAVE, PATH, SIZE, model_options
 from export.precision.kinds import PRECISIONS
 
 _PRECISIONS = "; ".join(f"{name}: {kind.about}" for name, kind in PRECISIONS.items())
@@ -31,8 +32,8 @@ def main() -> None:
 @click.option(
     "--tau",
     type=float,
-    help="Strength of the correction, 0 to 2 [default: the run's, else 0.2; with --stats 0.5, or SOURCE's if "
-    "they were gathered].",
+    help="Strength of the correction, 0 to 2 [default: the run's own, else 0.5; SOURCE's if --stats were "
+    "gathered].",
 )
 @click.option("--runtime-tau", is_flag=True, help="Make tau an optional input, with --tau as its default.")
 @click.option("--size", type=SIZE, default="dynamic", show_default=True, help="Picture size the graph takes.")
@@ -77,6 +78,7 @@ def main() -> None:
 @click.option(
     "--other-model", is_flag=True, help="The statistics are of the same weights, exported another time."
 )
+@LEAVE
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 def onnx_command(source: Path, output: Path, **options: Any) -> None:
     """Write SOURCE, a run folder or an ONNX file made here before, as one ONNX file.
@@ -135,15 +137,27 @@ for command in (balance, evaluate, tensorrt, triton, show):
     "--against", type=PATH, help="Run folder or graph to compare with [default: FILE's own network]."
 )
 @click.option("--data", type=PATH, help="Folder of pictures, labelled or not [default: those in the run].")
-def verify_command(file: Path, against: Path | None, data: Path | None) -> None:
+@click.option("--json", "json_path", type=PATH, help="Also write the result to this file.")
+@click.option("--force", is_flag=True, help="Overwrite the file of --json.")
+def verify_command(
+    file: Path, against: Path | None, data: Path | None, json_path: Path | None, force: bool
+) -> None:
     """Check that FILE, a graph or an engine, computes what it should; exit code 1 if it does not.
 
     Labels are compared per class, apart from near-ties; with ground truth also mIoU and bias. The result is
     stored in the graph, or in the engine's card.
     """
+    from serve.media.files import check_outputs
+
+    check_outputs([] if json_path is None else [json_path], force)
+
+    from adapt.run.run import write_text
     from export.verification.check import check_file
 
     result = check_file(file, against, data)
     click.echo(result.report())
+    if json_path is not None:
+        write_text(json_path, json.dumps(result.to_dict()) + "\n")
+        click.echo(f"wrote {json_path}")
     if not result.passed:
         raise SystemExit(1)

@@ -30,6 +30,14 @@ class Channels(click.ParamType):  # type: ignore[type-arg]
 FORCE = click.option("--force", is_flag=True, help="Overwrite the output.")
 
 
+LEAVE = click.option(
+    "--leave",
+    metavar="CLASS",
+    multiple=True,
+    help="Class that stands for none of them (void), which the correction never raises (repeat).",
+)
+
+
 class Lengths(click.ParamType):  # type: ignore[type-arg]
     """Positive whole numbers joined by x; with `dynamic` also that word, which becomes None."""
 
@@ -74,6 +82,7 @@ _OF_A_MODEL = (
         type=click.Choice(["1", "255"]),
         help="Largest pixel value that --mean and --std are of [default: 1].",
     ),
+    LEAVE,
 )
 
 

@@ -36,7 +36,14 @@ the exponents, and the sums keep the greatest exponent m of each hypothesis besi
 
 in which nothing over- or underflows, whatever the scale. It takes C*C exponentials of a pixel, so it is for
 those networks only.
+
+Excluded classes v (`adapt.balance.correction.excluding`) are in no sum and have no shift. They keep their
+distance to the best of the others,
+
+    score[v] = f[v] - max_l f[l] + max_c score[c]         over classes l, c that are not excluded.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 from onnx import TensorProto
@@ -46,10 +53,18 @@ from export.fold.tables import LookupTable
 
 NOTHING = -1e38
 """D of what a sum leaves out: of tau above 1e-36, exp(tau * NOTHING) is 0; of 2, it still is a float32."""
+_LOWEST = -1e38
+"""Below every score."""
 
 
 def corrected_scores(
-    b: Builder, logits: str, table: LookupTable, tau: float, runtime: bool, wide: bool = False
+    b: Builder,
+    logits: str,
+    table: LookupTable,
+    tau: float,
+    runtime: bool,
+    wide: bool = False,
+    excluded: Sequence[int] = (),
 ) -> str:
     """Write the nodes from logits [N, C, h, w] to scores [N, C, h, w]; returns the scores' name.
 
@@ -60,21 +75,37 @@ def corrected_scores(
         tau: strength; when `runtime` the graph's input `tau` takes its place.
         runtime: whether that input exists.
         wide: exponents reach beyond what float32 has exponentials of.
+        excluded: classes that take no part; two or more do.
     """
+    summed = [l for l in range(len(table.knots)) if l not in excluded]
     strength = "tau" if runtime else b.floats(tau, "strength")
     position = _positions(b, logits, table)
     others, own = _tables(b, table, strength, wide)
-    sums = (_wide_log_sums if wide else _log_sums)(b, position, others, len(table.knots))  # [N, h, w, C]
+    sums = (_wide_log_sums if wide else _log_sums)(b, position, others, summed)  # [N, h, w, C]
     flat = b.op("Reshape", [position, b.integers([-1], "all_pixels")], "flat_position")
     shift = b.op("GatherElements", [own, flat], "own_shift_flat", axis=0)
     shift = b.op("Reshape", [shift, b.op("Shape", [logits], "shape")], "own_shift")
     corrected = b.op("Transpose", [b.op("Add", [logits, shift], "own_corrected")], "last", perm=[0, 2, 3, 1])
     scores = b.op("Sub", [corrected, sums], "corrected_last")
     scores = b.op("Transpose", [scores], "corrected", perm=[0, 3, 1, 2])
+    if excluded:
+        scores = _beside(b, logits, scores, excluded, len(table.knots))
     if not runtime:
         return scores
     off = b.op("Equal", ["tau", b.floats(0.0, "no_tau")], "off")
     return b.op("Where", [off, logits, scores], "scores_or_logits")
+
+
+def _beside(b: Builder, logits: str, scores: str, excluded: Sequence[int], C: int) -> str:
+    """Scores in which excluded classes are as far from the best of the others as in the logits."""
+    out = b.constant(np.isin(np.arange(C), excluded).reshape(1, C, 1, 1), "excluded")
+    lowest, axis = b.floats(_LOWEST, "lowest"), b.integers([1], "class_axis")
+    best = [
+        b.op("ReduceMax", [b.op("Where", [out, lowest, values], f"other_{name}"), axis], f"best_{name}")
+        for name, values in (("logit", logits), ("score", scores))
+    ]
+    distance = b.op("Sub", [logits, best[0]], "distance_to_best")
+    return b.op("Where", [out, b.op("Add", [distance, best[1]], "beside_best"), scores], "with_excluded")
 
 
 def _positions(b: Builder, logits: str, table: LookupTable) -> str:
@@ -125,21 +156,21 @@ def _tables(b: Builder, table: LookupTable, strength: str, wide: bool) -> tuple[
     )
 
 
-def _log_sums(b: Builder, position: str, exponentials: str, C: int) -> str:
-    """Logarithm of the sum over l of the rows at the positions [N, C, h, w]: [N, h, w, C]."""
+def _log_sums(b: Builder, position: str, exponentials: str, summed: Sequence[int]) -> str:
+    """Logarithm of the sum over l in `summed` of the rows at the positions [N, C, h, w]: [N, h, w, C]."""
     total = ""
     axis = b.integers([1], "split_axis")
-    for l in range(C):  # one at a time stays in cache
+    for l in summed:  # one at a time stays in cache
         rows = _rows(b, position, exponentials, l, axis)
         total = b.op("Add", [total, rows], f"sum{l}") if total else rows
     return b.op("Log", [b.op("Squeeze", [total, axis], "sums")], "log_sums")
 
 
-def _wide_log_sums(b: Builder, position: str, exponents: str, C: int) -> str:
+def _wide_log_sums(b: Builder, position: str, exponents: str, summed: Sequence[int]) -> str:
     """The same of exponents; one at a time needs no memory for C * C numbers of a pixel."""
     axis = b.integers([1], "split_axis")
-    top, total = _rows(b, position, exponents, 0, axis), b.floats(1.0, "first_term")
-    for l in range(1, C):
+    top, total = _rows(b, position, exponents, summed[0], axis), b.floats(1.0, "first_term")
+    for l in summed[1:]:
         rows = _rows(b, position, exponents, l, axis)
         higher = b.op("Max", [top, rows], f"top{l}")
         kept = b.op("Exp", [b.op("Sub", [top, higher], f"fall{l}")], f"kept{l}")

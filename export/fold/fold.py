@@ -23,7 +23,7 @@ from export.fold.ends import add_labels, add_preprocessing, label_type
 from export.fold.fingerprint import fingerprint
 from export.fold.folded import INPUTS, MOVED, OUTPUTS, Lineage, unfold, write_metadata
 from export.fold.nodes import Builder, rename_values
-from export.fold.tables import MAX_TAU, LookupTable, lookup_table
+from export.fold.tables import BOUND_TAU, MAX_TAU, LookupTable, lookup_table
 from serve.card import Card, Correction, GraphInfo
 from serve.gathering.rule import Rule, rule_text
 
@@ -52,7 +52,13 @@ class Strength:
     @cached_property
     def table(self) -> LookupTable:
         """Made once, however often it is folded: a network in another precision has the same."""
-        return lookup_table(self.statistics, DEFAULT_TAU if self.runtime else self.tau, self.error_bound)
+        return lookup_table(self.statistics, BOUND_TAU if self.runtime else self.tau, self.error_bound)
+
+    @property
+    def excluded(self) -> tuple[int, ...]:
+        """Classes that take no part."""
+        mask = self.statistics.excluded
+        return () if mask is None else tuple(mask.nonzero().flatten().tolist())
 
     @cached_property
     def drawn(self) -> str:
@@ -105,7 +111,9 @@ def fold(
         info = replace(info, correction=_describe(card, strength, None))
         if strength.tau != 0 or strength.runtime:
             table, wide = _table(strength)
-            scores = corrected_scores(b, logits, table, strength.tau, strength.runtime, wide)
+            scores = corrected_scores(
+                b, logits, table, strength.tau, strength.runtime, wide, strength.excluded
+            )
             info, grid = replace(info, correction=_describe(card, strength, table)), table.grid
     add_labels(b, card, scores, "labels")
     if extras.uncorrected_labels:
@@ -235,10 +243,10 @@ def _size_names(graph: onnx.GraphProto) -> dict[str, str]:
 
 
 def _describe(card: Card, strength: Strength, table: LookupTable | None) -> Correction:
-    seen = strength.statistics.seen.tolist()
+    seen, excluded = strength.statistics.seen.tolist(), [card.classes[c] for c in strength.excluded]
     bound = 0.0
     if table is not None:
-        bound = table.error_at(DEFAULT_TAU if strength.runtime else strength.tau)
+        bound = table.error_at(BOUND_TAU if strength.runtime else strength.tau)
     return Correction(
         tau=strength.tau,
         runtime_tau=strength.runtime,
@@ -247,5 +255,8 @@ def _describe(card: Card, strength: Strength, table: LookupTable | None) -> Corr
         eps=strength.statistics.eps,
         error_bound=bound,
         statistics=strength.source,
-        uncorrected=tuple(n for n, known in zip(card.classes, seen, strict=True) if not known),
+        uncorrected=tuple(
+            n for n, known in zip(card.classes, seen, strict=True) if not known and n not in excluded
+        ),
+        excluded=tuple(excluded),
     )

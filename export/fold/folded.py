@@ -20,10 +20,9 @@ from safetensors.torch import load, save
 
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.errors import InputError
-from adapt.run.cards import DEFAULT_TAU
 from adapt.run.stored import stored_statistics
 from export.fold.nodes import PREFIX, rename_values
-from export.fold.tables import Grid
+from export.fold.tables import BOUND_TAU, Grid
 from serve.card import PREFIX as KEYS
 from serve.card import Correction, GraphInfo, Key, from_metadata, to_metadata
 from serve.gathering.rule import Rule, rule_of
@@ -161,7 +160,7 @@ def write_metadata(
 
 def error_bound_at(correction: Correction, tau: float) -> float:
     """Proven bound on |score error| in logits at a strength: of a run-time tau, it grows in proportion."""
-    return correction.error_bound * (max(1.0, tau / DEFAULT_TAU) if correction.runtime_tau else 1.0)
+    return correction.error_bound * (max(1.0, tau / BOUND_TAU) if correction.runtime_tau else 1.0)
 
 
 def record_verification(model: onnx.ModelProto, verification: dict[str, object], source: str) -> None:

@@ -30,8 +30,8 @@ DEFAULT_BOUND = 0.02
 ORDINARY = (8.0, 64.0)
 """Distances between the last quantiles of all rows, in logits, that networks usually have. For others, what
 is in logits here grows and shrinks in proportion: exactness has to be judged by the distances of logits."""
-CALIBRATED_TAU = 0.5
-"""Of networks that were never adapted: their bias is larger, and so is the strength that is best for mIoU."""
+BOUND_TAU = 0.2
+"""Strength at which a table for all strengths keeps the bound; beyond it, errors grow in proportion."""
 MAX_TAU = 2.0
 BELOW, ABOVE = 16.0, 8.0
 """Logits that the grid reaches beyond the last quantiles of all rows: exp(-16) is nothing beside them. Of

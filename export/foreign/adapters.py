@@ -3,10 +3,10 @@
     float [N,3,H,W] of normalised RGB  ->  the graph  ->  logits float [N,C,h,w]
 
 Layout, channel order and type are adapted by nodes around the graph; its own nodes are not touched, except
-that an older graph is converted to the opset of the fold.
+that an older graph is converted to the opset of the fold. What converters make of old operators is not always
+the same, so it is run beside the original.
 """
 
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,12 +16,14 @@ from onnx import TensorProto, helper, numpy_helper
 from adapt.errors import InputError
 from export.fold.fold import OPSET
 from export.foreign.graph import FLOATS, opset, picture_input, value_type
-from export.foreign.network import Network
+from export.foreign.network import MASKED, Network
 
-LEAST_OPSET = 11
-"""Older graphs resize by operators that have no exact counterpart later."""
+CONVERTED = 1e-4
+"""Most that logits may change by in a conversion, as a share of the largest."""
+_KEEPING_TYPE = ("Identity", "Transpose", "Reshape", "Slice", "Gather", "Squeeze", "Unsqueeze", "Flatten")
 _PREFIX = "adapter/"
 _REVERSED = _PREFIX + "reversed_channels"
+_FLOOR = _PREFIX + "floor"
 
 
 class _Step(NamedTuple):
@@ -38,10 +40,13 @@ def logits_graph_of(network: Network) -> onnx.ModelProto:
     Raises:
         InputError: its opset is too old, or can't be converted.
     """
-    model = _modern(network.model, network.path)
+    model = _modern(network)
     graph = model.graph
     picture, logits = picture_input(model, network.path), graph.output[0]
-    front = _chain(_into(network, value_type(picture)), _PREFIX + "pixels", picture.name)
+    kind = value_type(picture)
+    if kind == TensorProto.UINT8 and _made_float(graph, picture.name):
+        kind = TensorProto.FLOAT  # of whole numbers: TensorRT has no cast to uint8 inside a graph
+    front = _chain(_into(network, kind), _PREFIX + "pixels", picture.name)
     back = _chain(_out_of(network, value_type(logits)), logits.name, _PREFIX + "logits")
     nodes = [*front, *graph.node, *back]
     pixels = front[0].input[0] if front else picture.name
@@ -53,6 +58,8 @@ def logits_graph_of(network: Network) -> onnx.ModelProto:
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
     graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), _REVERSED))
+    if network.outlet.masked:
+        graph.initializer.append(numpy_helper.from_array(np.array(MASKED, np.float32), _FLOOR))
     batch = network.intake.batch or "N"
     height, width = network.fixed_size or ("adapter_H", "adapter_W")
     inputs = [batch, 3, height, width]
@@ -62,24 +69,42 @@ def logits_graph_of(network: Network) -> onnx.ModelProto:
     return model
 
 
-def _modern(model: onnx.ModelProto, path: Path) -> onnx.ModelProto:
-    """A copy with at least the fold's opset."""
+def _made_float(graph: onnx.GraphProto, name: str) -> bool:
+    """Whether all that reads a value makes floats of it, at once or behind what keeps its type."""
+    if any(value.name == name for value in graph.output):
+        return False
+    for node in (node for node in graph.node if name in node.input):
+        cast = next((a.i for a in node.attribute if a.name == "to"), None) if node.op_type == "Cast" else None
+        moved = node.op_type in _KEEPING_TYPE and _made_float(graph, node.output[0])
+        if cast not in FLOATS and not moved:
+            return False
+    return True
+
+
+def _modern(network: Network) -> onnx.ModelProto:
+    """A copy of its graph with at least the fold's opset."""
+    model, path = network.model, network.path
     version = opset(model)
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
     if version >= OPSET:
         return copy
     advice = f"export the model again with opset {OPSET}"
-    if version < LEAST_OPSET:
-        raise InputError(
-            f"{path} has opset {version}, the least that can be used is {LEAST_OPSET}; {advice}."
-        )
     try:
         converted: onnx.ModelProto = onnx.version_converter.convert_version(copy, OPSET)
     except (RuntimeError, ValueError) as error:
         raise InputError(
             f"{path} has opset {version}, and its conversion to {OPSET} failed; {advice}."
         ) from error
+    # What stands in a subgraph or in another domain may be left as it was.
+    size = network.intake.size or (max(64, network.outlet.stride),) * 2
+    picture = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
+    before = network.logits(picture)
+    after = Network(path, converted, network.intake, network.outlet).logits(picture)
+    if before.shape != after.shape or np.abs(before - after).max() > CONVERTED * np.abs(before).max():
+        raise InputError(
+            f"{path} has opset {version}, and says something else when it is converted to {OPSET}; {advice}."
+        )
     return converted
 
 
@@ -90,7 +115,7 @@ def _into(network: Network, kind: int) -> list[_Step]:
         steps.append(_Step("Gather", {"axis": 1}, (_REVERSED,)))
     if network.intake.layout == "NHWC":
         steps.append(_Step("Transpose", {"perm": [0, 2, 3, 1]}))
-    if kind == TensorProto.UINT8:
+    if value_type(picture_input(network.model, network.path)) == TensorProto.UINT8:
         steps.append(_Step("Round", {}))
     if kind != TensorProto.FLOAT:
         steps.append(_Step("Cast", {"to": kind}))
@@ -102,6 +127,8 @@ def _out_of(network: Network, kind: int) -> list[_Step]:
     steps = []
     if kind != FLOATS[0]:
         steps.append(_Step("Cast", {"to": TensorProto.FLOAT}))
+    if network.outlet.masked:  # bilinear upsampling makes NaN of -inf times 0
+        steps.append(_Step("Max", {}, (_FLOOR,)))
     if network.outlet.layout == "NHWC":
         steps.append(_Step("Transpose", {"perm": [0, 3, 1, 2]}))
     return steps

@@ -1,22 +1,22 @@
 """How a foreign graph wants its pictures and gives its logits: told, or found out.
 
 Layout, size and type come from the graph's input, the strides from a trial run. Normalisation is taken from,
-in this order: the options, a `preprocessor_config.json` beside the file (transformers and optimum write one),
-the input's being uint8, the graph's own first operations. If none of them says, the person is asked: a wrong
-guess would give plausible and useless statistics.
+in this order: the options, the input's being uint8, what stands in or beside the file
+(export/foreign/beside.py), the graph's own first operations. If none of them says, the person is asked: a
+wrong guess would give plausible and useless statistics.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import onnx
 from onnx import TensorProto, numpy_helper
 
 from adapt.errors import InputError
+from export.foreign.beside import Beside, read_beside
 from export.foreign.graph import UnknownError, describe, picture_input, sizes, value_type
 
 Layout = Literal["NCHW", "NHWC"]
@@ -75,7 +75,7 @@ def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
     """
     picture = picture_input(model, path)
     dims = sizes(picture)
-    beside = _beside(path)
+    beside = read_beside(model, path)
     try:
         layout = told.layout or _layout(dims, path)
     except UnknownError as unknown:
@@ -92,7 +92,7 @@ def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
             "leave it out."
         )
     mean, std, words = _normalisation(model, picture, told, beside, path)
-    order = told.channel_order or ("BGR" if beside.get("do_flip_channel_order") else "RGB")
+    order = told.channel_order or beside.order or "RGB"
     size = fixed or told.size
     found = (f"input {layout}, {order}", words, f"size {size[0]}x{size[1]}" if size else "any size")
     return Intake(layout, order, mean, std, size, dims[0], found)
@@ -114,7 +114,7 @@ def _layout(dims: Sequence[int | None], path: Path) -> Layout:
 
 
 def _asked(
-    model: onnx.ModelProto, picture: onnx.ValueInfoProto, told: Told, beside: dict[str, Any], path: Path
+    model: onnx.ModelProto, picture: onnx.ValueInfoProto, told: Told, beside: Beside, path: Path
 ) -> tuple[str, ...]:
     """What has to be asked about the normalisation; nothing where it is known."""
     try:
@@ -125,17 +125,15 @@ def _asked(
 
 
 def _normalisation(
-    model: onnx.ModelProto, picture: onnx.ValueInfoProto, told: Told, beside: dict[str, Any], path: Path
+    model: onnx.ModelProto, picture: onnx.ValueInfoProto, told: Told, beside: Beside, path: Path
 ) -> tuple[Triple, Triple, str]:
     """Mean and standard deviation on [0, 1], and how they are known."""
     if told.mean is not None and told.std is not None:
         return _on_unit(told.mean, told.std, told.range, "normalisation as given")
-    if beside.get("do_normalize") and "image_mean" in beside:
-        scale = 1 if beside.get("do_rescale", True) else 255
-        words = "normalisation of preprocessor_config.json"
-        return _on_unit(_triple(beside["image_mean"]), _triple(beside["image_std"]), scale, words)
     if value_type(picture) == TensorProto.UINT8:
         return _on_unit(_triple(0), _triple(1), 255, "pixels from 0 to 255, since the input is uint8")
+    if beside.mean is not None and beside.std is not None:
+        return beside.mean, beside.std, beside.words
     limit = _range_inside(model, picture.name)
     if limit is None:
         raise UnknownError(
@@ -188,17 +186,3 @@ def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
         if node.op_type == "Constant" and value is not None:
             constants[node.output[0]] = numpy_helper.to_array(value)
     return constants
-
-
-def _beside(path: Path) -> dict[str, Any]:
-    """The preprocessing file that transformers and optimum write beside a model; empty if there is none."""
-    file = path.parent / "preprocessor_config.json"
-    if not file.is_file():
-        return {}
-    try:
-        content = json.loads(file.read_text())
-    except ValueError as error:
-        raise InputError(
-            f"{file} is not JSON ({error}); mend it, or move it away and give --mean and --std."
-        ) from error
-    return content if isinstance(content, dict) else {}

@@ -23,6 +23,9 @@ _RISING = ("Softmax", "LogSoftmax", "Sigmoid")
 _PICKING = ("ArgMax", "TopK")
 _MOVING = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Reshape")
 
+_AUXILIARY = ("aux", "aux_out", "auxiliary")
+"""What torchvision and others call the logits of a head that only training needs."""
+
 Makers = Mapping[str, onnx.NodeProto]
 
 
@@ -33,6 +36,8 @@ class Ending(NamedTuple):
     """Of the value."""
     behind: tuple[str, ...] = ()
     """Operators that are left out, from the logits to the output."""
+    queries: str | None = None
+    """Of a query model: the two values that its logits are made of, see export/foreign/queries.py."""
 
     @property
     def resizes_probabilities(self) -> bool:
@@ -62,7 +67,7 @@ def find_logits(model: onnx.ModelProto, output: str | None, path: Path) -> Endin
                 "them, or the name of a value inside the graph."
             )
         return _made(walk_back(output, makers, _picked(graph)), makers, path)
-    floats = [v for v in graph.output if value_type(v) in FLOATS]
+    floats = [v for v in graph.output if value_type(v) in FLOATS and v.name not in _AUXILIARY]
     tries: tuple[list[Ending | None], ...] = (
         [walk_back(v.name, makers, _picked(graph)) for v in floats if rank(v) in (4, None)],
         [_unsqueezed(v.name, makers, _picked(graph)) for v in floats if rank(v) == 3],

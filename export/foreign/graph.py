@@ -4,13 +4,19 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import onnx
+import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
 from adapt.errors import InputError
+from serve.media.checkpoints import describe_checkpoint
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 PICTURES = (*FLOATS, TensorProto.UINT8)
+LARGEST = 2**31 - 2**27
+"""Most bytes of a graph with its weights: an ONNX file holds 2 GB, and the correction has to fit in too."""
+LEAST_OPSET = 7
+"""ONNX Runtime promises to run none that are older."""
 MOST_ASKED = 2
 """Questions in one message: who answers them should not have to look for the others."""
 
@@ -28,8 +34,10 @@ def read_graph(path: Path) -> onnx.ModelProto:
     """Read any ONNX file with the data that lies beside it.
 
     Raises:
-        InputError: no such file, not ONNX, cut off, or its external data is missing.
+        InputError: no such file, not ONNX, cut off, its external data is missing, or too large.
     """
+    if (checkpoint := describe_checkpoint(path)) is not None:
+        raise InputError(checkpoint)
     if path.is_dir():
         raise InputError(f"{path} is a folder; give an ONNX file (for a run folder: `adapt statistics`).")
     if not path.is_file():
@@ -40,6 +48,17 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise InputError(f"{path} is not an ONNX file, or it was cut off.") from error
     if not model.graph.node:
         raise InputError(f"{path} is not an ONNX file, or it was cut off: it holds no graph.")
+    weights = path.stat().st_size + sum(
+        int(entry.value)
+        for tensor in model.graph.initializer
+        for entry in tensor.external_data
+        if entry.key == "length"
+    )
+    if weights > LARGEST:
+        raise InputError(
+            f"{path} has {weights / 1e9:.1f} GB with its weights, but what is written is one ONNX file, "
+            f"which holds {LARGEST / 1e9:.1f} GB; give the model in half precision, or a smaller one."
+        )
     try:
         onnx.load_external_data_for_model(model, str(path.parent))
     except (OSError, ValueError, onnx.checker.ValidationError) as error:
@@ -47,6 +66,12 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise InputError(
             f"{path} keeps its weights in {wanted}, which can't be read beside it; copy both together."
         ) from error
+    if 0 < opset(model) < LEAST_OPSET:
+        raise InputError(
+            f"{path} has opset {opset(model)}, the least that can be used is {LEAST_OPSET}; export it again."
+        )
+    if model.functions:  # an operator that is written in the file itself: what it stands for takes its place
+        model = onnx.inliner.inline_local_functions(model)
     return model
 
 

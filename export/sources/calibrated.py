@@ -17,10 +17,11 @@ from export.foreign.adapters import logits_graph_of
 from export.foreign.convention import Intake, Told
 from export.foreign.graph import read_graph
 from export.foreign.network import Network, Outlet, open_network, restore_network
+from export.sources.given import Given
 from export.sources.reference import Reference
-from export.sources.source import Given, Source, open_source
+from export.sources.source import Source, open_source
 from export.sources.statistics_file import Calibrated, read_statistics
-from serve.card import Card, Key
+from serve.card import Card, GraphInfo, Key
 from serve.media.images import Image
 
 
@@ -96,8 +97,8 @@ def is_ours(path: Path) -> bool:
     return any(entry.key == Key.SCHEMA for entry in read_graph(path).metadata_props)
 
 
-def open_uncalibrated(path: Path, told: Told, output: str | None) -> tuple[Network, Card | None]:
-    """The network of any ONNX file, ready to be calibrated, and its card if it is a graph of ours.
+def open_uncalibrated(path: Path, told: Told, output: str | None) -> tuple[Network, GraphInfo | None]:
+    """The network of any ONNX file, ready to be calibrated, and what it says of itself if it is one of ours.
 
     Raises:
         InputError: see `export.foreign.network.open_network`; or options for a graph that has a card.
@@ -107,13 +108,14 @@ def open_uncalibrated(path: Path, told: Told, output: str | None) -> tuple[Netwo
     if output is not None or told != Told(size=told.size):
         raise InputError(f"{path} was exported here and says itself what it takes; leave all but --size out.")
     model = read_graph(path)
-    card = graph_info(model, str(path)).card
+    info = graph_info(model, str(path))
+    card = info.card
     bare = unfold(model)
     found = ("preprocessing of its card",)
     taken = Intake("NCHW", "RGB", card.mean, card.std, card.size or told.size, None, found)
     name = bare.graph.output[0].name
     outlet = Outlet(name, "NCHW", len(card.classes), card.stride, card.output_stride)
-    return Network(path, bare, taken, outlet), card
+    return Network(path, bare, taken, outlet), info
 
 
 def _classes_of(network: Network) -> int:

@@ -5,12 +5,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.data.classes import IGNORE
 from adapt.errors import InputError
 from adapt.run.cards import DEFAULT_TAU
@@ -27,27 +25,11 @@ from export.fold.folded import (
     unfold,
 )
 from export.fold.tables import Grid
+from export.sources.given import Given
 from export.sources.network import logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
 from serve.card import Card
-
-
-class Given(NamedTuple):
-    """Statistics to correct with."""
-
-    statistics: ShiftStatistics
-    words: str
-    """Where they come from."""
-    of: str | None
-    """Fingerprint of the graph that they are of; None if that was not written down."""
-    note: str = ""
-    """What could not be checked of them, in words."""
-    offset: tuple[float, ...] | None = None
-    """[C] logits that were added before pixels were labelled; None is 0."""
-    pixels: tuple[int, ...] | None = None
-    """[C] pixels of each class that they are of, where that is known."""
-    tau: float | None = None
-    """The strength to fold them with where none is given; None is the default of such statistics."""
+from serve.media.checkpoints import describe_checkpoint
 
 
 @dataclass(frozen=True)
@@ -89,6 +71,11 @@ class Source(ABC):
     def tau(self) -> float:
         """The strength to fold where none is given."""
         return DEFAULT_TAU
+
+    @property
+    def doubt(self) -> str:
+        """Why that is no correction at all, in words; empty where it is not so, or somebody chose it."""
+        return ""
 
     @property
     def batch(self) -> int | None:
@@ -172,7 +159,8 @@ class RunSource(Source):
         return run_reference(self.run)
 
     def statistics(self) -> Given:  # they lie in one file with the weights, and are written together
-        return Given(self.run.shift_statistics(), f"run {self.path.name}", self.network.sha256)
+        doubted = f"; {self.run.doubt}" if self.run.doubt else ""
+        return Given(self.run.shift_statistics(), f"run {self.path.name}{doubted}", self.network.sha256)
 
     def pictures(self) -> Sequence[Path]:
         return self.run.frames
@@ -180,6 +168,10 @@ class RunSource(Source):
     @property
     def tau(self) -> float:
         return self.run.tau
+
+    @property
+    def doubt(self) -> str:
+        return self.run.doubt
 
 
 @dataclass(frozen=True)
@@ -233,12 +225,24 @@ def open_source(path: Path) -> RunSource | GraphSource:
     return GraphSource(path, replace(graph_info(model, str(path)).card, size=None), model)
 
 
+def index_of(name: str, classes: Sequence[str]) -> int:
+    """Number of the class that --leave names. Raises InputError if none, or more than one, has the name."""
+    for key in (str, str.casefold):
+        found = [c for c, known in enumerate(classes) if key(known) == key(name)]
+        if len(found) == 1:
+            return found[0]
+    listed = ", ".join(classes)
+    raise InputError(f"--leave {name} is none of the classes ({listed}); give one of these names.")
+
+
 def read_model(path: Path) -> onnx.ModelProto:
     """Read a graph of ours. Raises InputError if it is missing, not ONNX, not ours or altered."""
     if not path.is_file():
         raise InputError(
             f"{path} does not exist; give a run folder or an ONNX file made by `blda export onnx`."
         )
+    if (checkpoint := describe_checkpoint(path)) is not None:
+        raise InputError(checkpoint)
     try:
         model: onnx.ModelProto = onnx.load(path)
     except (DecodeError, ValueError) as error:

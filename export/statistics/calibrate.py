@@ -1,25 +1,28 @@
 """What `export calibrate` does: a model file and folders in, a file of statistics out."""
 
-import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from adapt.balance.bias import doubt
 from adapt.balance.logit_statistics import range_warning
-from adapt.data.classes import ClassList, load_classes
+from adapt.data.classes import ClassList
 from adapt.data.datasets import UnlabelledImages, check_labels, open_target
-from adapt.data.domains import find_classes, open_labelled
+from adapt.data.domains import open_labelled
 from adapt.errors import InputError
 from export.fold.fingerprint import fingerprint
+from export.foreign.adapters import logits_graph_of
 from export.foreign.convention import ChannelOrder, Layout, Told, Triple
 from export.foreign.network import Network, describe
 from export.sources.calibrated import open_uncalibrated
-from export.sources.pictures import classes_of
 from export.sources.statistics_file import Calibrated, write_statistics
+from export.statistics.classes import named
 from export.statistics.gather import MIN_PIXELS, Calibration, gather
-from serve.card import Card, Color
+from serve.card import Color
 from serve.media.files import check_outputs
 from serve.media.whole import scratch
+
+MEASURE = "a few labelled pictures tell whether it does here (blda export eval --data)"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,8 @@ class Request:
     output: str | None = None
     """Name of the logits in the graph."""
     told: Told = field(default_factory=Told)
+    leave: tuple[str, ...] = ()
+    """Names of classes that take no part."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,8 @@ class Looked:
     palette: tuple[Color, ...]
     named_by: str
     """Where the names come from, in words."""
+    leave: dict[int, str] = field(default_factory=dict)
+    """Classes that take no part, and who says so."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +68,8 @@ class Outcome:
     calibration: Calibration
     calibrated: Calibrated
     network: Network
+    leave: dict[int, str] = field(default_factory=dict)
+    """Classes that take no part, and who says so."""
 
     def report(self) -> str:
         """Classes and pixels, for a person."""
@@ -68,14 +77,28 @@ class Outcome:
         wide = max(map(len, names))
         lines = [describe(self.network), f"statistics: {self.calibrated.source}"]
         lines += [f"  {name:<{wide}}  {count:>9,} pixels" for name, count in zip(names, pixels, strict=True)]
-        seen = self.calibration.statistics.seen.tolist()
-        without = [name for name, known in zip(names, seen, strict=True) if not known]
+        statistics = self.calibration.statistics
+        excluded = (*self.leave, *self.calibration.masked)
+        without = [
+            name
+            for c, (name, known) in enumerate(zip(names, statistics.seen.tolist(), strict=True))
+            if not known and c not in excluded
+        ]
         if without:
             lines.append(f"uncorrected, with fewer than {MIN_PIXELS} pixels: {', '.join(without)}")
-        statistics = self.calibration.statistics
+        lines += [f"left as it is: {names[c]}, {why}" for c, why in self.leave.items()]
+        if masked := [names[c] for c in self.calibration.masked]:
+            lines.append(f"left as it is, masked (logits far below all others): {', '.join(masked)}")
         if warning := range_warning(statistics.outside, statistics.logit_range):
             lines.append(warning)
+        if self.doubt:
+            lines.append(f"warning: {self.doubt}; {MEASURE}")
         return "\n".join(lines)
+
+    @property
+    def doubt(self) -> str:
+        """Why the correction may do harm, in words; empty where nothing speaks against it."""
+        return doubt(self.calibration.statistics)
 
 
 def calibrate(
@@ -95,6 +118,7 @@ def calibrate(
     mean: Triple | None = None,
     std: Triple | None = None,
     range: int | None = None,
+    leave: Sequence[str] = (),
     force: bool = False,
 ) -> Outcome:
     """Gather the statistics that balance any ONNX segmenter on the target, and write them to `stats`.
@@ -111,6 +135,7 @@ def calibrate(
         output: name of the logits in the graph; None is its one float output.
         layout, channel_order, size, stride, mean, std, range: how the model takes pictures; None is found
             out. `range` is the largest pixel value that mean and std are of, 1 or 255.
+        leave: names of classes that stand for none (void): they take no part in the correction.
         force: replace what is at `stats`.
 
     Raises:
@@ -119,7 +144,7 @@ def calibrate(
     told = told_of(layout, channel_order, size, stride, mean, std, range)
     check_outputs([Path(stats)], force)
     folders = tuple(map(Path, target))
-    request = Request(Path(model), folders, source, classes, rounds, frames, output, told)
+    request = Request(Path(model), folders, source, classes, rounds, frames, output, told, tuple(leave))
     looked = look(request)
     with scratch() as cache:
         made = calibrate_on(open_footage(request, looked, cache), request, looked)
@@ -148,12 +173,9 @@ def look(request: Request) -> Looked:
     Raises:
         InputError: a model or class list that can't be used, or that don't fit each other.
     """
-    network, card = open_uncalibrated(request.model, request.told, request.output)
-    class_list, named_by = _class_list(request, card)
-    names, palette = _names(network, class_list, request)
-    if class_list is None and names != _numbered(len(names)):
-        named_by = "config.json beside it"
-    return Looked(network, class_list, names, palette, named_by)
+    network, own = open_uncalibrated(request.model, request.told, request.output)
+    logits_graph_of(network)  # a graph that can't be folded should say so before the footage is read
+    return Looked(network, *named(network, own, request.source, request.classes, request.leave))
 
 
 def open_footage(request: Request, looked: Looked, cache: Path) -> UnlabelledImages:
@@ -172,7 +194,7 @@ def calibrate_on(target: UnlabelledImages, request: Request, looked: Looked) -> 
         assert looked.class_list is not None
         source = open_labelled(request.source, looked.class_list, network.intake.size, "train")
         check_labels(source)
-    calibration = gather(network, target, source, request.rounds)
+    calibration = gather(network, target, source, request.rounds, tuple(looked.leave))
     calibrated = Calibrated(
         model=request.model.name,
         source=_words(request, calibration),
@@ -180,60 +202,11 @@ def calibrate_on(target: UnlabelledImages, request: Request, looked: Looked) -> 
         palette=looked.palette,
         pixels=calibration.pixels,
         intake=network.intake,
-        outlet=network.outlet,
+        outlet=replace(network.outlet, masked=network.outlet.masked or calibration.infinite),
         network=fingerprint(network.model),
         offset=calibration.offset,
     )
-    return Outcome(calibration, calibrated, network)
-
-
-def _class_list(request: Request, card: Card | None) -> tuple[ClassList | None, str]:
-    """From the option, the model's card, or what comes with the source; and which of them, in words."""
-    if request.classes is not None:
-        return load_classes(request.classes), request.classes.name
-    if card is not None:
-        return classes_of(card), "its card"
-    if request.source is not None:  # labels can't be read without one
-        return find_classes(request.source, None), f"the list that comes with {request.source.name}"
-    return None, "no names found: give --classes FILE"
-
-
-def _names(
-    network: Network, class_list: ClassList | None, request: Request
-) -> tuple[tuple[str, ...], tuple[Color, ...]]:
-    """Class names and colours: those of the class list, beside the model, or numbers."""
-    C = network.outlet.classes
-    if class_list is None:
-        return _names_beside(request.model, C) or _numbered(C), _palette(C)
-    if len(class_list) != C:
-        raise InputError(
-            f"the class list has {len(class_list)} classes, but {request.model} gives {C} logits per "
-            "pixel; list every output of the model, in its order."
-        )
-    return class_list.names, class_list.palette
-
-
-def _numbered(C: int) -> tuple[str, ...]:
-    return tuple(f"class{c}" for c in range(C))
-
-
-def _names_beside(model: Path, C: int) -> tuple[str, ...] | None:
-    """The class names in the `config.json` that transformers and optimum write beside a model."""
-    file = model.parent / "config.json"
-    try:
-        names = json.loads(file.read_text())["id2label"]
-        return tuple(str(names[str(c)]) for c in range(C))
-    except (OSError, ValueError, KeyError, TypeError):
-        return None  # it is another program's file: its absence or shape is no error
-
-
-def _palette(C: int) -> tuple[Color, ...]:
-    """Colours that are far apart for near numbers: their bits, spread over the high bits of R, G and B."""
-
-    def channel(c: int, first: int) -> int:
-        return sum((c >> (3 * bit + first) & 1) << (7 - bit) for bit in range(8))
-
-    return tuple((channel(c, 0), channel(c, 1), channel(c, 2)) for c in range(C))
+    return Outcome(calibration, calibrated, network, looked.leave)
 
 
 def _words(request: Request, calibration: Calibration) -> str:

@@ -12,10 +12,15 @@ logits that are balanced a little by the shares of the plain ones,
 with u the logits' own unit, so that a network whose logits are all larger is labelled alike. Used for
 labelling only: as a correction of its own it breaks some models at a strength that suits others
 (tests/bench/bench_calibrate.py measures both). A class that the model never names stays uncorrected.
+
+Classes that stand for "none of these" are left as they are, and so are masked ones, whose logits (-inf, -1e4,
+-1e9) are no measure of anything: the others are balanced among themselves, on pixels that the model gives to
+them, see `adapt.balance.correction.excluding`.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -23,14 +28,15 @@ from torch import Tensor
 from tqdm import tqdm
 
 from adapt.balance.bins import Bins, extent_of, fresh
-from adapt.balance.correction import posthoc_scores, shift_table
+from adapt.balance.correction import excluding, posthoc_scores, shift_table
 from adapt.balance.histogram import Histogram, counted_in_all, labels_at_stride, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
+from adapt.balance.mixtures import Mixture
 from adapt.data.classes import IGNORE
 from adapt.data.datasets import LabelledImages, UnlabelledImages
 from adapt.errors import InputError
 from adapt.run.cards import DEFAULT_TAU
-from export.foreign.network import Network
+from export.foreign.network import MASKED, Network
 from serve.media.images import Image
 
 BALANCE = 0.1
@@ -63,13 +69,30 @@ class Calibration:
     """0: source-free, the anchors are pooled from the target."""
     logits: Tensor
     """[1, C, 1, P] logits of the target's pixels that were kept; see `kept_logits`."""
+    masked: tuple[int, ...] = ()
+    """Classes that take no part because their logits are masked."""
+    infinite: bool = False
+    """Whether some logit of the target is -inf."""
     offset: tuple[float, ...] = ()
     """[C] what was added to them before they were labelled, by `balancing_offset`; 0 of a class without any
     plain label, which gets none whether it is 0 or -inf, as all others are 0 or more."""
 
 
+class Kept(NamedTuple):
+    """Logits of the target's pixels."""
+
+    logits: Tensor
+    """[1, C, 1, P]"""
+    infinite: bool
+    """Whether some logit of the target is -inf, of those that were not kept too."""
+
+
 def gather(
-    network: Network, target: UnlabelledImages, source: LabelledImages | None, rounds: int = 1
+    network: Network,
+    target: UnlabelledImages,
+    source: LabelledImages | None,
+    rounds: int = 1,
+    leave: Sequence[int] = (),
 ) -> Calibration:
     """Gather the statistics; the network sees every picture once.
 
@@ -79,17 +102,27 @@ def gather(
         source: labelled pictures for the anchors; None pools them from the target.
         rounds: 1 labels the target once; each further round labels it with the corrected model, at the
             default strength, and estimates again.
+        leave: classes that take no part, beside the masked ones.
 
     Raises:
-        InputError: the target has no usable pixel, or no class has MIN_PIXELS of them.
+        InputError: the target has no usable pixel, no class has MIN_PIXELS of them, or less than two classes
+            take part.
     """
-    kept = kept_logits(network, target)
-    pooled = None if source is None else _source_histogram(network, source)
-    offset = balancing_offset(kept)
-    labels = _labels(kept, offset)
-    bins = fresh(extent_of(kept, torch.ones_like(labels, dtype=torch.bool)))
+    kept, infinite = kept_logits(network, target)
+    masked = tuple(c for c in masked_classes(kept[0, :, 0]) if c not in leave)
+    C, others = kept.shape[1], [c for c in range(kept.shape[1]) if c not in (*leave, *masked)]
+    if len(others) < 2:
+        raise InputError(
+            f"of the {C} classes of {network.path}, {len(leave)} are left as they are and {len(masked)} are "
+            "masked (-inf, or far below all others), but at least two must be there to be balanced."
+        )
+    told = kept if len(others) == C else _of_others(kept, others)
+    pooled = None if source is None else _source_histogram(network, source, others)
+    offset = balancing_offset(told)
+    labels = _labels(told, offset)
+    bins = fresh(extent_of(told, torch.ones_like(labels, dtype=torch.bool)))
     for left in reversed(range(rounds)):
-        rows = _counted(kept, labels, bins)
+        rows = _counted(told, labels, bins)
         if not bool((rows.row_pixels >= MIN_PIXELS).any()):
             raise InputError(
                 f"the target gives no class {MIN_PIXELS} logit pixels; give more pictures, or larger ones."
@@ -99,11 +132,51 @@ def gather(
             rows, whose.anchors(), min_pixels=MIN_PIXELS, steps=EM_STEPS, anchor_bins=whose.bins
         )
         if left:
-            labels = _corrected_labels(kept, statistics)
-    pixels = tuple(int(count) for count in rows.row_pixels)
-    pictures = 0 if source is None else len(source)
-    said = tuple(offset.where(offset.isfinite(), 0.0).tolist())
-    return Calibration(statistics, pixels, len(target), rounds, pictures, kept, said)
+            labels = _corrected_labels(told, statistics)
+    counts = dict(zip(others, rows.row_pixels.tolist(), strict=True))
+    pixels = tuple(int(counts.get(c, 0)) for c in range(C))
+    if len(others) < C:
+        statistics = _among_all(statistics, others, C)
+    sources = 0 if source is None else len(source)
+    added = dict(zip(others, offset.where(offset.isfinite(), 0.0).tolist(), strict=True))
+    said = tuple(added.get(c, 0.0) for c in range(C))
+    return Calibration(statistics, pixels, len(target), rounds, sources, kept, masked, infinite, said)
+
+
+def masked_classes(logits: Tensor) -> list[int]:
+    """Classes of logits [C, P] that are masked: they can't win, and say nothing of a pixel.
+
+    That is those of -inf alone, and those that lie farther below all others than these reach from end to end,
+    which holds at any scale and offset. The two that reach highest never are, unless they are -inf.
+    """
+    most, order = logits.amax(1), logits.amax(1).argsort(descending=True).tolist()
+    low, high = float("inf"), float(most[order[0]])
+    for position, c in enumerate(order):
+        top = float(most[c])
+        if top == -float("inf") or (position > 1 and top < low - (high - low)):
+            return sorted(order[position:])
+        low = min(low, float(torch.where(logits[c].isfinite(), logits[c], torch.inf).amin()))
+    return []
+
+
+def _of_others(kept: Tensor, others: Sequence[int]) -> Tensor:
+    """Logits [1, C', 1, P'] of some classes, at the pixels that the model gives to one of them."""
+    theirs = torch.isin(kept.argmax(1), torch.tensor(others))[0, 0]
+    return kept[:, others][..., theirs]
+
+
+def _among_all(statistics: ShiftStatistics, others: Sequence[int], C: int) -> ShiftStatistics:
+    """Statistics of some classes as those of all, of which the others take no part."""
+    places, excluded = torch.tensor(others), torch.ones(C, dtype=torch.bool)
+    excluded[places] = False
+    seen = torch.zeros(C, dtype=torch.bool)
+    seen[places] = statistics.seen
+    rows = []
+    for own in statistics.rows:
+        row = own.new_ones(C, C, own.shape[-1])
+        row[places.unsqueeze(1), places] = own
+        rows.append(row)
+    return excluding(replace(statistics, rows=Mixture(*rows), seen=seen), excluded)
 
 
 def _counted(logits: Tensor, labels: Tensor, bins: Bins) -> Histogram:
@@ -163,44 +236,54 @@ def unit_of(logits: Tensor) -> float:
     """What stands for one logit among logits [N, C, h, w]: 1 where they spread as those of most networks."""
     f = logits.transpose(0, 1).flatten(1)
     some = f[:, :: max(1, f.numel() // 2**22)].float()
-    quartiles = torch.quantile(some, torch.tensor([0.25, 0.75]), dim=1)
+    some = torch.where(some.isneginf(), torch.nan, some)
+    quartiles = torch.nanquantile(some, torch.tensor([0.25, 0.75]), dim=1)
     return float((quartiles[1] - quartiles[0]).mean()) / UNIT
 
 
-def kept_logits(network: Network, target: UnlabelledImages) -> Tensor:
-    """Logits of the target's pixels as one picture [1, C, 1, P]; those that are not finite are left out."""
-    most = max(1, KEPT_PIXELS // len(target))
-    kept = []
+def kept_logits(network: Network, target: UnlabelledImages) -> Kept:
+    """Logits of the target's pixels as one picture; where one is NaN or +inf, the pixel is left out.
+
+    Those that are MASKED are -inf again.
+    """
+    most, kept, infinite = max(1, KEPT_PIXELS // len(target)), [], False
     for index in tqdm(range(len(target)), desc="target statistics", unit="image"):
         logits = logits_inside(network, target[index])
         step = int(np.ceil(np.sqrt(logits[0].size / most)))
         some = logits[:, step // 2 :: step, step // 2 :: step].reshape(len(logits), -1)
-        kept.append(torch.from_numpy(some[:, np.isfinite(some).all(0)]))
+        infinite = infinite or bool(logits.min() <= MASKED)
+        kept.append(torch.from_numpy(some[:, np.isfinite(some).all(0) & (some > MASKED).any(0)]))
     pixels = torch.cat(kept, 1)
+    if infinite:
+        pixels = torch.where(pixels <= MASKED, -torch.inf, pixels)
     if pixels.shape[1] == 0:
         raise InputError(
             f"the target has no usable pixel: all logits of {network.path} on it are infinite or NaN; "
             "check --mean, --std and --range."
         )
-    return pixels[None, :, None]
+    return Kept(pixels[None, :, None], infinite)
 
 
-def _source_histogram(network: Network, source: LabelledImages) -> Histogram:
-    """Logits of labelled pictures by true class."""
-    total = counted_in_all(_source_logits(network, source))
+def _source_histogram(network: Network, source: LabelledImages, others: Sequence[int]) -> Histogram:
+    """Logits of labelled pictures by true class, of the classes that take part."""
+    total = counted_in_all(_source_logits(network, source, others))
     if total is None or not bool(total.row_pixels.sum() > 0):
         raise InputError("the source has no labelled pixel; check its labels, or leave --source out.")
     return total
 
 
-def _source_logits(network: Network, source: LabelledImages) -> Iterator[tuple[Tensor, Tensor]]:
+def _source_logits(
+    network: Network, source: LabelledImages, others: Sequence[int]
+) -> Iterator[tuple[Tensor, Tensor]]:
     stride = network.outlet.output_stride
+    numbers = torch.full((256,), IGNORE)
+    numbers[torch.tensor(others)] = torch.arange(len(others))
     for index in tqdm(range(len(source)), desc="source statistics", unit="image"):
         sample = source[index]
         logits = logits_inside(network, sample.image)
-        labels = labels_at_stride(torch.from_numpy(sample.labels)[None], stride)
+        labels = numbers[labels_at_stride(torch.from_numpy(sample.labels)[None], stride).long()]
         finite = torch.from_numpy(np.isfinite(logits).all(0))
-        yield torch.from_numpy(logits)[None], torch.where(finite, labels, IGNORE)
+        yield torch.from_numpy(logits[others])[None], torch.where(finite, labels, IGNORE)
 
 
 def logits_inside(network: Network, image: Image) -> np.ndarray:

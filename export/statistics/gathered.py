@@ -18,7 +18,8 @@ from adapt.balance.logit_statistics import fit_shift_statistics
 from adapt.errors import InputError
 from export.fold.folded import graph_info
 from export.sources.calibrated import is_ours
-from export.sources.source import Given, GraphSource, Source, open_source
+from export.sources.given import Given
+from export.sources.source import GraphSource, Source, open_source
 from export.statistics.gather import EM_STEPS, MIN_PIXELS
 from serve.gathering.counts import Counts
 from serve.gathering.rule import Rule

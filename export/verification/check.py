@@ -38,6 +38,13 @@ class Check:
     def passed(self) -> bool:
         return self.verification.passed and self.gates_passed
 
+    def to_dict(self) -> dict[str, object]:
+        """What `--json` writes: the record that the file keeps, and the rest of the verdict."""
+        record = self.verification.record()
+        failures = self.verification.failures()
+        rest = {"reduced": self.reduced, "gates_passed": self.gates_passed, "note": self.note.strip()}
+        return {**record, **rest, "failures": failures, "passed": self.passed}
+
     def report(self) -> str:
         """For a person."""
         return "\n".join(filter(None, [self.reduced, self.verification.report(), self.note]))

@@ -10,6 +10,9 @@ over the others, l != c, and r[l] for rounding,
 
     |score[c] - exact| <= tau * e[c,c] + r[c] + log sum_{l != c} p[l] exp(o[c,l] + r[l]).
 
+Excluded classes are in no sum; their scores are a difference of logits more than the best of the others, so
+as exact as the least exact of these.
+
 So only what weighs at a pixel counts there: a class whose logits are masked, or far below, adds nothing for
 the others, whereas the bound of the whole table (Correction.error_bound) is that of the worst logits there
 may be. Rounding is measured by what is to be told apart, the distance of the two best logits, and by the size
@@ -34,6 +37,8 @@ COARSE_ROUNDING = 0.002
 side, and of engines."""
 RELATIVE = 2.0**-16
 """The same, as a share of the logit's own size: what adding up thousands of numbers in float32 costs."""
+COARSE_RELATIVE = 2.0**-10
+"""The same where a half or an integer is on the way to the logits: the step from one half to the next."""
 
 
 class Exact(NamedTuple):
@@ -48,12 +53,18 @@ class Exactness:
     """The correction as it should be, and how exactly a table can say it."""
 
     def __init__(
-        self, statistics: ShiftStatistics | None, grid: Grid | None, rounding: float = ROUNDING
+        self,
+        statistics: ShiftStatistics | None,
+        grid: Grid | None,
+        rounding: float = ROUNDING,
+        relative: float = RELATIVE,
     ) -> None:
         """No statistics, no correction. `grid` is the table's, or None where it is not known."""
-        self.rounding = rounding
+        self.rounding, self.relative = rounding, relative
         self.curves = [] if statistics is None else shift_curves(statistics)
         self.grid = grid
+        mask = None if statistics is None else statistics.excluded
+        self.excluded = np.zeros(len(self.curves), bool) if mask is None else mask.cpu().numpy()
         self.known: list[Array] = []
         if grid is not None:
             self.known = [_uncertainty(channel, grid) for channel in self.curves]
@@ -67,7 +78,7 @@ class Exactness:
         f = logits.double()
         best = f.topk(2, 1).values
         scale = float((best[:, 0] - best[:, 1]).mean())
-        rounding = self.rounding * scale + RELATIVE * f.abs()
+        rounding = self.rounding * scale + self.relative * f.abs()
         if tau == 0 or not self.curves:
             return Exact(f, rounding)
         reach = 0.0 if self.grid is None else self.grid.width * self.grid.bins / 2
@@ -86,14 +97,21 @@ class Exactness:
         total, upper = np.full((2, *f.shape), -np.inf)
         own, off = np.empty((2, *f.shape))
         half = 0.0 if self.grid is None else self.grid.width / 2
-        for l, channel in enumerate(self.curves):
+        taking_part = np.flatnonzero(~self.excluded).tolist()
+        for l in taking_part:
+            channel = self.curves[l]
             corrected = f[l] + tau * channel.at(f[l])  # [c, P]
             unsure, beside = self._unsure(l, f[l], tau)
             own[l], off[l] = corrected[l], unsure[l] + rounding[l]
             corrected[l] = -np.inf  # the odds against l are those of the others
             total = np.logaddexp(total, corrected)
             upper = np.logaddexp(upper, corrected + unsure + np.maximum(beside, half + rounding[l]))
-        return own - total, off + upper - total
+        scores, allowed = own - total, off + upper - total
+        if self.excluded.any():
+            raised = scores[taking_part].max(0) - f[taking_part].max(0)
+            scores[self.excluded] = f[self.excluded] + raised
+            allowed[self.excluded] = allowed[taking_part].max(0) + 2 * rounding[self.excluded]
+        return scores, allowed
 
     def _unsure(self, l: int, f: Array, tau: float) -> tuple[Array, Array]:
         """tau * e[:, l] as [c, P], and the distance [P] of the logits from what stands for them."""

@@ -25,7 +25,7 @@ from export.fold.session import ALTERED, Labels, open_session
 from export.fold.tables import MAX_TAU, Grid
 from export.precision.conversion import precision_of
 from export.sources.reference import Reference
-from export.verification.exact import COARSE_ROUNDING, ROUNDING, Exactness
+from export.verification.exact import COARSE_RELATIVE, COARSE_ROUNDING, RELATIVE, ROUNDING, Exactness
 from export.verification.result import Tally, Verification
 from serve.card import Card, GraphInfo
 from serve.inference.engine import EngineRuntime
@@ -34,6 +34,7 @@ from serve.media.images import Image
 
 TRIM = (3, 5)
 """Rows and columns that the first picture loses if padding would not be seen otherwise."""
+_HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 
 class Said(NamedTuple):
@@ -59,6 +60,8 @@ class Candidate(NamedTuple):
     """Pictures that it takes at once, 2 if it takes more."""
     rounding: float = COARSE_ROUNDING
     """See export/verification/exact.py."""
+    relative: float = RELATIVE
+    """The same."""
     least: tuple[int, int] = (1, 1)
     """Height and width of the smallest pictures that it takes, if those of its card are not."""
 
@@ -102,7 +105,7 @@ def compare(
     and cropping are looked at; and it is given together with its mirror image, so that batches are.
     """
     info = candidate.info
-    exactness = Exactness(candidate.statistics, candidate.grid, candidate.rounding)
+    exactness = Exactness(candidate.statistics, candidate.grid, candidate.rounding, candidate.relative)
     tally, strengths = Tally(info.card), _strengths(info)
     trim = _needs_trimming(frames, info.card, candidate.least)
     shown = tqdm(frames, desc="checking", unit="image", delay=5, leave=False)
@@ -153,8 +156,19 @@ def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
 
     image = next(value for value in model.graph.input if value.name == "image")
     batch = image.type.tensor_type.shape.dim[0].dim_value or 2
-    rounding = ROUNDING if precision_of(model).name == "fp32" else COARSE_ROUNDING
-    return Candidate(info, folded_statistics(model), run, table_grid(model), min(batch, 2), rounding)
+    rounding = (ROUNDING, RELATIVE)
+    if precision_of(model).name != "fp32" or _in_steps(model):
+        rounding = (COARSE_ROUNDING, COARSE_RELATIVE)
+    return Candidate(info, folded_statistics(model), run, table_grid(model), min(batch, 2), *rounding)
+
+
+def _in_steps(model: onnx.ModelProto) -> bool:
+    """Whether some value of the network is made a half or an integer on its way."""
+    return any(
+        node.op_type in ("QuantizeLinear", "DynamicQuantizeLinear")
+        or (node.op_type == "Cast" and any(a.i in _HALVES for a in node.attribute if a.name == "to"))
+        for node in model.graph.node
+    )
 
 
 def engine_candidate(

@@ -44,13 +44,13 @@ def image(
 ) -> None:
     """Segment pictures: files, folders and quoted glob patterns.
 
-    Results go to FOLDER/labels, FOLDER/colors and FOLDER/overlay under the names of the pictures. Without a
-    choice: labels and overlay.
+    Results go to FOLDER/labels, FOLDER/colors and FOLDER/overlay under the names of the pictures; where X.jpg
+    and X.png are both there, as X.jpg.png and X.png.png. Without a choice: labels and overlay.
 
     A picture that can't be read is left out and named at the end. Exit code 0: all done; 1: some left out;
     2: nothing done.
     """
-    from serve.images.batch import output_files, segment_pictures
+    from serve.images.batch import output_files, result_names, segment_pictures
     from serve.inference.segmenter import Segmenter
     from serve.media.files import check_outputs
     from serve.media.images import find_images
@@ -58,7 +58,8 @@ def image(
     chosen = {"labels": labels, "colors": colors, "overlay": overlay}
     kinds = [kind for kind, wanted in chosen.items() if wanted] or ["labels", "overlay"]
     pictures = find_images(inputs)
-    check_outputs((f for p in pictures for f in output_files(p, folder, kinds).values()), force)
+    names = result_names(pictures).values()
+    check_outputs((f for name in names for f in output_files(name, folder, kinds).values()), force)
     gather = gather_of(**gathered)
     with closing(Segmenter(model, provider=provider, threads=threads, tile=tile, gather=gather)) as segmenter:
         segmenter.check_tau(tau)

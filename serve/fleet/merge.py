@@ -13,7 +13,7 @@ from serve.errors import InputError
 from serve.gathering.counts import Counts
 from serve.gathering.packing import pack
 from serve.gathering.store import Gathered, Head, Packed, Record, check_same, write_gathered
-from serve.media.files import match_files
+from serve.media.files import find_files
 
 SUFFIXES = frozenset({".safetensors"})
 """Of gathered files in a folder; one that is named is taken whatever its name."""
@@ -90,7 +90,7 @@ def find_gathered(inputs: Sequence[str]) -> list[Path]:
         path = Path(given)
         below = sorted(path.rglob("*.safetensors")) if path.is_dir() else []
         shown = [each for each in below if not any(p.startswith(".") for p in each.relative_to(path).parts)]
-        found += shown or match_files([given], SUFFIXES, "gathered file")
+        found += shown or find_files([given], SUFFIXES, "gathered file", same_stems=True)
     return list({path.resolve(): path for path in found}.values())
 
 

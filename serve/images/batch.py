@@ -1,6 +1,7 @@
 """Segments many pictures: the next one is read while the model works, and a bad one stops nothing."""
 
 import time
+from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -40,9 +41,28 @@ class PictureReport:
     model_seconds: float = 0.0
 
 
-def output_files(picture: Path, folder: Path, kinds: Sequence[str]) -> dict[str, Path]:
-    """Where the results for `picture` go: folder/labels/STEM.png, folder/overlay/STEM.jpg and so on."""
-    return {kind: folder / kind / (picture.stem + _SUFFIX[kind]) for kind in kinds}
+def result_names(pictures: Sequence[Path]) -> dict[Path, str]:
+    """What the results of each picture are called, without their suffix: X of X.jpg.
+
+    Where X.jpg and X.png are both there, X.jpg and X.png, which makes X.jpg.png and X.png.png.
+
+    Raises:
+        InputError: two pictures would have the same names all the same.
+    """
+    stems = Counter(path.stem for path in pictures)
+    names = {path: path.stem if stems[path.stem] == 1 else path.name for path in pictures}
+    owners: dict[str, Path] = {}
+    for path, name in names.items():
+        if (other := owners.setdefault(name, path)) != path:
+            raise InputError(
+                f"{other} and {path} would both be written as {name}; segment them into two folders."
+            )
+    return names
+
+
+def output_files(name: str, folder: Path, kinds: Sequence[str]) -> dict[str, Path]:
+    """Where results of this name go: folder/labels/NAME.png, folder/overlay/NAME.jpg and so on."""
+    return {kind: folder / kind / (name + _SUFFIX[kind]) for kind in kinds}
 
 
 def segment_pictures(
@@ -64,10 +84,12 @@ def segment_pictures(
         overwrite: replace what is there; else it is kept, see `serve.media.whole.unfinished`.
 
     Raises:
+        InputError: as `result_names`.
         NameTakenError: somebody else writes to the same names, which would hit all the others too.
         OSError: a result can't be written, which would hit all the others too.
     """
     report = PictureReport()
+    names = result_names(pictures)
     painter = Painter(segmenter.card.palette)
     items = background(_read(pictures), _AHEAD)
     with closing(items), tqdm(total=len(pictures), unit="picture", mininterval=0.5) as progress:
@@ -81,7 +103,7 @@ def segment_pictures(
             except InputError as error:
                 report.failed.append((path, error.message))
             else:
-                for kind, target in output_files(path, folder, kinds).items():
+                for kind, target in output_files(names[path], folder, kinds).items():
                     if kind == "labels":
                         write_image(target, labels, overwrite=overwrite)
                     elif kind == "colors":

@@ -6,10 +6,11 @@ from typing import NamedTuple
 
 from serve.card import Card
 from serve.errors import InputError
-from serve.inference.memory import Need, available, open_frugal
+from serve.inference.memory import Need, open_frugal
 from serve.inference.mosaic import aligned, least_tile
 from serve.inference.runtime import Runtime
 from serve.inference.tiling import OVERLAP
+from serve.media.memory import available
 
 _SMALL = 8192
 """Bytes per pixel below which no known network needs looking at: attention over 2.5 megapixels needs them."""

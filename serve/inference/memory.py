@@ -1,4 +1,4 @@
-"""How much memory there is, and how much running a graph on a large picture takes.
+"""How much memory running a graph on a large picture takes.
 
 A run's peak is that of its hungriest operator: what goes into it and what comes out. Both are read from ONNX
 Runtime's own record of two small runs, and continued to any size: of n pixels, every tensor takes a n + b n²
@@ -8,7 +8,6 @@ times above the largest sum (ResNet and MiT-B0, 0.1 to 17 megapixels).
 
 import json
 from collections import defaultdict
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -37,81 +36,6 @@ class Need:
     def of(self, pixels: float) -> float:
         """Bytes at the peak, with some room."""
         return _MARGIN * float(np.max(self.linear * pixels + self.quadratic * pixels**2, initial=0))
-
-
-def available() -> int | None:
-    """Bytes that this process can still take: of the machine, its container, and its own limit.
-
-    None where the system does not say (it is not Linux).
-    """
-    bounds = list(_bounds(Path("/")))
-    return max(min(bounds), 0) if bounds else None
-
-
-def _bounds(root: Path) -> Iterator[int]:
-    facts = _table(root / "proc/meminfo")
-    if "MemAvailable" in facts:
-        yield 1024 * facts["MemAvailable"]
-    yield from _left_in_groups(root)
-    if (limit := _address_space_limit()) is not None:
-        yield limit - 1024 * _table(root / "proc/self/status").get("VmSize", 0)
-
-
-def _left_in_groups(root: Path) -> Iterator[int]:
-    """What each control group (a container is one) that this process is in has left.
-
-    Files in the cache count as used there, but give way.
-    """
-    try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
-        if controllers == "":  # version 2
-            ground, limit, used, cached = "sys/fs/cgroup", "memory.max", "memory.current", "inactive_file"
-        elif "memory" in controllers.split(","):
-            ground, limit, used = "sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.usage_in_bytes"
-            cached = "total_inactive_file"
-        else:
-            continue
-        top = root / ground
-        group = top / path.lstrip("/")
-        for folder in (group, *group.parents):
-            if not folder.is_relative_to(top):
-                break
-            most, now = _number(folder / limit), _number(folder / used)
-            if most is not None and now is not None:
-                yield most - now + _table(folder / "memory.stat").get(cached, 0)
-
-
-def _address_space_limit() -> int | None:
-    """Of `ulimit -v`."""
-    try:
-        import resource
-    except ImportError:  # Windows
-        return None
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return None if limit == resource.RLIM_INFINITY else limit
-
-
-def _number(path: Path) -> int | None:
-    """The number in a file; None if there is no such file, or it says "max"."""
-    try:
-        text = path.read_text().strip()
-    except OSError:
-        return None
-    return int(text) if text.isdigit() else None
-
-
-def _table(path: Path) -> dict[str, int]:
-    """Lines such as `MemAvailable:  123 kB` or `inactive_file 123`, as far as they hold a number."""
-    try:
-        lines = path.read_text().splitlines()
-    except OSError:
-        return {}
-    pairs = (line.replace(":", " ").split() for line in lines)
-    return {pair[0]: int(pair[1]) for pair in pairs if len(pair) > 1 and pair[1].isdigit()}
 
 
 def open_frugal(runtime: Runtime, threads: int | None, callers: int) -> tuple[Runtime, Need]:

@@ -11,6 +11,7 @@ from serve.cores import cores
 from serve.errors import InputError
 from serve.inference.engine import open_engine
 from serve.inference.runtime import Provider, Runtime, Tensor, failed, first_line
+from serve.media.checkpoints import describe_checkpoint
 
 _EXECUTION_PROVIDERS = {
     "tensorrt": "TensorrtExecutionProvider",
@@ -59,6 +60,8 @@ def open_runtime(
                 "out, or give the ONNX file that the engine was built from."
             )
         return open_engine(path)
+    if (checkpoint := describe_checkpoint(path)) is not None:
+        raise InputError(checkpoint)
     if not path.is_file():
         raise InputError(f"{path} is not a file; give a model made by `blda export onnx`.")
     session = _on_provider(path, provider, threads, callers, record)

@@ -22,30 +22,19 @@ VIDEO_SUFFIXES = frozenset(
 _NAMED = 3  # of what is left out
 
 
-def find_files(inputs: Sequence[str], suffixes: Set[str], kind: str) -> list[Path]:
+def find_files(
+    inputs: Sequence[str], suffixes: Set[str], kind: str, *, same_stems: bool = False
+) -> list[Path]:
     """Files, folders (the files right inside with one of `suffixes`, in order of name) and glob patterns.
 
     What else a folder holds, and folders that a pattern matches, are counted and named on standard error;
     hidden files are no part of a folder. `kind` says what the files are, for the error messages: "picture" or
-    "video".
+    "video". `same_stems`: take X.jpg and X.png both; whoever writes their results tells them apart.
 
     Raises:
         InputError: an input that does not exist or matches nothing, or two files with the same stem, whose
             results would overwrite each other.
     """
-    found = match_files(inputs, suffixes, kind)
-    stems: dict[str, Path] = {}
-    for path in found:
-        other = stems.setdefault(path.stem, path)
-        if other != path:
-            raise InputError(
-                f"{other} and {path} would both be written as {path.stem}; segment them into two folders."
-            )
-    return found
-
-
-def match_files(inputs: Sequence[str], suffixes: Set[str], kind: str) -> list[Path]:
-    """The same of files that may have the same stem."""
     found: dict[Path, None] = {}  # a dict keeps the order and drops repetitions
     others: list[Path] = []
     for given in inputs:
@@ -58,6 +47,13 @@ def match_files(inputs: Sequence[str], suffixes: Set[str], kind: str) -> list[Pa
         found.update(dict.fromkeys(matches))
         others += more
     say_left_out(path for path in others if path not in found)
+    stems: dict[str, Path] = {}
+    for path in () if same_stems else found:
+        other = stems.setdefault(path.stem, path)
+        if other != path:
+            raise InputError(
+                f"{other} and {path} would both be written as {path.stem}; segment them into two folders."
+            )
     return list(found)
 
 

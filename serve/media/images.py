@@ -18,8 +18,8 @@ _HEAD = 1024  # bytes that say what a file is
 
 
 def find_images(inputs: Sequence[str]) -> list[Path]:
-    """Pictures as `serve.media.files.find_files` finds them, with its errors."""
-    return find_files(inputs, PICTURE_SUFFIXES, "picture")
+    """Pictures as `serve.media.files.find_files` finds them, with its errors; equal stems are taken."""
+    return find_files(inputs, PICTURE_SUFFIXES, "picture", same_stems=True)
 
 
 def read_image(path: Path) -> NDArray[np.uint8]:

@@ -163,6 +163,55 @@ def test_sample_data_over_something(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.tex").exists()
 
 
+def test_full_disk_in_training_names_the_file_and_how_to_go_on(
+    domains: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import errno
+
+    from adapt.training import trainer
+
+    whole, saves = trainer.save_checkpoint, []
+
+    def full(folder: Path, iteration: int, *rest: object) -> None:
+        saves.append(iteration)
+        if len(saves) > 1:
+            raise OSError(errno.ENOSPC, "No space left on device", str(folder / "4.safetensors"))
+        whole(folder, iteration, *rest)
+
+    monkeypatch.setattr(trainer, "save_checkpoint", full)
+    run = tmp_path / "run"
+    arguments = tiny.train_arguments(domains, run, "training.save_every=2", "training.iterations=6")
+    result = adapt(*arguments)
+    expect_refusal(result, "4.safetensors", "No space left", f"adapt train --resume {run}")
+    monkeypatch.undo()
+    assert adapt("train", "--resume", str(run)).exit_code == 0
+    assert load_run(run).card.finished and saves == [2, 4]
+
+
+def test_a_log_on_a_full_disk_is_named(tmp_path: Path) -> None:
+    from adapt.training.journal import Journal
+
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("there is no device that is always full")
+    (tmp_path / "metrics.jsonl").symlink_to(full)
+    from labelled_folders import CLASSES
+
+    journal = Journal(tmp_path, CLASSES, 4, 2, 0, writes=True, board=False)
+    with pytest.raises(OSError, match="No space left") as caught:
+        journal.losses(1, {"source": 1.0}, 1.0, {}, None)
+    assert caught.value.filename == str(tmp_path / "metrics.jsonl")
+
+
+def test_weights_of_other_programs_are_named_with_what_takes_them(tmp_path: Path) -> None:
+    import torch
+
+    torch.save({}, tmp_path / "theirs.pth")
+    (tmp_path / "model.onnx").write_bytes(b"\x08\x07")
+    expect_refusal(adapt("bias", str(tmp_path / "theirs.pth")), "PyTorch checkpoint", "blda export balance")
+    expect_refusal(adapt("tau", str(tmp_path / "model.onnx")), "is an ONNX file", "blda export")
+
+
 def test_full_disk_during_a_save(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The old file stays whole and no temporary is left."""
     import errno

@@ -136,7 +136,7 @@ def variants(
             confusion += confusion_matrix(truth, full[:, :height, :width].argmax(0).byte().numpy(), C)
         return Scores.from_confusion(confusion)
 
-    kept = kept_logits(network, target)
+    kept = kept_logits(network, target).logits
     plain, balanced = kept.argmax(1), balanced_labels(kept)
     share = torch.bincount(plain.flatten(), minlength=network.outlet.classes).clamp_min(1) / plain.numel()
     offset = share.log().view(1, -1, 1, 1)

@@ -1,9 +1,9 @@
 """`blda export eval` beside plain logit adjustment, what it says of harm, and the strength that is folded."""
 
 import json
+import shutil
 from pathlib import Path
 
-import cv2
 import numpy as np
 import onnx
 import pytest
@@ -13,36 +13,17 @@ from click.testing import CliRunner, Result
 
 from adapt.cli import main as adapt_main
 from adapt.commands.measuring import write_tau
-from adapt.run.run import load_run
+from adapt.run.run import load_run, write_card
 from export.cli.commands import main
 from export.fold.folded import graph_info
 from export.sources.network import logits_graph
 
-SIZE = (96, 128)
-"""Of the pictures: the served graph pads those below 64 pixels in another way than training does."""
 TIES = 0.002
 """Share of the pixels that may fall on either side: float32 sums in another order, near a tie."""
 
 
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-@pytest.fixture(scope="module")
-def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tiny.make_domains(tmp_path_factory.mktemp("domains"))
-    for file in root.rglob("*.png"):
-        picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-        cv2.imwrite(str(file), cv2.resize(picture, SIZE[::-1], interpolation=cv2.INTER_NEAREST))
-    return root
-
-
-@pytest.fixture(scope="module")
-def run(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    words = tiny.train_arguments(domains, folder, "method.balance=posthoc", "training.iterations=30")
-    assert CliRunner().invoke(adapt_main, words).exit_code == 0
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +85,7 @@ def test_anybodys_model_has_them_in_the_same_pass(
     monkeypatch.setattr(Network, "logits", lambda self, images: seen.append(images) or plain(self, images))
     words = ("--stats", stats, "--data", domains / "target_eval", "--baselines", *target, "--json", out)
     check(call("eval", bare, *words), out, of_the_run)
-    pictures = [images for images in seen if images.shape[1:3] == SIZE and images.any()]
+    pictures = [images for images in seen if images.shape[1:3] == tiny.SERVED_SIZE and images.any()]
     assert len(pictures) == 6 + 6, "labelled pictures, and the target's for the shares"
 
 
@@ -150,6 +131,26 @@ def test_the_strength_of_the_run_is_folded(run: Path, tmp_path: Path) -> None:
         assert result.exit_code == 0, result.output
         folded[name] = graph_info(onnx.load(tmp_path / f"{name}.onnx"), name).correction.tau
         assert ("tau 0 was chosen for the run" in result.output) == (name == "none")
-    assert folded == {"default": 0.2, "chosen": 0.35, "none": 0.0}
+    assert folded == {"default": 0.5, "chosen": 0.35, "none": 0.0}
     result = call("onnx", run, "-o", tmp_path / "given.onnx", "--tau", "0.5")
     assert graph_info(onnx.load(tmp_path / "given.onnx"), "it").correction.tau == 0.5
+
+
+def test_a_run_whose_statistics_speak_against_it_is_not_corrected(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "adapt.run.run.doubt", lambda statistics, balance: f"{len(statistics.seen)} classes say no"
+    )
+    strange = tmp_path / "run"
+    shutil.copytree(run, strange)
+    write_card(strange, load_run(strange).card.model_copy(update={"tau": None}))
+    assert load_run(strange).tau == 0
+    result = call("onnx", strange, "-o", tmp_path / "model.onnx")
+    assert result.exit_code == 0, result.output
+    assert "3 classes say no; so labels are the uncorrected ones, and --tau folds another" in result.output
+    assert graph_info(onnx.load(tmp_path / "model.onnx"), "it").correction.tau == 0
+    said = CliRunner().invoke(adapt_main, ["tau", str(strange)])
+    assert "3 classes say no; so the run's tau is 0 until one is chosen" in said.output
+    write_tau(load_run(strange), 0.3)
+    assert load_run(strange).tau == 0.3 and load_run(strange).doubt == ""

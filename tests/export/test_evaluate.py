@@ -3,7 +3,6 @@
 import json
 from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import tiny
@@ -19,32 +18,12 @@ from adapt.run.run import load_run
 from export.cli.commands import main
 from serve.inference.segmenter import Segmenter
 
-SIZE = (96, 128)
-"""Of the pictures: the served graph pads those below 64 pixels in another way than training does."""
 TIE = 1e-3
 """Where the best two logits are closer than this, either label is right: float32 sums in another order."""
 
 
 def call(*arguments: object) -> Result:
     return CliRunner().invoke(main, [str(a) for a in arguments])
-
-
-@pytest.fixture(scope="module")
-def domains(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    root = tiny.make_domains(tmp_path_factory.mktemp("domains"))
-    for file in root.rglob("*.png"):
-        picture = cv2.imread(str(file), cv2.IMREAD_UNCHANGED)
-        cv2.imwrite(str(file), cv2.resize(picture, SIZE[::-1], interpolation=cv2.INTER_NEAREST))
-    return root
-
-
-@pytest.fixture(scope="module")
-def run(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    settings = ("method.balance=posthoc", "training.iterations=30")
-    words = tiny.train_arguments(domains, folder, *settings)
-    assert CliRunner().invoke(adapt_main, words).exit_code == 0
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -140,12 +119,12 @@ def test_pictures_are_brought_to_a_size_and_judged_at_their_own(
     data, out, size = domains / "target_eval", tmp_path / "scores.json", (64, 96)
     result = call("eval", files / "plain.onnx", "--data", data, "--size", "64x96", "--json", out)
     (confusion,) = scores(result, out).values()
-    assert confusion.sum() == 6 * SIZE[0] * SIZE[1]
+    assert confusion.sum() == 6 * tiny.SERVED_SIZE[0] * tiny.SERVED_SIZE[1]
     dataset, segmenter = open_labelled(data, load_run(run).classes, None), Segmenter(files / "plain.onnx")
     expected = np.zeros((3, 3), np.int64)
     for image, truth in (dataset[index] for index in range(len(dataset))):
         labels = segmenter(resize_image(image, size)).labels
-        expected += confusion_matrix(truth, resize_labels(labels, SIZE), 3)
+        expected += confusion_matrix(truth, resize_labels(labels, tiny.SERVED_SIZE), 3)
     assert (confusion == expected).all()
 
 

@@ -53,3 +53,28 @@ def upsampled(maps: np.ndarray, scale: int) -> np.ndarray:
             lower = (1 - t) * maps[:, below, left] + t * maps[:, below, right]
             full[:, y, x] = (1 - s) * upper + s * lower
     return full
+
+
+def scores_excluding(
+    rows: oracle.Mixture,
+    anchors: oracle.Mixture,
+    seen: np.ndarray,
+    excluded: np.ndarray,
+    logits: np.ndarray,
+    tau: float,
+) -> np.ndarray:
+    """The same [P, C] where classes `excluded`, bool [C], take no part.
+
+    The others are judged among themselves, as if their logits were all there are. An excluded class v has
+    the distance to the best of them that it has in the logits: f[v] - max_l f[l] + max_c score[c].
+    """
+    if tau == 0:
+        return np.asarray(logits, dtype=np.float64)
+    others = np.flatnonzero(~excluded)
+    among = np.ix_(others, others)
+    of_others = tuple(part[among] for part in rows)
+    result = np.zeros(logits.shape)
+    result[:, others] = scores(of_others, anchors, seen[others], logits[:, others], tau)
+    for v in np.flatnonzero(excluded):
+        result[:, v] = logits[:, v] - logits[:, others].max(1) + result[:, others].max(1)
+    return result

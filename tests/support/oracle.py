@@ -238,3 +238,11 @@ def feature_distance(
             difference = features[n, :, row, column] - reference[n, :, row, column]
             distances.append(np.sqrt(np.sum(difference**2)))
     return float(np.mean(distances)) if distances else 0.0
+
+
+def brightness(image: np.ndarray) -> float:
+    """Mean luma of uint8 [H, W, 3] RGB in [0, 1], with the weights of ITU-R BT.601."""
+    total = 0.0
+    for red, green, blue in image.reshape(-1, 3).tolist():
+        total += (0.299 * red + 0.587 * green + 0.114 * blue) / 255
+    return total / (image.shape[0] * image.shape[1])

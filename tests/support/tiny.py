@@ -29,6 +29,9 @@ SETTINGS = (
     "training.decoder_lr=0.003",
 )
 
+SERVED_SIZE = (96, 128)
+"""Of pictures for a served graph, which pads those below 64 pixels in another way than training does."""
+
 
 def make_domains(root: Path, images: int = 6) -> Path:
     """root/{source,target,target_eval} and root/classes.yaml; sky above ground, with boxes."""

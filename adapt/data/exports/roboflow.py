@@ -12,6 +12,7 @@ from adapt.data.known_classes import distinct_colors
 from adapt.data.layouts.pairing import pair
 from adapt.data.layouts.patterns import LabelFiles, Labelled, Layout
 from adapt.data.layouts.splits import Split, chosen_split, folders_in
+from adapt.data.layouts.unpaired import UnpairedError
 from adapt.errors import InputError
 
 _TABLE = "_classes.csv"
@@ -35,14 +36,18 @@ def find(root: Path, split: Split) -> Labelled | None:
         raise InputError(
             f"{place} has {_TABLE}, but no pictures X.jpg with masks X_mask.png; export it again."
         )
-    if pairs.alone:
-        raise InputError(
-            f"{len(pairs.alone)} pictures in {place} have no mask, such as {pairs.alone[0].name}; export it "
-            "again, or remove them."
-        )
     layout = Layout("Roboflow (semantic masks)", "")
     pattern = f"{place.relative_to(root).as_posix()}/*_mask.png".removeprefix("./")
-    return Labelled(root, layout, pairs.images, pairs.labels, LabelFiles(pattern, classes))
+    found = Labelled(root, layout, pairs.images, pairs.labels, LabelFiles(pattern, classes))
+    if pairs.alone:
+        raise UnpairedError(
+            f"{len(pairs.alone)} pictures in {place} have no mask, such as {pairs.alone[0].name}; export it "
+            "again, or remove them.",
+            found,
+            pairs.alone,
+            pairs.surplus,
+        )
+    return found
 
 
 def _classes(table: Path) -> ClassList | None:

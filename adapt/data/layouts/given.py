@@ -18,6 +18,7 @@ from adapt.data.folders.walk import walk
 from adapt.data.layouts.pairing import Tails, describe_tails, pair
 from adapt.data.layouts.patterns import LabelFiles, Labelled, Layout
 from adapt.data.layouts.splits import Split
+from adapt.data.layouts.unpaired import UnpairedError
 from adapt.errors import InputError
 from serve.media.files import PICTURE_SUFFIXES
 
@@ -74,17 +75,20 @@ def find_given(root: Path, given: Given, split: Split) -> Labelled:
             f"Of {len(images)} pictures and {len(labels)} label files in {root} none belong together by name "
             f"({_first(images)}, {_first(labels)}); say how label files' names end with --label-suffix."
         )
-    if found.alone:
-        raise InputError(
-            f"{len(found.alone)} of {len(images)} pictures have no label file ({found.alone[0].name}, ...); "
-            "add them, or narrow --images."
-        )
     classes = None if patterns.classes is None else load_classes(root / patterns.classes)
     kind = LabelFiles(patterns.labels or f"**/*{given.label_suffix}.*", classes)
     note = describe_tails(found.tails, found.images, found.labels)
-    return Labelled(
-        root, Layout("the patterns that were given", "", exact=True), found.images, found.labels, kind, note
-    )
+    layout = Layout("the patterns that were given", "", exact=True)
+    pairs = Labelled(root, layout, found.images, found.labels, kind, note)
+    if found.alone:
+        raise UnpairedError(
+            f"{len(found.alone)} of {len(images)} pictures have no label file ({found.alone[0].name}, ...); "
+            "add them, or narrow --images.",
+            pairs,
+            found.alone,
+            found.surplus,
+        )
+    return pairs
 
 
 def _files(root: Path, pattern: str | None, option: str) -> list[Path]:

@@ -14,7 +14,7 @@ from adapt.data.images import LABEL_SUFFIXES
 from adapt.data.layouts.pairing import Pairs, describe_tails, pair
 from adapt.data.layouts.patterns import LabelFiles, Labelled, Layout
 from adapt.data.layouts.splits import Split, chosen_split, folders_in
-from adapt.errors import InputError
+from adapt.data.layouts.unpaired import UnpairedError
 
 _IMAGES = re.compile(
     r"(?:\w+[-_])?(?:images?|imgs?|img_dir|pictures?|photos?|pics|rgb|frames?|jpegimages|inputs?|color_images|raw)"
@@ -33,12 +33,13 @@ def find_tree(root: Path, split: Split) -> Labelled | None:
     for images, labels, pictures in _places(root, split):
         found = _pairs(images, labels)
         if found is not None and found.images:
-            _refuse_alone(found)
             name = f"{pictures} and {labels.relative_to(root).as_posix()}/"
             pattern = f"{labels.relative_to(root).as_posix()}/*{found.tails.label}{found.labels[0].suffix}"
             note = describe_tails(found.tails, found.images, found.labels)
             layout = Layout(name, "", (), exact=True)
-            return Labelled(root, layout, found.images, found.labels, LabelFiles(pattern), note)
+            pairs = Labelled(root, layout, found.images, found.labels, LabelFiles(pattern), note)
+            _refuse_alone(found, pairs)
+            return pairs
     return None
 
 
@@ -75,13 +76,16 @@ def _pairs(images: Path, labels: Path) -> Pairs | None:
     return pair(pictures, images, masks, labels) if pictures and masks else None
 
 
-def _refuse_alone(found: Pairs) -> None:
+def _refuse_alone(found: Pairs, pairs: Labelled) -> None:
     if not found.alone:
         return
     total = len(found.images) + len(found.alone)
     more = len(found.alone) - _SHOWN
     names = ", ".join(path.name for path in found.alone[:_SHOWN]) + (f", and {more} more" if more > 0 else "")
-    raise InputError(
+    raise UnpairedError(
         f"{len(found.alone)} of {total} pictures have no label file such as {found.labels[0].name} in "
-        f"{found.labels[0].parent}: {names}; add them or remove the pictures."
+        f"{found.labels[0].parent}: {names}; add them or remove the pictures.",
+        pairs,
+        found.alone,
+        found.surplus,
     )

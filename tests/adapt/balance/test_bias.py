@@ -13,11 +13,13 @@ from scipy.integrate import quad
 
 from adapt.balance.bias import (
     argmax_shares,
+    bias_left,
     bias_of_shares,
     bias_with_labels,
     bias_without_labels,
     bias_without_labels_corrected,
     corrected_argmax_shares,
+    doubt,
 )
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture
@@ -142,3 +144,40 @@ def test_permuting_the_classes_permutes_the_bias():
     plain = bias_without_labels(statistics_of(rows, anchors, seen)).numpy()
     moved = bias_without_labels(statistics_of(permuted, anchors, seen[order])).numpy()
     assert moved == pytest.approx(plain[order], abs=1e-9)
+
+
+def favouring(gain: float) -> ShiftStatistics:
+    """Statistics of six classes; logits of the first are larger by `gain`, on all pixels."""
+    means = np.where(np.eye(6, dtype=bool), 2.0, -1.0)
+    means[:, 0] += gain
+    rows = (np.ones((6, 6, 1)), means[..., None], np.full((6, 6, 1), 1.0))
+    anchors = (np.ones((2, 1)), np.array([[2.0], [-1.0]]), np.ones((2, 1)))
+    return statistics_of(rows, anchors, np.ones(6, dtype=bool))
+
+
+def test_what_a_little_correction_leaves_is_the_ratio_of_two_estimates():
+    statistics = favouring(2.0)
+    before = float(bias_without_labels_corrected(statistics, 0.0).abs().sum())
+    after = float(bias_without_labels_corrected(statistics, 0.1).abs().sum())
+    assert bias_left(statistics) == pytest.approx(after / before)
+    assert bias_left(statistics) < 0.85 and doubt(statistics) == ""
+
+
+def test_a_correction_that_evens_nothing_out_is_doubted():
+    """The first class is favoured, and its anchors say that it should be even more."""
+    rows = favouring(2.0).rows
+    raised = ShiftStatistics(
+        rows,
+        Mixture(torch.ones(2, 1), torch.tensor([[9.0], [-1.0]]), torch.tensor([[25.0], [1.0]])),
+        torch.tensor([True, False, False, False, False, False]),
+        eps=0.01,
+    )
+    assert bias_left(raised) > 0.85
+    assert f"would leave {bias_left(raised):.0%} of the bias" in doubt(raised)
+
+
+def test_where_there_is_no_bias_nothing_is_doubted():
+    rows = (np.ones((2, 2, 1)), np.full((2, 2, 1), 1.0), np.full((2, 2, 1), 1.0))
+    anchors = (np.ones((2, 1)), np.ones((2, 1)), np.ones((2, 1)))
+    even = statistics_of(rows, anchors, np.zeros(2, dtype=bool))
+    assert np.isnan(bias_left(even)) and doubt(even) == ""

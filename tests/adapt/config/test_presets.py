@@ -93,7 +93,7 @@ def test_the_papers_settings() -> None:
 def test_presets_are_listed_and_printed_as_settings(tmp_path: Path) -> None:
     listed = CliRunner().invoke(main, ["presets"])
     assert listed.exit_code == 0
-    assert [line.split()[0] for line in listed.output.splitlines()] == list(PRESETS)
+    assert [line.split()[0] for line in listed.output.splitlines()] == ["auto", *PRESETS]
     printed = CliRunner().invoke(main, ["presets", "mic-blda"])
     (tmp_path / "mine.yaml").write_text(printed.output)
     assert yaml.safe_load(printed.output)["method"]["host"] == "mic"

@@ -50,6 +50,7 @@ OTHER: dict[str, str] = {
     "min_pixels": "2000",
     "eps": "0.3",
     "anchor_pooling": "classes",
+    "posthoc_anchors": "pixels",
     "teacher_momentum": "0.1",
     "source_start": "1",
     "confidence": "0.4",

@@ -121,16 +121,16 @@ def test_pictures_are_those_of_the_album_and_of_both_ends(page: Path) -> None:
     alts = [image["alt"] or "" for image in Page(page.read_text()).images]
     album = [alt for alt in alts if alt.startswith("Pictures, labels and confidence, iteration")]
     assert len(album) == 6
-    for kind in ("input", "uncorrected", "corrected, tau 0.2", "ground truth"):
+    for kind in ("input", "uncorrected", "corrected, tau 0.5", "ground truth"):
         assert sum(alt.endswith(f", {kind}") for alt in alts) == 6
 
 
 def test_numbers_are_those_of_adapt_eval(domains: Path, run: Path, page: Path) -> None:
-    words = ("--data", str(domains / "target_eval"), "--tau", "0", "--tau", "0.2")
+    words = ("--data", str(domains / "target_eval"), "--tau", "0", "--tau", "0.5")
     said = adapt("eval", str(run), *words).output.splitlines()
     mean = next(line.split()[1:] for line in said if line.startswith("mIoU"))
     text = " ".join(Page(page.read_text()).text)
-    assert f"{mean[0]} %  {mean[1]} % at tau 0.2" in text
+    assert f"{mean[0]} %  {mean[1]} % at tau 0.5" in text
     for line in said:
         if line.split()[:1] == ["box"]:
             for cell in line.split()[1:]:

@@ -17,6 +17,7 @@ from evidence_results import RESULTS, Result, path_of, plain, rounded, write_res
 from evidence_runs import Place, cost_of, trained, version
 from evidence_scoring import score
 from evidence_shifts import ORDER, load_shift, place_of
+from evidence_watch import watched
 
 from adapt.run.run import Run, load_run
 
@@ -86,6 +87,8 @@ def scored(run: Run, place: Place, name: str, arm: str, seed: int) -> Result:
         scores=plain(found.scores),
         signs=found.signs,
         estimated=rounded(found.estimated),
+        few=rounded(found.few),
+        watch=rounded(watched(run, pictures)),
     )
 
 

@@ -28,10 +28,16 @@ ARMS: dict[str, tuple[str, ...]] = {
     "daformer-online": (*DAFORMER, *ONLINE),
     "daformer-logit-adjustment": (*DAFORMER, *LOSS),
     "daformer-online-no-density": (*DAFORMER, *WITHOUT_DENSITY),
+    "dacs-few-labels": (*DACS, *PLAIN),
+    # Other strengths of what balances in training: ours is 0.1 as a default, the rival's 1.
+    "dacs-online-0.5": (*DACS, *ONLINE, "method.tau=0.5"),
+    "dacs-logit-adjustment-0.5": (*DACS, *LOSS, "method.adjustment_tau=0.5"),
     "mic": (*MIC, *PLAIN),
     "mic-online": (*MIC, *ONLINE),
 }
 """In the order in which they are trained: of each seed, every arm on all shifts before the next arm."""
+WITH_LABELS = ("dacs-few-labels",)
+"""Arms that train on the few labelled target pictures too."""
 TITLES = {
     "source": "source only",
     "dacs": "DACS",
@@ -44,6 +50,9 @@ TITLES = {
     "daformer-online": "DAFormer, online",
     "daformer-online-no-density": "DAFormer, online, without density",
     "daformer-logit-adjustment": "DAFormer, logit-adjusted loss",
+    "dacs-few-labels": "DACS, 16 labelled target pictures",
+    "dacs-online-0.5": "DACS, online, tau 0.5",
+    "dacs-logit-adjustment-0.5": "DACS, logit-adjusted loss, tau 0.5",
     "mic": "MIC",
     "mic-online": "MIC, online",
 }

@@ -3,49 +3,36 @@
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-import yaml
 from evidence_arms import ARMS, SEEDS, TITLES
-from evidence_premise import SIGNS
 from evidence_results import RESULTS, read_results
 from evidence_shifts import ORDER, load_shift
+from evidence_signals import estimates, few_labels, foretold, ruled, watched
 from evidence_summary import (
     Differences,
-    Key,
     Runs,
     after_training,
     at_equal,
     between_arms,
     by_key,
-    estimate_of,
     over_seeds,
-    spread,
-    value,
-    worth_of,
 )
-from evidence_tables import MISSING, both, number, ranged, signed, table, text
+from evidence_tables import (
+    HARM,
+    MISSING,
+    OURS,
+    QUALITY,
+    STRENGTHS,
+    VARIANTS,
+    WORDS,
+    both,
+    ranged,
+    signed,
+    table,
+    text,
+)
 
 PAGE = Path(__file__).parents[3] / "docs" / "evidence.md"
-WORDS: dict[str, str] = yaml.safe_load((Path(__file__).parent / "words.yaml").read_text())
-QUALITY = ("mean_iou", "mean_accuracy")
-STRENGTHS = ("0.1", "0.2", "0.5", "1")
 BASELINE_STRENGTHS = ("0.1", "0.2", "0.3", "0.5", "1")
-HARM = -0.003
-"""A loss of mIoU from here on is called harm."""
-OURS = {
-    "posthoc": "anchors of the source",
-    "source-free": "source-free anchors",
-}
-VARIANTS = {
-    "eps 0.1": "anchors of the source, eps 0.1",
-    "class anchors": "anchors of the source, pooled over classes",
-    "balanced labels": "anchors of the source, balanced labels",
-    "one component": "anchors of the source, one Gaussian instead of five",
-    "negative half": "anchors of the source, no shift of a class's own logits",
-    "source-free, eps 0.1": "source-free anchors, eps 0.1",
-    "source-free, class anchors": "source-free anchors, pooled over classes",
-}
-JUDGED = (("posthoc", "0.5"), ("eps 0.1", "1"))
-"""Corrections whose harm the signs should foretell: a moderate one, and one that does harm."""
 BASELINES = {
     "label shares": "logit adjustment, pseudo-label shares",
     "mean softmax": "logit adjustment, mean softmax",
@@ -59,6 +46,12 @@ PAIRS = [
     ("dacs-source-start", "dacs"),
     ("dacs-source-start", "source"),
     ("dacs-class-confidence", "dacs"),
+    ("dacs-few-labels", "dacs"),
+    ("dacs-online-0.5", "dacs"),
+    ("dacs-logit-adjustment-0.5", "dacs"),
+    ("dacs-online", "source"),
+    ("dacs-logit-adjustment", "source"),
+    ("dacs-logit-adjustment-0.5", "source"),
     ("daformer", "source"),
     ("daformer", "dacs"),
     ("daformer-logit-adjustment", "daformer"),
@@ -75,7 +68,8 @@ def made_page(runs: Runs) -> str:
     shifts = [name for name in ORDER if any(shift == name for shift, _, _ in runs)]
     parts = ["# Evidence", text(WORDS["introduction"]), text(WORDS["convention"])]
     parts += [*there(runs), *trained(runs, shifts), *in_training(runs, shifts), *after(runs, shifts)]
-    parts += [*by_arm(runs), *foretold(runs), *estimates(runs, shifts), *cost(runs, shifts)]
+    parts += [*by_arm(runs), *few_labels(runs, shifts), *watched(runs, shifts), *foretold(runs)]
+    parts += [*ruled(runs, shifts), *estimates(runs, shifts), *cost(runs, shifts)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -184,56 +178,6 @@ def by_arm(runs: Runs) -> Iterator[str]:
         cells = [both(*(None if one is None else one.all for one in pair)) for pair in found]
         rows.append([title, *cells, str(len(of_arm))])
     yield table(["trained with", *STRENGTHS, "runs"], rows)
-
-
-def foretold(runs: Runs) -> Iterator[str]:
-    """What signs without labels are worth."""
-    yield "## Does it foretell harm?"
-    yield text(WORDS["foretold"])
-    changes = [_changes(runs, way, strength) for way, strength in JUDGED]
-    rows = []
-    for name, about in SIGNS.items():
-        sign = {key: value for key, run in runs.items() if (value := run.signs.get(name)) is not None}
-        cells = []
-        for change in changes:
-            worth = worth_of(sign, change, HARM)
-            cells += [number(worth.over_all), number(worth.within), number(worth.told, "")]
-        rows.append([f"{name}: {about}", *cells, str(len(sign))])
-    titles = [f"{what}, {way} {strength}" for way, strength in JUDGED for what in ("all", "within", "told")]
-    yield table(["sign", *titles, "networks"], rows)
-    for (way, strength), change in zip(JUDGED, changes, strict=True):
-        harmed = sorted(key for key, value in change.items() if value <= HARM)
-        listed = ", ".join(f"{shift} {TITLES[arm]} ({seed})" for shift, arm, seed in harmed)
-        yield text(
-            f"Harmed by {OURS.get(way) or VARIANTS[way]} at {strength}: {len(harmed)} of {len(change)} "
-            f"networks{': ' if harmed else ''}{listed}."
-        )
-
-
-def _changes(runs: Runs, way: str, strength: str) -> dict[Key, float]:
-    """Change of mIoU by a correction, of every network that has it."""
-    pairs = {
-        key: (value(run, "mean_iou", way, strength), value(run, "mean_iou")) for key, run in runs.items()
-    }
-    return {key: a - b for key, (a, b) in pairs.items() if a is not None and b is not None}
-
-
-def estimates(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
-    """What the estimate of the bias is worth."""
-    yield "## The estimate without labels"
-    yield text(WORDS["estimated"])
-    rows = []
-    for shift in shifts:
-        found = [
-            one for key, run in runs.items() if key[0] == shift and (one := estimate_of(run)) is not None
-        ]
-        columns = (
-            [getattr(one, name) for one in found] for name in ("size", "over_strengths", "over_classes")
-        )
-        spreads = [spread(v for v in column if v == v) for column in columns]
-        cells = [MISSING if one is None else f"{one.mean:.2f} ({one.low:.2f})" for one in spreads]
-        rows.append([shift, *cells, str(len(found))])
-    yield table(["shift", "size", "over strengths", "over classes", "networks"], rows)
 
 
 def cost(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:

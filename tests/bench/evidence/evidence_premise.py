@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from adapt.balance.bias import bias_without_labels
+from adapt.balance.bias import bias_left, bias_without_labels
 from adapt.balance.correction import ShiftTable, posthoc_scores
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.evaluation.sweep import rank_correlation
@@ -28,6 +28,9 @@ SIGNS = {
     "seen": "share of the classes that the network gives to enough pixels for statistics",
     "unchanged": "share of labels that stay as they are",
     "confidence": "mean softmax of the plain label where the correction changes it, less from 1",
+    "left": "minus the share of the estimated sum of |Bias| that is left at tau 0.1",
+    "left, class anchors": "the same, of anchors pooled over classes",
+    "left, source-free": "the same, of source-free anchors pooled over classes",
     "target alone": "share of changed labels on which anchors of the source and of the target agree",
 }
 """What each sign is; all are made so that more should be better."""
@@ -45,6 +48,8 @@ class Statistics:
     halves: tuple[ShiftTable, ShiftTable]
     """Rows of every other target picture, the same anchors."""
     source_free: ShiftTable
+    pooled: tuple[ShiftStatistics, ShiftStatistics]
+    """With anchors pooled over classes: of the source, and source-free."""
 
 
 @torch.no_grad()
@@ -72,6 +77,9 @@ def signs(logits: Sequence[Tensor], found: Statistics) -> Signs:
         "seen": seen.double().mean().item(),
         "unchanged": 1 - changed.double().mean().item(),
         "confidence": 1 - surest[changed].double().mean().item(),
+        "left": -bias_left(found.whole),
+        "left, class anchors": -bias_left(found.pooled[0]),
+        "left, source-free": -bias_left(found.pooled[1]),
         "target alone": _agreement(plain, corrected, _labels(logits, found.source_free)),
     }
     return {name: None if np.isnan(value) else round(float(value), 4) for name, value in values.items()}
@@ -86,7 +94,7 @@ def positive_means(statistics: ShiftStatistics) -> Tensor:
 def positive_shift(statistics: ShiftStatistics, table: ShiftTable) -> Tensor:
     """[C] Delta[c, c] at the mean of the class's own logits."""
     own = torch.arange(len(statistics.seen))
-    lower, step, shift = (part[own, own] for part in table)
+    lower, step, shift = (part[own, own] for part in (table.lower, table.step, table.shift))
     position = ((positive_means(statistics) - lower) / step).clamp(0, shift.shape[1] - 1)
     return shift.gather(1, position.round().long().unsqueeze(1)).squeeze(1).double()
 

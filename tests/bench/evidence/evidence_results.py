@@ -9,7 +9,7 @@ from adapt.evaluation.scores import Scores
 from serve.media.whole import replacing
 
 RESULTS = Path(__file__).parent / "results"
-FORMAT = 1
+FORMAT = 2
 MEASURES = ("mean_iou", "mean_accuracy", "std_iou", "sum_abs_bias", "pixel_accuracy")
 DIGITS = 5
 
@@ -36,6 +36,10 @@ class Result:
     """What is known without labels (evidence_premise)."""
     estimated: dict[str, list[float]]
     """Bias [C] estimated without labels, by strength of the first way."""
+    few: dict[str, float]
+    """mIoU of the first way on the few labelled pictures that are no part of the evaluation, by strength."""
+    watch: dict[str, Any]
+    """What the watch said of the training, and what became of it (evidence_watch); empty without it."""
 
 
 def plain(scores: dict[str, dict[str, Scores]]) -> dict[str, dict[str, dict[str, Any]]]:

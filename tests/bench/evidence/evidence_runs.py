@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evidence_arms import settings_of
+from evidence_arms import WITH_LABELS, settings_of
 from evidence_shifts import Shift, load_shift, place_of
 
 from adapt.commands.train import resume, train
@@ -55,6 +55,7 @@ def _start(folder: Path, shift: Shift, arm: str, place: Place, seed: int) -> Run
         folder,
         source=pictures.source,
         target=[pictures.target],
+        target_labels=pictures.few if arm in WITH_LABELS else None,
         classes=shift.class_file,
         settings=settings_of(arm, shift.settings, shift.things, str(place.data.resolve()), seed),
     )

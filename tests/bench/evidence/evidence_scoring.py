@@ -6,8 +6,9 @@ baselines are logit adjustment, f - strength * log(share), with shares counted i
 mean of the softmax.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -43,6 +44,8 @@ class Scored:
 
     scores: dict[str, dict[str, Scores]]
     """By way and strength; "plain" has the strength 0 alone."""
+    few: dict[str, float]
+    """mIoU of the first way on the few labelled pictures, by strength."""
     signs: Signs
     """Without labels, of the first way."""
     estimated: dict[str, list[float]]
@@ -137,14 +140,20 @@ def tables(ways: dict[str, ShiftStatistics]) -> dict[str, ShiftTable]:
     return made
 
 
-def signs_of(found: Gathered, method: Method, whole: ShiftStatistics, ours: dict[str, ShiftTable]) -> Signs:
+def signs_of(
+    found: Gathered, method: Method, ways: dict[str, ShiftStatistics], ours: dict[str, ShiftTable]
+) -> Signs:
     """What is known without labels (evidence_premise)."""
 
     def half(start: int) -> ShiftTable:
         rows = labelled(found.target[start::2], found.stride)
         return shift_table(fitted_to(rows, found.source, "pixels", method))
 
-    return signs(found.target, Statistics(whole, ours["posthoc"], (half(0), half(1)), ours["source-free"]))
+    halves = (half(0), half(1))
+    pooled = (ways["class anchors"], ways["source-free, class anchors"])
+    return signs(
+        found.target, Statistics(ways["posthoc"], ours["posthoc"], halves, ours["source-free"], pooled)
+    )
 
 
 def without_positive(table: ShiftTable) -> ShiftTable:
@@ -174,28 +183,50 @@ def score(run: Run, pictures: Pictures) -> Scored:
     ways = statistics_of(found, method)
     ours = tables(ways)
     baselines = {"label shares": found.shares(method.min_pixels), "mean softmax": found.softmax()}
-    classes = len(run.classes)
-    counts: dict[tuple[str, float], np.ndarray] = {}
-    evaluation = open_labelled(pictures.evaluate, run.classes, size)
-    for i in range(len(evaluation)):
-        image, truth = evaluation[i]
-        logits = picture_logits(segmenter, image)
 
-        def labels(logits: Tensor, table: ShiftTable | None = None, tau: float = 0.0) -> np.ndarray:
-            return labels_of_logits(logits, found.stride, image.shape[:2], table, tau)  # noqa: B023
-
-        given = {("plain", 0.0): labels(logits)}
-        for name, table in ours.items():
-            given |= {(name, tau): labels(logits, table, tau) for tau in STRENGTHS}
+    def every(logits: Tensor, size: tuple[int, int]) -> Labellings:
+        yield from _ours(logits, size, found.stride, ours)
         for name, shares in baselines.items():
-            given |= {(name, t): labels(adjusted(logits, adjustment(shares, t))) for t in BASELINE_STRENGTHS}
-        for key, predicted in given.items():
-            counts[key] = counts.get(key, 0) + confusion_matrix(truth, predicted, classes)
+            for strength in BASELINE_STRENGTHS:
+                shifted = adjusted(logits, adjustment(shares, strength))
+                yield (name, strength), labels_of_logits(shifted, found.stride, size, None, 0.0)
+
+    def first(logits: Tensor, size: tuple[int, int]) -> Labellings:
+        return _ours(logits, size, found.stride, {"posthoc": ours["posthoc"]})
+
     scores: dict[str, dict[str, Scores]] = {}
-    for (name, strength), confusion in counts.items():
-        scores.setdefault(name, {})[f"{strength:g}"] = Scores.from_confusion(confusion)
+    for (name, strength), one in _scores(run, segmenter, pictures.evaluate, every).items():
+        scores.setdefault(name, {})[f"{strength:g}"] = one
+    few = {f"{t:g}": one.mean_iou for (_, t), one in _scores(run, segmenter, pictures.few, first).items()}
     biases = biases_without_labels(ways["posthoc"], (0.0, *STRENGTHS))
     estimated = {
         f"{strength:g}": bias.tolist() for strength, bias in zip((0.0, *STRENGTHS), biases, strict=True)
     }
-    return Scored(scores, signs_of(found, method, ways["posthoc"], ours), estimated)
+    return Scored(scores, few, signs_of(found, method, ways, ours), estimated)
+
+
+Labellings = Iterator[tuple[tuple[str, float], np.ndarray]]
+"""Way and strength, and the labels [H, W] that they give."""
+
+
+def _ours(logits: Tensor, size: tuple[int, int], stride: int, tables: dict[str, ShiftTable]) -> Labellings:
+    """The plain labels, and those by each table at each strength."""
+    yield ("plain", 0.0), labels_of_logits(logits, stride, size, None, 0.0)
+    for name, table in tables.items():
+        for tau in STRENGTHS:
+            yield (name, tau), labels_of_logits(logits, stride, size, table, tau)
+
+
+def _scores(
+    run: Run, segmenter: Segmenter, folder: Path, labellings: Callable[[Tensor, tuple[int, int]], Labellings]
+) -> dict[tuple[str, float], Scores]:
+    """Of every labelling, on the labelled pictures of a folder."""
+    classes = len(run.classes)
+    counts: dict[tuple[str, float], np.ndarray] = {}
+    evaluation = open_labelled(folder, run.classes, run.config.data.size)
+    for i in range(len(evaluation)):
+        image, truth = evaluation[i]
+        height, width = image.shape[:2]
+        for key, labels in labellings(picture_logits(segmenter, image), (height, width)):
+            counts[key] = counts.get(key, 0) + confusion_matrix(truth, labels, classes)
+    return {key: Scores.from_confusion(confusion) for key, confusion in counts.items()}

@@ -17,6 +17,9 @@ from adapt.synthetic.sample import make_sample
 
 SHIFTS = Path(__file__).parent.parent / "shifts"
 ORDER = ("streets", "dusk", "weeds", "shares")
+PARTS = ("source", "target", "target_eval")
+FEW = 16
+"""Labelled target pictures that are set apart for those who have a few labels."""
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,8 @@ class Pictures:
     source: Path
     target: Path
     evaluate: Path
+    few: Path
+    """FEW labelled pictures of the target; none of them is in `evaluate`."""
 
 
 def load_shift(name: str) -> Shift:
@@ -62,34 +67,53 @@ def load_shift(name: str) -> Shift:
 def place_of(shift: Shift, data: Path, out: Path, seed: int) -> Pictures:
     """The shift's folders, made in `out` where a recipe makes them; what is there already stays.
 
+    Of the labelled target pictures, FEW that are spread over them (half of them, where there are less than
+    twice as many) are set apart for every run, so that all are scored on the same others.
+
     Args:
         shift: the recipe.
         data: the folder that its paths are below.
         out: where drawn and cut data go.
         seed: of the run; it draws the synthetic streets.
     """
+    folder = out / shift.name
     if "cut" in shift.recipe:
-        return _cut(shift, data, out / shift.name)
-    if "sample" in shift.recipe:
+        source, target, evaluate = _cut(shift, data, folder)
+    elif "sample" in shift.recipe:
         folder = out / f"{shift.name}-{seed}"
         if not folder.exists():
             make_sample(folder, seed)
-        return Pictures(folder / "source", folder / "target", folder / "target_eval")
-    return Pictures(*(data / shift.recipe[part] for part in ("source", "target", "evaluate")))
+        source, target, evaluate = (folder / part for part in PARTS)
+    else:
+        source, target, evaluate = (data / shift.recipe[part] for part in ("source", "target", "evaluate"))
+    return Pictures(source, target, *_apart(shift, evaluate, folder))
 
 
-def _cut(shift: Shift, data: Path, out: Path) -> Pictures:
-    """Links to the pictures that the rule chooses."""
-    place = Pictures(out / "source", out / "target", out / "target_eval")
-    if not place.evaluate.exists():
+def _apart(shift: Shift, labelled: Path, out: Path) -> tuple[Path, Path]:
+    """Links to all labelled pictures but a few, and to the few."""
+    evaluate, few = out / "apart" / "evaluate", out / "apart" / "few"
+    if not evaluate.exists():
+        pictures = LabelledFolder(labelled, load_classes(shift.class_file))
+        count = min(FEW, len(pictures) // 2)
+        chosen = {(2 * k + 1) * len(pictures) // (2 * count) for k in range(count)}
+        for folder, indices in ((few, chosen), (evaluate, set(range(len(pictures))) - chosen)):
+            _link([pictures.image_paths[i] for i in sorted(indices)], folder / "images")
+            _link([pictures.label_paths[i] for i in sorted(indices)], folder / "labels")
+    return evaluate, few
+
+
+def _cut(shift: Shift, data: Path, out: Path) -> tuple[Path, Path, Path]:
+    """Links to the pictures that the rule chooses: source, target, and labelled target."""
+    source, target, evaluate = place = tuple(out / part for part in PARTS)
+    if not evaluate.exists():
         rule = shift.recipe["cut"]
         pictures = LabelledFolder(data / rule["from"], load_classes(shift.class_file))
         parts = cut(pictures.names, class_pixels(pictures), pictures.classes, rule)
-        for folder, indices in zip((place.source, place.target, place.evaluate), parts, strict=True):
+        for folder, indices in zip(place, parts, strict=True):
             _link([pictures.image_paths[i] for i in indices], folder / "images")
-            if folder != place.target:
+            if folder != target:
                 _link([pictures.label_paths[i] for i in indices], folder / "labels")
-    return place
+    return source, target, evaluate
 
 
 def class_pixels(pictures: LabelledFolder) -> np.ndarray:

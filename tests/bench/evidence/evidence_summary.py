@@ -8,6 +8,7 @@ from statistics import fmean
 import numpy as np
 from evidence_results import Result
 
+from adapt.balance.bias import MOST_LEFT
 from adapt.evaluation.sweep import rank_correlation
 
 Key = tuple[str, str, int]
@@ -91,6 +92,98 @@ def after_training(
                 yield _less(value(run, measure, way, strength), value(run, measure))
 
     return _differences(shifts, pairs)
+
+
+def by_chosen(runs: Runs, shifts: Sequence[str], strength: str | None, measure: str) -> Differences | None:
+    """Corrected score less the plain one, of networks that were scored on a few labelled pictures too.
+
+    Args:
+        runs: the runs.
+        shifts: of which.
+        strength: of the first way; None takes that of the highest mIoU on the few pictures, for each network.
+        measure: of the evaluation.
+    """
+
+    def pairs(shift: str) -> Iterable[float | None]:
+        for (s, _, _), run in sorted(runs.items()):
+            if s == shift and run.few:
+                best = strength or max(run.few, key=lambda t: (run.few[t], -float(t)))
+                way = "plain" if best == "0" else "posthoc"
+                yield _less(value(run, measure, way, best), value(run, measure))
+
+    return _differences(shifts, pairs)
+
+
+def by_rule(runs: Runs, shifts: Sequence[str], way: str, strength: str, measure: str) -> Differences | None:
+    """As `after_training`, but networks whose correction is doubted (adapt/balance/bias.py) stay plain."""
+
+    def pairs(shift: str) -> Iterable[float | None]:
+        for (s, _, _), run in sorted(runs.items()):
+            if s == shift:
+                change = _less(value(run, measure, way, strength), value(run, measure))
+                yield 0.0 if change is not None and doubted(run, way) else change
+
+    return _differences(shifts, pairs)
+
+
+def doubted(run: Result, way: str = "class anchors") -> bool:
+    """Whether a run's own strength would be 0.
+
+    Args:
+        run: the network.
+        way: the anchors of its statistics; source-free ones have a measurement of their own.
+    """
+    sign = "left, source-free" if way.startswith("source-free") else "left, class anchors"
+    left = run.signs.get(sign)
+    return left is not None and -left > MOST_LEFT
+
+
+@dataclass(frozen=True)
+class Watched:
+    """What warnings and kept weights were worth."""
+
+    runs: int
+    """With self-training that was watched, and source-only training of the same shift and seed to compare."""
+    below: int
+    """Of these, how many ended below source-only training, in mIoU."""
+    warned_below: int
+    warned_above: int
+    """How many of the one and the other kind were warned of."""
+    kept: int
+    """How many kept earlier weights as the best ones."""
+    kept_better: int
+    kept_gain: Spread | None
+    """mIoU of the kept weights less that of the last."""
+    agreement: float
+    """Rank correlation of the last agreement with the gain over source-only training; within shifts, mean."""
+
+
+def judged_watch(runs: Runs, shifts: Sequence[str]) -> Watched:
+    """Hold the watch of all self-training against labels."""
+    found: list[tuple[Key, float, Result]] = []
+    for key, run in sorted(runs.items()):
+        source = runs.get((key[0], "source", key[2]))
+        gain = None if source is None else _less(value(run, "mean_iou"), value(source, "mean_iou"))
+        if key[0] in shifts and key[1] != "source" and run.watch and gain is not None:
+            found.append((key, gain, run))
+    kept = [
+        run.watch["best_iou"] - (value(run, "mean_iou") or 0) for *_, run in found if run.watch["best_at"]
+    ]
+    inner = []
+    for shift in shifts:
+        pairs = np.array([(run.watch["agreement"], gain) for key, gain, run in found if key[0] == shift])
+        if len(pairs) >= 3:
+            inner.append(rank_correlation(pairs[:, 0], pairs[:, 1]))
+    return Watched(
+        runs=len(found),
+        below=sum(gain < 0 for _, gain, _ in found),
+        warned_below=sum(gain < 0 and run.watch["warned"] for _, gain, run in found),
+        warned_above=sum(gain >= 0 and run.watch["warned"] for _, gain, run in found),
+        kept=len(kept),
+        kept_better=sum(gain > 0 for gain in kept),
+        kept_gain=spread(kept),
+        agreement=_mean([one for one in inner if one == one]),
+    )
 
 
 @dataclass(frozen=True)

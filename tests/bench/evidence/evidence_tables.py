@@ -1,9 +1,30 @@
-"""Numbers and tables as Markdown."""
+"""Numbers and tables as Markdown, and the words for them."""
 
 import textwrap
 from collections.abc import Sequence
+from pathlib import Path
 
+import yaml
 from evidence_summary import Spread
+
+WORDS: dict[str, str] = yaml.safe_load((Path(__file__).parent / "words.yaml").read_text())
+QUALITY = ("mean_iou", "mean_accuracy")
+STRENGTHS = ("0.1", "0.2", "0.5", "1")
+HARM = -0.003
+"""A loss of mIoU from here on is called harm."""
+OURS = {
+    "posthoc": "anchors of the source",
+    "source-free": "source-free anchors",
+}
+VARIANTS = {
+    "eps 0.1": "anchors of the source, eps 0.1",
+    "class anchors": "anchors of the source, pooled over classes",
+    "balanced labels": "anchors of the source, balanced labels",
+    "one component": "anchors of the source, one Gaussian instead of five",
+    "negative half": "anchors of the source, no shift of a class's own logits",
+    "source-free, eps 0.1": "source-free anchors, eps 0.1",
+    "source-free, class anchors": "source-free anchors, pooled over classes",
+}
 
 MISSING = "**missing**"
 WIDTH = 118

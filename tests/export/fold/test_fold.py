@@ -25,6 +25,7 @@ from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture
 from adapt.errors import InputError
 from adapt.model.segmenter import labels_from_scores
+from adapt.run.cards import DEFAULT_TAU
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import error_bound_at, folded_statistics, graph_info, unfold
 from export.fold.tables import DEFAULT_BOUND
@@ -67,7 +68,7 @@ def clear_of_ties(maps: torch.Tensor, height: int, width: int, margin: float) ->
 def test_scores_and_labels_agree_with_the_oracle(seed, classes):
     """By default: within 0.02 logits of float64, whatever the statistics."""
     stats = statistics(classes, seed)
-    model = fold(plain_segmenter(classes, seed), card(classes), Strength(stats, "random"), ALL)
+    model = fold(plain_segmenter(classes, seed), card(classes), Strength(stats, "random", 0.2), ALL)
     assert graph_info(model, "").correction.error_bound <= DEFAULT_BOUND == 0.02
     image = pictures(1, 65, 97, seed)
     out = run(model, image)
@@ -160,7 +161,7 @@ def test_folding_again_is_folding_afresh():
     held = folded_statistics(once)
     again = fold(once, card(3), Strength(held, "random", 1.0, True), ALL)
     assert same_bytes(again, folded(3, tau=1.0, runtime=True))
-    assert same_bytes(fold(again, card(3), Strength(held, "random"), ALL), once)
+    assert same_bytes(fold(again, card(3), Strength(held, "random", 0.2), ALL), once)
 
 
 def test_the_statistics_travel_inside_the_file():
@@ -235,11 +236,10 @@ def test_everything_added_is_named_ours():
 
 
 def test_the_correction_adds_little_to_the_file():
-    plain = fold(plain_segmenter(19), card(19), None).ByteSize()
-    strength = Strength(statistics(19, 1), "")
-    assert (
-        fold(plain_segmenter(19), card(19), strength).ByteSize() - plain < 0.02 * 16_400_000
-    )  # MiT-B0's file
+    plain, mit_b0 = fold(plain_segmenter(19), card(19), None).ByteSize(), 16_400_000
+    for tau, share in ((0.2, 0.03), (DEFAULT_TAU, 0.045)):  # random curves are rougher than those of networks
+        folded_in = fold(plain_segmenter(19), card(19), Strength(statistics(19, 1), "", tau))
+        assert folded_in.ByteSize() - plain < share * mit_b0
 
 
 def test_altered_metadata_is_refused():

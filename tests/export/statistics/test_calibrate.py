@@ -242,3 +242,15 @@ def test_classes_with_too_few_pixels_stay_uncorrected(tmp_path):
     assert result.exit_code == 0, result.output
     assert f"uncorrected, with fewer than {MIN_PIXELS} pixels: class3" in result.output
     assert graph_info(onnx.load(folded(model, out)), "").correction.uncorrected == ("class3",)
+
+
+def test_what_speaks_against_the_correction_is_said(tmp_path, monkeypatch):
+    monkeypatch.setattr("export.statistics.calibrate.doubt", lambda statistics: "it may harm")
+    few = write_pictures(tmp_path / "few", count=1, size=(64, 128))
+    model = write_segmenter(tmp_path / "model.onnx")
+    result = call("calibrate", model, "--target", few, *NORMALISED, "-o", tmp_path / "stats.safetensors")
+    assert result.exit_code == 0, result.output
+    assert "warning: it may harm; a few labelled pictures tell" in result.output
+    balanced = call("balance", model, "--target", few, *NORMALISED, "-o", tmp_path / "balanced.onnx")
+    assert balanced.exit_code == 0, balanced.output
+    assert "they are corrected, but it may harm" in (tmp_path / "balanced.html").read_text()

@@ -51,6 +51,24 @@ def test_a_bad_picture_among_good_ones_is_named_and_the_others_are_done(
     assert "1 of 4 pictures left out" in result.stderr
 
 
+def test_pictures_of_one_stem_keep_their_whole_names(graph: Path, pictures: Path, tmp_path: Path) -> None:
+    Image.fromarray(halves(40, 50)).save(pictures / "a.jpg")
+    result = serve("image", graph, pictures, "-o", tmp_path / "out", "--labels")
+    assert result.exit_code == 0, result.output
+    wanted = {"labels/a.png.png", "labels/a.jpg.png", "labels/b.png", "labels/c.png"}
+    assert files_in(tmp_path / "out") == wanted
+    assert Image.open(tmp_path / "out/labels/a.jpg.png").size == (50, 40)
+    assert Image.open(tmp_path / "out/labels/a.png.png").size == (96, 72)
+
+
+def test_pictures_of_one_name_in_two_folders_are_refused(graph: Path, pictures: Path, tmp_path: Path) -> None:
+    (tmp_path / "more").mkdir()
+    Image.fromarray(halves(40, 50)).save(tmp_path / "more" / "a.png")
+    result = serve("image", graph, pictures, tmp_path / "more", "-o", tmp_path / "out", "--labels")
+    expect_refusal(result, "a.png", "two folders")
+    assert not (tmp_path / "out").exists()
+
+
 def test_files_of_several_pictures_are_named(graph: Path, tmp_path: Path) -> None:
     pages = [Image.fromarray(halves())] * 4
     for name in ("a.gif", "b.tif", "c.png"):

@@ -5,16 +5,16 @@ from pathlib import Path
 import pytest
 
 from serve.errors import InputError
-from serve.media.files import check_outputs
-from serve.media.images import find_images
+from serve.media.files import VIDEO_SUFFIXES, check_outputs, find_files
 from serve.media.whole import replacing
 
 
 def test_same_stem_twice_is_refused_before_it_overwrites(tmp_path: Path) -> None:
-    for name in ("a.png", "a.jpg"):
+    for name in ("a.mp4", "a.mkv"):
         (tmp_path / name).touch()
-    with pytest.raises(InputError, match=r"a\.jpg and .*a\.png would both be written as a"):
-        find_images([str(tmp_path)])
+    with pytest.raises(InputError, match=r"a\.mkv and .*a\.mp4 would both be written as a"):
+        find_files([str(tmp_path)], VIDEO_SUFFIXES, "video")
+    assert len(find_files([str(tmp_path)], VIDEO_SUFFIXES, "video", same_stems=True)) == 2
 
 
 def test_replacing_leaves_nothing_behind_on_failure(tmp_path: Path) -> None:

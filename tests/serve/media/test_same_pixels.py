@@ -17,6 +17,7 @@ from adapt.data.frames import check_video
 from export.precision import conversion
 from export.sources.pictures import calibration_pictures, pictures_for
 from export.statistics import calibrate
+from serve.card import GraphInfo
 from serve.errors import InputError
 from serve.images.batch import _read
 from serve.media.files import PICTURE_SUFFIXES
@@ -50,7 +51,8 @@ def as_calibration(target: Path, monkeypatch: pytest.MonkeyPatch) -> Pixels:
     network = SimpleNamespace(
         intake=SimpleNamespace(size=None), outlet=SimpleNamespace(classes=len(card().classes))
     )
-    monkeypatch.setattr(calibrate, "open_uncalibrated", lambda *_: (network, card()))
+    monkeypatch.setattr(calibrate, "open_uncalibrated", lambda *_: (network, GraphInfo(card())))
+    monkeypatch.setattr(calibrate, "logits_graph_of", lambda _: None)
     monkeypatch.setattr(calibrate, "gather", gather)
     stats = target.parent / "stats.safetensors"
     with pytest.raises(InputError, match="enough"):

@@ -61,7 +61,7 @@ def test_an_earlier_moment_is_kept_as_a_run_of_its_own(domains: Path, tmp_path: 
     scores = tmp_path / "scores.json"
     result = adapt("eval", str(run / "best"), "--data", str(domains / "target_eval"), "--json", str(scores))
     assert result.exit_code == 0, result.output
-    assert set(json.loads(scores.read_text())["tau"]) == {"0", "0.2", "1"}
+    assert set(json.loads(scores.read_text())["tau"]) == {"0", "0.5", "1"}
     assert not early.exists()
 
 

@@ -10,13 +10,25 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import evidence_arms as arms
 from evidence_page import PAGE, baseline_curve, equal_adjustment, made_page
 from evidence_premise import SIGNS, Statistics, positive_means, positive_shift, signs
 from evidence_results import Result, read_results, write_result
-from evidence_summary import after_training, at_equal, between_arms, by_key, estimate_of, over_seeds, worth_of
+from evidence_summary import (
+    after_training,
+    at_equal,
+    between_arms,
+    by_chosen,
+    by_key,
+    by_rule,
+    doubted,
+    estimate_of,
+    judged_watch,
+    over_seeds,
+    worth_of,
+)
 from evidence_tables import ranged, signed, text
 
 from adapt.balance.correction import shift_table
@@ -34,7 +46,7 @@ def result(shift: str, arm: str, seed: int, iou: float, accuracy: float, **ways:
     for way, by_strength in ways.items():
         found[way.replace("_", " ")] = {t: scores(*both) for t, both in by_strength.items()}
     return Result(
-        shift, arm, seed, 100, 60.0, 50.0, "abc", "abc", ("training.iterations=100",), found, {}, {}
+        shift, arm, seed, 100, 60.0, 50.0, "abc", "abc", ("training.iterations=100",), found, {}, {}, {}, {}
     )
 
 
@@ -141,6 +153,57 @@ def test_an_estimate_is_held_against_the_measurement():
     assert estimate_of(run) is None
 
 
+def test_a_strength_is_chosen_on_a_few_pictures_and_judged_on_the_others():
+    one = result("dusk", "dacs", 0, 0.40, 0.50, posthoc={"0.2": (0.42, 0.53), "1": (0.39, 0.60)})
+    two = result("dusk", "dacs", 1, 0.40, 0.50, posthoc={"0.2": (0.38, 0.50), "1": (0.37, 0.50)})
+    runs = by_key(
+        [
+            replace(one, few={"0": 0.30, "0.2": 0.31, "1": 0.33}),  # they choose too much
+            replace(two, few={"0": 0.30, "0.2": 0.30, "1": 0.29}),  # of equal ones the weaker
+            result("dusk", "dacs", 2, 0.40, 0.50, posthoc={"0.2": (0.9, 0.9)}),  # without the few
+        ]
+    )
+    found = by_chosen(runs, ["dusk"], None, "mean_iou")
+    fixed = by_chosen(runs, ["dusk"], "0.2", "mean_iou")
+    assert found is not None and found.all.values == pytest.approx((-0.01, 0.0))
+    assert fixed is not None and fixed.all.values == pytest.approx((0.02, -0.02))
+
+
+def test_the_rule_leaves_networks_alone_whose_correction_is_doubted():
+    def judged(seed: int, left: float | None) -> Result:
+        run = result("dusk", "dacs", seed, 0.40, 0.50, posthoc={"0.2": (0.39, 0.50)})
+        return replace(run, signs={"left, class anchors": left, "left, source-free": -0.5})
+
+    runs = by_key([judged(0, -0.9), judged(1, -0.8), judged(2, None)])
+    assert [key[2] for key, run in runs.items() if doubted(run)] == [0]
+    assert not any(doubted(run, "source-free") for run in runs.values())
+    found = by_rule(runs, ["dusk"], "posthoc", "0.2", "mean_iou")
+    assert found is not None and found.all.values == pytest.approx((0.0, -0.01, -0.01))
+
+
+def test_the_watch_is_held_against_labels():
+    def watch(agreement: float, warned: bool, best: float | None = None) -> dict[str, Any]:
+        kept = {"best_at": None} if best is None else {"best_at": 100, "best_iou": best}
+        return {"agreement": agreement, "warned": warned} | kept
+
+    runs = by_key(
+        [
+            *(result("dusk", "source", seed, 0.30, 0.40) for seed in (0, 1, 2)),
+            replace(result("dusk", "dacs", 0, 0.28, 0.40), watch=watch(0.2, True, 0.29)),
+            replace(result("dusk", "dacs", 1, 0.29, 0.40), watch=watch(0.3, False)),
+            replace(result("dusk", "dacs", 2, 0.33, 0.40), watch=watch(0.5, True, 0.30)),
+            replace(result("dusk", "daformer", 9, 0.33, 0.40), watch=watch(0.1, True)),  # without its pair
+        ]
+    )
+    found = judged_watch(runs, ["dusk"])
+    assert (found.runs, found.below, found.warned_below, found.warned_above) == (3, 2, 1, 1)
+    assert (found.kept, found.kept_better) == (2, 1)
+    assert found.kept_gain is not None
+    assert found.kept_gain.values == pytest.approx((0.01, -0.03))
+    assert found.agreement == pytest.approx(1)
+    assert judged_watch(runs, ["weeds"]).runs == 0
+
+
 def two_classes(first: float, second: float) -> ShiftStatistics:
     """Statistics of two classes whose own logits lie around these values, and the others' around 0."""
     means = torch.tensor([[first, 0.0], [0.0, second]]).unsqueeze(-1)
@@ -158,7 +221,7 @@ def test_signs_say_whether_the_premise_holds():
     first = torch.where(torch.arange(4000) < 2000, own + draws[0], draws[0])
     second = torch.where(torch.arange(4000) < 2000, draws[1], own + draws[1])
     logits = [torch.stack([first, second]).view(1, 2, 40, 100)]
-    found = signs(logits, Statistics(statistics, table, (table, table), table))
+    found = signs(logits, Statistics(statistics, table, (table, table), table, (statistics, statistics)))
     assert set(found) == set(SIGNS)
     assert found["premise"] == pytest.approx(1)
     assert found["halves"] == found["target alone"] == pytest.approx(1)
@@ -167,7 +230,7 @@ def test_signs_say_whether_the_premise_holds():
     assert positive_means(statistics).tolist() == [4.0, 2.0]
     assert positive_shift(statistics, table).tolist() == pytest.approx([-1, 1], abs=0.05)
     other = shift_table(two_classes(2.0, 4.0))
-    opposed = signs(logits, Statistics(statistics, table, (table, other), other))
+    opposed = signs(logits, Statistics(statistics, table, (table, other), other, (statistics, statistics)))
     assert opposed["halves"] < 1
     assert opposed["positive halves"] == pytest.approx(-1)
 
@@ -196,10 +259,11 @@ def test_the_page_has_every_section_once():
     found = [line.strip("# ") for line in made_page(HAND).splitlines() if line.startswith("#")]
     of_shifts = ["CamVid, day to dusk", "Weeds, near-infrared to colour"]
     changes = ["What a change of the training changes", "What a correction after training changes"]
-    signs_and_cost = ["Does it foretell harm?", "The estimate without labels", "Cost"]
+    signs_and_cost = ["Does it foretell harm?", "The rule", "The estimate without labels", "Cost"]
     assert found == [
         *("Evidence", "What there is", *of_shifts, *changes),
-        *("Variants", "By what was trained", *signs_and_cost),
+        *("Variants", "By what was trained", "A few labelled pictures", "Was the watch right?"),
+        *signs_and_cost,
     ]
 
 
@@ -214,5 +278,5 @@ def test_results_come_back_and_other_formats_do_not(tmp_path: Path):
     path = write_result(one, tmp_path)
     assert read_results(tmp_path) == [one]
     path.write_text(json.dumps(json.loads(path.read_text()) | {"format": 99}))
-    with pytest.raises(ValueError, match="format 1"):
+    with pytest.raises(ValueError, match="format 2"):
         read_results(tmp_path)

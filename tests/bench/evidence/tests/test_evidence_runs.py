@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-sys.path.insert(0, str(Path(__file__).parent))
+sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import evidence
 import evidence_arms as arms
@@ -94,6 +94,19 @@ def test_logit_adjustment_and_the_negative_half():
     assert bool((table.shift > 0).all())
 
 
+def test_a_few_labelled_pictures_are_set_apart_and_stay_so(tmp_path: Path):
+    make_sample(tmp_path / "streets-3", 3, source=1, target=1, target_eval=7, seconds=0.2)
+    first = shifts.place_of(shifts.load_shift("streets"), Path("/nowhere"), tmp_path, 3)
+    names = {
+        part: {path.stem for path in (part / "images").iterdir()} for part in (first.few, first.evaluate)
+    }
+    assert [len(found) for found in names.values()] == [3, 4]
+    assert not names[first.few] & names[first.evaluate]
+    assert {path.stem for path in (first.few / "labels").iterdir()} == names[first.few]
+    assert shifts.place_of(shifts.load_shift("streets"), Path("/nowhere"), tmp_path, 3) == first
+    assert set(arms.WITH_LABELS) <= set(arms.ARMS)
+
+
 TINY = (
     *("data.crop=[64, 64]", "data.workers=0", "model.decoder=segformer", "model.width=8", "training.batch=2"),
     "model.encoder={config: {model_type: resnet, embedding_size: 8, hidden_sizes: [8, 8, 8, 8], "
@@ -146,6 +159,11 @@ def test_finished_runs_are_kept_and_scored_again_when_asked(
     assert one.processor_seconds > 0
     assert set(one.scores) >= {"plain", "posthoc", "source-free", "label shares", "mean softmax"}
     assert set(one.scores["posthoc"]) == {"0.1", "0.2", "0.5", "1"}
+    assert set(one.few) == {"0", "0.1", "0.2", "0.5", "1"}
+    assert one.watch == {}
+    self_trained = found["streets", "dacs-online", 0].watch
+    assert 0 <= self_trained["agreement"] <= self_trained["highest"] <= 1
+    assert self_trained["best_at"] is None
     assert "2 of " in page.read_text()
 
     def forbidden(*_: object, **__: object) -> None:

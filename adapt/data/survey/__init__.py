@@ -1,0 +1,1 @@
+"""Data looked at before it is trained on: a sample of it, or all."""

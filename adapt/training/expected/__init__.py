@@ -1,0 +1,1 @@
+"""What a training will cost on this machine, before it begins."""
