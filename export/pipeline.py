@@ -162,8 +162,8 @@ def _rule(given: Given) -> Rule:
     statistics = given.statistics
     if statistics.excluded is not None and bool(statistics.excluded.any()):
         raise InputError(
-            "--gather counts all classes, but some take no part in this correction (masked, or --leave); drop "
-            "it."
+            "--gather counts all classes, but some take no part in this correction (masked, or --leave); "
+            "drop it."
         )
     offset = given.offset or (0.0,) * statistics.num_classes
     return rule_around(statistics.logit_range, offset, given.pixels)
