@@ -57,6 +57,7 @@ def _start(folder: Path, shift: Shift, arm: str, place: Place, seed: int) -> Run
         target=[pictures.target],
         target_labels=pictures.few if arm in WITH_LABELS else None,
         classes=shift.class_file,
+        preset=None,  # nothing is chosen from the machine
         settings=settings_of(arm, shift.settings, shift.things, str(place.data.resolve()), seed),
     )
 
