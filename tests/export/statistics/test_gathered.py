@@ -94,6 +94,11 @@ def test_gather_needs_the_correction(plain, tmp_path):
     assert result.exit_code == 2 and "--gather counts in the range" in result.output
 
 
+def test_classes_that_take_no_part_are_not_gathered(gathering, tmp_path):
+    result = call("onnx", gathering, "--leave", "sky", "--gather", "-o", tmp_path / "o.onnx")
+    assert result.exit_code == 2 and "some take no part in this correction" in result.output
+
+
 def test_a_rule_that_was_altered_is_refused(gathering, tmp_path):
     model = onnx.load(gathering)
     entry = next(p for p in model.metadata_props if p.key == "blda.gather")
