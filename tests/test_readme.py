@@ -40,6 +40,7 @@ NOT_RUN = {
         "adapt train --source SOURCE --target drive1.mp4 --target drive2.mp4 -o run "
         "--set 'model.encoder={pretrained: facebook/convnextv2-tiny-22k-224}' "
         "--set training.iterations=20000",
+        "adapt train --from their-segformer --target footage.mp4 -o run",
         "adapt train --source OLD --label-map map.yaml --target night/ --target rain.mp4 -o run2",
         "adapt train --source SOURCE --images 'cam/**/*.jpg' --labels 'truth/**/*.png' --label-suffix=-z "
         "--target TARGET -o run",

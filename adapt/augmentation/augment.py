@@ -133,12 +133,17 @@ def class_mix(
     pseudo_labels: Tensor,
     weights: Tensor,
     generator: torch.Generator,
+    source_weights: Tensor | None = None,
+    favour: Tensor | None = None,
 ) -> Mixed:
     """ClassMix (Olsson et al. 2021) as in DACS: half of a source image's classes, rounded up, are pasted.
 
     Image n of the source is pasted on image n of the target. Ignored source pixels never are.
     source_images, target_images: [N, 3, H, W].  source_labels, pseudo_labels: [N, H, W] train ids.
     weights: float [N, H, W], of the pseudo-labels.
+    source_weights: of the source's labels, where these are pseudo-labels too; None is 1.
+    favour: [C] above 0. Classes are drawn one after the other without being put back, each with a probability
+        in proportion to it (Efraimidis and Spirakis 2006); None draws all alike.
     """
     ids = source_labels.flatten(1).long()
     present = torch.zeros(len(ids), IGNORE + 1, dtype=torch.bool, device=ids.device)
@@ -147,12 +152,16 @@ def class_mix(
     half = (present.sum(dim=1, keepdim=True) + 1) // 2
     # each class draws a number; the present ones with the highest are pasted
     draw = torch.rand(present.shape, generator=generator, device=generator.device).to(ids.device)
+    if favour is not None:
+        draw[:, : len(favour)] **= 1 / favour
     rank = torch.where(present, draw, -1.0).argsort(dim=1, descending=True).argsort(dim=1)
     pasted = (present & (rank < half)).gather(1, ids).view(source_labels.shape)
     return Mixed(
         images=torch.where(pasted[:, None], source_images, target_images),
         labels=torch.where(pasted, source_labels, pseudo_labels),
-        weights=torch.where(pasted, torch.ones_like(weights), weights),
+        weights=torch.where(
+            pasted, torch.ones_like(weights) if source_weights is None else source_weights, weights
+        ),
         from_target=~pasted,
     )
 

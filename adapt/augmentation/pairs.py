@@ -38,12 +38,12 @@ DOMINANT_CLASS = 0.75
 
 
 class Pair(NamedTuple):
-    """One source crop and one target crop; batches put N in front."""
+    """One source crop and one target crop; batches put N in front. Without a source, two target crops."""
 
     source_image: Tensor
-    """uint8 [H, W, 3] RGB"""
+    """uint8 [H, W, 3] RGB; without a source, another target picture"""
     source_labels: Tensor
-    """uint8 [H, W] train ids, IGNORE where pixels do not count"""
+    """uint8 [H, W] train ids, IGNORE where pixels do not count; without a source, 0 but on padding"""
     target_image: Tensor
     """uint8 [H, W, 3] RGB; a copy of the source image in source-only training"""
     target_padding: Tensor
@@ -113,9 +113,9 @@ class TrainingPairs(Dataset[Pair]):
     """Endlessly many pairs, numbered from 0.
 
     Args:
-        source: labelled pictures.
+        source: labelled pictures; None without, and then both crops of a pair are the target's.
         target: unlabelled pictures; None in source-only training.
-        class_pixels: [images, C] pixels of each class in each source image.
+        class_pixels: [images, C] pixels of each class in each source image; of no use without a source.
         crop: (height, width).
         rare_class_temperature: T of rare-class sampling; None draws source images evenly.
         seed: of all draws.
@@ -126,9 +126,9 @@ class TrainingPairs(Dataset[Pair]):
 
     def __init__(
         self,
-        source: LabelledImages,
+        source: LabelledImages | None,
         target: UnlabelledImages | None,
-        class_pixels: np.ndarray,
+        class_pixels: np.ndarray | None,
         *,
         crop: tuple[int, int],
         rare_class_temperature: float | None,
@@ -140,7 +140,10 @@ class TrainingPairs(Dataset[Pair]):
         self.target = target
         self.crop = crop
         self.seed = seed
-        self.source_crops = LabelledCrops(source, class_pixels, crop, rare_class_temperature, source_weights)
+        self.source_crops: LabelledCrops | None = None
+        if source is not None and class_pixels is not None:
+            temperature = rare_class_temperature
+            self.source_crops = LabelledCrops(source, class_pixels, crop, temperature, source_weights)
         if target is not None:
             of_target = part_shares(target_weights, target.sizes) if target_weights else None
             part_of = np.repeat(np.arange(len(target.sizes)), target.sizes)
@@ -157,16 +160,21 @@ class TrainingPairs(Dataset[Pair]):
         # Without labels of the target nothing is drawn here, and pairs are those that they were.
         if self.target_crops is not None and generator.random() < self.share:
             crops = self.target_crops
-        source = random_flip(crops.draw(generator), generator)
-        if self.target is None:
-            target = source
-        else:
-            image = self.target[self.target_draws.draw(generator)]
-            target = random_flip(random_crop(without_labels(image), self.crop, generator), generator)
+        source = self._target_crop(generator) if crops is None else _flipped(crops, generator)
+        target = source if self.target is None else self._target_crop(generator)
         arrays = (source.image, source.labels, target.image, target.labels == IGNORE)
         tensors = [torch.from_numpy(np.ascontiguousarray(array)) for array in arrays]
-        tensors.append(torch.tensor(crops is self.target_crops))
+        tensors.append(torch.tensor(crops is not None and crops is self.target_crops))
         return Pair(*tensors)
+
+    def _target_crop(self, generator: np.random.Generator) -> Sample:
+        assert self.target is not None
+        image = self.target[self.target_draws.draw(generator)]
+        return random_flip(random_crop(without_labels(image), self.crop, generator), generator)
+
+
+def _flipped(crops: LabelledCrops, generator: np.random.Generator) -> Sample:
+    return random_flip(crops.draw(generator), generator)
 
 
 def new_loader(
@@ -198,7 +206,8 @@ def new_loader(
 class Domains:
     """The data of a run, opened and checked."""
 
-    source: LabelledImages
+    source: LabelledImages | None
+    """None in a training on the target alone."""
     target: UnlabelledImages | None
     """None only in source-only training without statistics."""
     evaluation: LabelledImages | None

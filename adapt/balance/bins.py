@@ -147,3 +147,18 @@ def _thinned(values: Tensor, counted: Tensor) -> Tensor:
     wanted = torch.linspace(0.5, _SOME - 0.5, _SOME, device=values.device) / _SOME
     places = torch.searchsorted(rank, (wanted * rank[-1]).ceil().to(rank.dtype).clamp_min(1))
     return values.index_select(1, places.clamp_max(P - 1))
+
+
+MOST_OUTSIDE = 0.001
+"""Share of logits beyond the histograms' range from which on it is said."""
+
+
+def range_warning(outside: float, logit_range: tuple[float, float]) -> str:
+    """What is to be said of the share of logits beyond the range of histograms; empty if that is nothing."""
+    if outside <= MOST_OUTSIDE:
+        return ""
+    low, high = logit_range
+    return (
+        f"{outside:.1%} of the logits lie beyond {low:.3g} to {high:.3g}, the range of the rest, "
+        "and are counted at its ends: how they are distributed is not known. A masked class is one reason."
+    )

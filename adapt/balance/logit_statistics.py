@@ -15,8 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from adapt.balance.bins import LOGIT_RANGE, Bins, Extent, default_bins, no_bins
+from adapt.balance.bins import range_warning as range_warning
 from adapt.balance.histogram import Histogram, Pooling, bin_centres
 from adapt.balance.mixtures import Mixture, em, em_in_blocks, spread
+from adapt.balance.mixtures import UpdateRule as UpdateRule
 
 
 @dataclass(frozen=True)
@@ -74,21 +76,6 @@ class ShiftStatistics:
         return replace(moved, seen=self.seen.to(target), excluded=excluded)
 
 
-MOST_OUTSIDE = 0.001
-"""Share of logits beyond the histograms' range from which on it is said."""
-
-
-def range_warning(outside: float, logit_range: tuple[float, float]) -> str:
-    """What is to be said of the share of logits beyond the range of histograms; empty if that is nothing."""
-    if outside <= MOST_OUTSIDE:
-        return ""
-    low, high = logit_range
-    return (
-        f"{outside:.1%} of the logits lie beyond {low:.3g} to {high:.3g}, the range of the rest, "
-        "and are counted at its ends: how they are distributed is not known. A masked class is one reason."
-    )
-
-
 def fit_shift_statistics(
     rows: Histogram,
     anchors: Tensor,
@@ -122,20 +109,6 @@ def fit_shift_statistics(
     return ShiftStatistics(fitted, pooled_fit, seen, eps, limits, rows.outside_share).to(torch.float32)
 
 
-@dataclass(frozen=True)
-class UpdateRule:
-    """How running mixtures follow the network (METHOD: Li et al. 2025, section 3.3)."""
-
-    em_steps: int = 3
-    """T, EM iterations per batch."""
-    momentum: float = 0.99
-    """mom, the largest weight of the stored parameters."""
-    warmup: int = 1500
-    """Iterations over which the momentum rises from 0."""
-    min_pixels: int = 100
-    """N_min, fewest pixels of a class in a batch that update its row, counted at the labels' full size."""
-
-
 class MixtureBank(nn.Module):
     """Mixtures [R, L, K] that follow the network during training, row by row (section 3.3).
 
@@ -157,6 +130,12 @@ class MixtureBank(nn.Module):
         self.register_buffer("variances", torch.ones(shape))
         self.register_buffer("updated", torch.full((rows,), -1))
         """Iteration of each row's last update; -1: never."""
+
+    def hold(self, mixture: Mixture) -> None:
+        """Take a mixture [R, K] of the only column."""
+        for name, value in mixture._asdict().items():
+            getattr(self, name).copy_(value.unsqueeze(1))
+        self.updated.zero_()
 
     @property
     def mixture(self) -> Mixture:
@@ -187,8 +166,7 @@ class MixtureBank(nn.Module):
         enough = counts[:, 0].sum(-1) * stride**2 >= rule.min_pixels
         counts = counts.to(self.weights.dtype)
         centres = bin_centres(counts.device, counts.dtype, bins)
-        first = spread(counts, centres, self.weights.shape[-1])
-        pairs = zip(self.mixture, first, strict=True)
+        pairs = zip(self.mixture, spread(counts, centres, self.weights.shape[-1]), strict=True)
         start = Mixture(*(_where(self.seen, stored, initial) for stored, initial in pairs))
         fresh = em(counts, centres, start, rule.em_steps)
         unseen_for = (iteration - self.updated).clamp_min(1)
@@ -203,7 +181,7 @@ class MixtureBank(nn.Module):
 class LogitStatistics(nn.Module):
     """The running statistics of a training run: source rows, target rows and the source's anchors.
 
-    An iteration calls `update_source`, then `update_target` if it has a target; the first counts it.
+    An iteration calls `update_source`, then `update_target` if it has a target; or `update_target_alone`.
 
     Args:
         num_classes: C.
@@ -211,6 +189,7 @@ class LogitStatistics(nn.Module):
         rule: constants of the update.
         eps: tail quantile of the shift.
         pooling: of the anchors, as `Histogram.anchors` takes it.
+        anchors: [2, K] to keep as the anchors; None follows the source, or without one the target.
     """
 
     iteration: Tensor
@@ -227,6 +206,7 @@ class LogitStatistics(nn.Module):
         rule: UpdateRule | None = None,
         eps: float = 0.01,
         pooling: Pooling = "pixels",
+        anchors: Mixture | None = None,
     ) -> None:
         super().__init__()
         self.eps = eps
@@ -235,6 +215,9 @@ class LogitStatistics(nn.Module):
         self.source = MixtureBank(num_classes, num_classes, components)
         self.target = MixtureBank(num_classes, num_classes, components)
         self.anchors = MixtureBank(2, 1, components)
+        self.keeps_anchors = anchors is not None
+        if anchors is not None:
+            self.anchors.hold(anchors)
         self.register_buffer("iteration", torch.tensor(0))
         self.register_buffer("outside", torch.tensor(0))
         self.register_buffer("counted", torch.tensor(0))
@@ -265,11 +248,22 @@ class LogitStatistics(nn.Module):
     def update_source(self, histogram: Histogram) -> None:
         """Take in this iteration's source histogram (summed over ranks); also moves the anchors."""
         self.iteration += 1
-        now, stride = self.iteration - 1, histogram.stride
-        self.source.update(histogram.counts, now, self.rule, stride, histogram.bins)
-        anchors = histogram.anchors(self.pooling, self.rule.min_pixels).unsqueeze(1)
-        self.anchors.update(anchors, now, self.rule, stride, histogram.bins)
+        now = self.iteration - 1
+        self.source.update(histogram.counts, now, self.rule, histogram.stride, histogram.bins)
+        self._follow_anchors(histogram)
         self._count(histogram)
+
+    @torch.no_grad()
+    def update_target_alone(self, histogram: Histogram) -> None:
+        """The same without a source (a departure): anchors are the target's or given ones."""
+        self.iteration += 1
+        if not self.keeps_anchors:
+            self._follow_anchors(histogram)
+        self.update_target(histogram)
+
+    def _follow_anchors(self, histogram: Histogram) -> None:
+        pooled = histogram.anchors(self.pooling, self.rule.min_pixels).unsqueeze(1)
+        self.anchors.update(pooled, self.iteration - 1, self.rule, histogram.stride, histogram.bins)
 
     @torch.no_grad()
     def update_target(self, histogram: Histogram) -> None:

@@ -7,6 +7,7 @@ up to its bin width, so EM runs on bin centres weighted by counts and never sees
 """
 
 import math
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import torch
@@ -204,3 +205,17 @@ def _floor(centres: Tensor) -> Tensor:
     It stays a tensor: to read it would make a GPU wait.
     """
     return (centres[1] - centres[0]) ** 2 / 12
+
+
+@dataclass(frozen=True)
+class UpdateRule:
+    """How running mixtures follow the network (METHOD: Li et al. 2025, section 3.3)."""
+
+    em_steps: int = 3
+    """T, EM iterations per batch."""
+    momentum: float = 0.99
+    """mom, the largest weight of the stored parameters."""
+    warmup: int = 1500
+    """Iterations over which the momentum rises from 0."""
+    min_pixels: int = 100
+    """N_min, fewest pixels of a class in a batch that update its row, counted at the labels' full size."""

@@ -35,6 +35,7 @@ class Balance:
         total: Callable[[Tensor], Tensor],
         stride: int,
         greatest: Callable[[Tensor], Tensor] = lambda tensor: tensor,
+        alone: bool = False,
     ) -> None:
         """Balance by `statistics`.
 
@@ -42,11 +43,13 @@ class Balance:
             total: sums a tensor over the ranks of data-parallel training.
             stride: of the decoder.
             greatest: the elementwise maximum of a tensor over the ranks.
+            alone: whether there is no source, so that only `take_target` is called.
         """
         self.statistics = statistics
         self._stride = stride
         self._total = total
         self._greatest = greatest
+        self._alone = alone
         self._range = Captured(self._fit_range)
         self._source = Captured(self._update_source)
         self._target = Captured(self._update_target)
@@ -63,7 +66,7 @@ class Balance:
         self.source_table = self._source(histogram.counts, histogram.outside)
 
     def take_target(self, logits: Tensor, labels: Tensor) -> None:
-        """Take in the step's target logits, after the source's."""
+        """Take in the step's target logits, after the source's if there is one."""
         histogram = self.count(logits, labels)
         self.target_table = self._target(histogram.counts, histogram.outside)
 
@@ -75,7 +78,11 @@ class Balance:
         return shift_table(self.statistics.shift_statistics("source"), TABLE_POINTS)
 
     def _update_target(self, counts: Tensor, outside: Tensor) -> ShiftTable:
-        self.statistics.update_target(Histogram(counts, outside, self._stride, self.statistics.bins))
+        histogram = Histogram(counts, outside, self._stride, self.statistics.bins)
+        if self._alone:
+            self.statistics.update_target_alone(histogram)
+        else:
+            self.statistics.update_target(histogram)
         return shift_table(self.statistics.shift_statistics("target"), TABLE_POINTS)
 
     def count(self, logits: Tensor, labels: Tensor) -> Histogram:

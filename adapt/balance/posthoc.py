@@ -6,6 +6,7 @@ labelled source gives the anchors. Without a source the anchors are pooled from 
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -15,6 +16,7 @@ from tqdm import tqdm
 from adapt.balance.bias import doubt
 from adapt.balance.histogram import Histogram, counted_in_all, labels_at_stride
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics, range_warning
+from adapt.balance.mixtures import Mixture
 from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.data.datasets import LabelledImages, UnlabelledImages
@@ -28,6 +30,7 @@ def gather_statistics(
     target: UnlabelledImages,
     method: Method,
     device: torch.device | str = "cpu",
+    anchors: Mixture | None = None,
 ) -> ShiftStatistics:
     """Gather and fit.
 
@@ -36,6 +39,7 @@ def gather_statistics(
         source: labelled pictures for the anchors; None pools the anchors from the target.
         target: unlabelled pictures.
         method: components, min_pixels, eps, posthoc_anchors.
+        anchors: [2, K], taken instead of pooled ones.
 
     Raises:
         InputError: a domain without a single usable pixel.
@@ -50,6 +54,8 @@ def gather_statistics(
         eps=method.eps,
         anchor_bins=pooled.bins,
     )
+    if anchors is not None:
+        statistics = replace(statistics, anchors=anchors)
     if warning := range_warning(statistics.outside, statistics.logit_range):
         tqdm.write(warning, file=sys.stderr)
     if said := doubt(statistics):

@@ -37,6 +37,13 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 @click.option("-o", "--output", type=FOLDER, help="Run folder to write.")
 @training_options
 @click.option(
+    "--from",
+    "start",
+    metavar="MODEL",
+    help="Begin with a run, a folder of transformers, or file.py:function; no --source is needed then.",
+)
+@click.option("--weights", type=FOLDER, help="State dict for the module of a file.py:function.")
+@click.option(
     "--resume",
     type=FOLDER,
     metavar="RUN",
@@ -47,6 +54,8 @@ def train(
     resume: Path | None, output: Path | None, force: bool, settings: tuple[str, ...], **options: Any
 ) -> None:
     """Train on the labelled source and the unlabelled target, with balanced learning.
+
+    With --from and without --source, somebody's trained model is adapted to the target alone.
 
     Data sets are given by their root folder: GTA5, SYNTHIA, Cityscapes, ACDC, Dark Zurich, BDD100K and CamVid
     as they are downloaded, or images/ and labels/ with classes.yaml. Source and target take the train split,

@@ -19,6 +19,7 @@ from adapt.evaluation.verdict import differences, harm
 from adapt.model.device import best_device
 from adapt.model.segmenter import Segmenter
 from adapt.reporting.pictures import Example, draw_bias, draw_distributions, draw_examples
+from adapt.run.anchors import kept_anchors
 from adapt.run.run import Run, load_run, prefixed, write_tensors
 from serve.media.files import check_outputs
 from serve.media.images import read_image
@@ -100,7 +101,7 @@ def gather(
     if not paths:
         raise InputError(f"{run_path} was trained without a target; name images or videos with --target.")
     source = None
-    if not source_free:
+    if not source_free and not run.config.source_free:
         if not data.source or (gone := [path for path in data.source if not path.is_dir()]):
             raise InputError(
                 f"the source {gone[0] if data.source else None} of {run_path} is not here; bring it back, or "
@@ -115,7 +116,7 @@ def gather(
     method = run.config.method
     if pooling is not None:
         method = method.model_copy(update={"posthoc_anchors": pooling})
-    statistics = gather_statistics(segmenter, source, images, method, device)
+    statistics = gather_statistics(segmenter, source, images, method, device, kept_anchors(run_path))
     kept = {key: value for key, value in run.tensors.items() if not key.startswith("posthoc.")}
     write_tensors(run_path / "model.safetensors", kept | prefixed("posthoc", statistics.state()))
     return [name for name, seen in zip(run.classes.names, statistics.seen.tolist(), strict=True) if not seen]

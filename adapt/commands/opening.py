@@ -68,13 +68,13 @@ def open_labelled_target(
 
 def training_domains(
     config: Config,
-    source: LabelledImages,
+    source: LabelledImages | None,
     target: UnlabelledImages | None,
     evaluation: LabelledImages | None,
-    class_pixels: np.ndarray,
+    class_pixels: np.ndarray | None,
     labelled: LabelledTarget | None,
 ) -> Domains:
-    """All data of a training, with the pairs drawn from it; class_pixels [images, C] of the source."""
+    """All data of a training, with the pairs drawn from it; class_pixels [images, C] of a source."""
     pairs = TrainingPairs(
         source,
         target if config.method.self_training else None,
@@ -103,10 +103,11 @@ def checked_labels(domain: str, dataset: LabelledImages, said: Collection[str] =
     return report
 
 
-def say_draws(config: Config, source: LabelledImages, target: UnlabelledImages | None) -> None:
+def say_draws(config: Config, source: LabelledImages | None, target: UnlabelledImages | None) -> None:
     """Where there are several sources or targets, how often each is drawn from."""
     data = config.data
-    for line in _draws("source", data.source, data.source_weights, source.sizes):
+    sizes = [] if source is None else source.sizes
+    for line in _draws("source", data.source, data.source_weights, sizes):
         say(line)
     if target is not None and config.method.self_training:
         for line in _draws("target", data.target, data.target_weights, target.sizes):

@@ -11,6 +11,7 @@ import torch
 
 from adapt.augmentation.pairs import LabelledTarget
 from adapt.commands.auto import Chosen, choose_encoder
+from adapt.commands.beginning import absolute, begin, without_source
 from adapt.commands.looking import look_first
 from adapt.commands.notes import say_differences, warn_of_absent, warn_of_twice
 from adapt.commands.opening import (
@@ -27,14 +28,16 @@ from adapt.commands.opening import (
 from adapt.config.changes import check_resumable
 from adapt.config.presets import AUTO
 from adapt.config.settings import Config, with_assignments
-from adapt.data.datasets import LabelledImages, UnlabelledImages, check_images, check_labels
-from adapt.data.domains import find_classes, find_source, open_source
+from adapt.data.classes import ClassList
+from adapt.data.datasets import LabelledImages, Sample, UnlabelledImages, check_images, check_labels
+from adapt.data.domains import open_source
 from adapt.data.folders.target import find_target
 from adapt.data.images import write_png
 from adapt.data.survey.sets import Opened
 from adapt.data.survey.words import describe_sets
 from adapt.errors import InputError
-from adapt.model.build import COPY, Built, build
+from adapt.model.build import COPY, Built
+from adapt.run.anchors import keep_anchors, read_anchors
 from adapt.run.fingerprint import describe_changes, fingerprint, moved, read_fingerprint, write_fingerprint
 from adapt.run.run import (
     PRETRAINED,
@@ -84,21 +87,26 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     """Write a run folder with untrained weights."""
     claim(out, force)
     check_settings(config, preset)
-    config, reasons = choose_encoder(config) if preset == AUTO else Chosen(config, [])
+    auto = preset == AUTO and config.model.start is None
+    config, reasons = choose_encoder(config) if auto else Chosen(config, [])
     if preset != AUTO:  # which says all of them
         say_differences(config, preset)
-    config = _absolute(config)
-    classes = find_classes(config.data.source[0], config.data.classes, find_source(config.data))
+    config = without_source(absolute(config))
+    torch.manual_seed(config.training.seed)
+    begun = begin(config)
+    built, classes = begun.built, begun.classes
+    config = config.model_copy(update={"model": begun.model})
     check_classes(config, preset, classes)
-    source = open_source(config.data, classes)
+    source = _open_source(config, classes)
     labelled, evaluation = open_labelled_target(config, classes), open_evaluation(config, classes)
     parts = find_target(config.data.target)
     check_openable(parts)
-    torch.manual_seed(config.training.seed)
-    built = build(config.model, len(classes))
-    config, said = look_first(
-        config, preset, Opened(source, parts, labelled, evaluation), built.segmenter, reasons
-    )
+    said: list[str] = []
+    if source is None:
+        check_network(config, built.segmenter)
+    else:
+        opened = Opened(source, parts, labelled, evaluation)
+        config, said = look_first(config, preset, opened, built.segmenter, reasons)
     # From here on everything is read, which takes long: the shortest first.
     with creating(out, replace=force) as folder:
         if evaluation is not None:
@@ -111,12 +119,15 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
             pixels = checked_labels("labelled target", labelled, said).class_pixels
             _write_pixels(folder / TARGET_PIXELS, pixels)
             warn_of_twice(labelled, target, evaluation)
-        class_pixels = checked_labels("source", source, said).class_pixels
+        if source is not None:
+            class_pixels = checked_labels("source", source, said).class_pixels
+            warn_of_absent(classes, class_pixels)
+            _write_pixels(folder / SOURCE_PIXELS, class_pixels)
         say_draws(config, source, target)
-        warn_of_absent(classes, class_pixels)
+        if config.method.anchors is not None:
+            keep_anchors(folder, read_anchors(config.method.anchors, config.method.components))
         write_fingerprint(folder, fingerprint(config.data.source, source, parts))
         write_text(folder / "config.yaml", config.to_yaml())
-        _write_pixels(folder / SOURCE_PIXELS, class_pixels)
         if built.factory is not None:
             shutil.copyfile(built.factory, folder / COPY)
         _keep_frames(folder, target, source)
@@ -145,6 +156,11 @@ def resumed_trainer(
     changed = with_assignments(run.config, assignments)
     for change in check_resumable(run.config, changed):
         print(f"from iteration {run.card.iterations} on: {change}", file=sys.stderr)
+    if run.card.stopped_at is not None:
+        raise InputError(
+            f"{path} was ended by its guard at iteration {run.card.stopped_at}, since self-training drifted; "
+            "start a new run with lower learning rates or fewer iterations, or with method.guard=false."
+        )
     if run.card.finished and changed.training.iterations <= run.card.iterations:
         raise InputError(
             f"{path} is finished ({run.card.iterations} iterations); there is nothing to resume. To "
@@ -192,7 +208,7 @@ def _trainer(run: Run, built: Built, compare: bool) -> Trainer:
     compare: whether data was named that must be what the run knows.
     """
     config = run.config
-    source = open_source(config.data, run.classes)
+    source = _open_source(config, run.classes)
     parts = find_target(config.data.target)
     accept = config.data.changed == "accept"
     now = fingerprint(config.data.source, source, parts)
@@ -210,13 +226,16 @@ def _trainer(run: Run, built: Built, compare: bool) -> Trainer:
         )
     if found or (before is None and accept):
         say(f"accepted: {'; '.join(found) or 'the data, as it is'}")
-        _recount(run, source)
+        if source is not None:
+            _recount(run, source)
     elif accept:
         say("data.changed=accept was not needed: the data is as it was")
     if before != now:  # changed, moved, or not noted yet
         write_fingerprint(run.path, now)
-    what = f"the source {', '.join(map(str, config.data.source))}"
-    pixels = _class_pixels(run, SOURCE_PIXELS, source, what)
+    pixels = None
+    if source is not None:
+        what = f"the source {', '.join(map(str, config.data.source))}"
+        pixels = _class_pixels(run, SOURCE_PIXELS, source, what)
     target = open_unlabelled(config, run.path)
     if found and target is not None:
         check_images(target)
@@ -228,6 +247,10 @@ def _trainer(run: Run, built: Built, compare: bool) -> Trainer:
     evaluation = open_evaluation(config, run.classes)
     domains = training_domains(config, source, target, evaluation, pixels, labelled)
     return Trainer(run.path, config, built, run.classes, domains)
+
+
+def _open_source(config: Config, classes: ClassList) -> LabelledImages | None:
+    return open_source(config.data, classes) if config.data.source else None
 
 
 def _class_pixels(run: Run, name: str, pictures: LabelledImages, what: str) -> np.ndarray:
@@ -259,25 +282,13 @@ def _write_pixels(path: Path, pixels: np.ndarray) -> None:
         np.save(file, pixels)
 
 
-def _keep_frames(folder: Path, target: UnlabelledImages | None, source: LabelledImages) -> None:
-    """Put a few pictures, evenly spread over the target, into report/frames."""
+def _keep_frames(folder: Path, target: UnlabelledImages | None, source: LabelledImages | None) -> None:
+    """Put a few pictures, evenly spread over the target (the source, without one), into report/frames."""
     place = folder / "report" / "frames"
     place.mkdir(parents=True)
-    count = len(source) if target is None else len(target)
+    pictures = source if target is None else target
+    assert pictures is not None, "there is one of the two"
+    count = len(pictures)
     for number, index in enumerate(np.linspace(0, count - 1, min(FRAMES, count)).astype(int)):
-        image = source[index].image if target is None else target[index]
-        write_png(place / f"{number}.png", image)
-
-
-def _absolute(config: Config) -> Config:
-    """Paths that mean the same from any working folder, so that a run can be resumed from anywhere."""
-    data = config.data
-    paths = {
-        "source": tuple(path.absolute() for path in data.source),
-        "target": tuple(path.absolute() for path in data.target),
-        "target_labels": data.target_labels and data.target_labels.absolute(),
-        "classes": data.classes and data.classes.absolute(),
-        "label_map": data.label_map and data.label_map.absolute(),
-        "evaluate": data.evaluate and data.evaluate.absolute(),
-    }
-    return config.model_copy(update={"data": data.model_copy(update=paths)})
+        picture = pictures[index]
+        write_png(place / f"{number}.png", picture.image if isinstance(picture, Sample) else picture)

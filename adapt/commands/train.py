@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adapt.commands.start import new_trainer, resumed_trainer
-from adapt.config.presets import AUTO
+from adapt.config.presets import AUTO, SOURCE_FREE
 from adapt.config.settings import Config, load_config
 from adapt.config.weights import split_weights
 from adapt.errors import InputError
@@ -18,6 +18,8 @@ def train(
     *,
     source: Path | str | Sequence[Path | str] = (),
     target: Sequence[Path | str] = (),
+    start: Path | str | None = None,
+    weights: Path | str | None = None,
     target_labels: Path | str | None = None,
     evaluate: Path | str | None = None,
     classes: Path | str | None = None,
@@ -33,6 +35,8 @@ def train(
 ) -> Run:
     """Train on a labelled source and an unlabelled target, with balanced learning (Li et al. 2025).
 
+    With `start`, training begins with somebody's network, and needs no source.
+
     SIGINT, SIGTERM and SIGHUP end it after the step in work, with everything saved: `run.card.finished` is
     false then, and `resume` goes on. Progress is on standard error.
 
@@ -40,6 +44,9 @@ def train(
         output: the run folder to write.
         source: labelled data set, or a part of it; or several. FOLDER=0.3 gives it that share of the draws.
         target: data sets, folders of images, or videos; weighted alike.
+        start: a run, a folder of `transformers`, or `file.py:function`, whose network to begin with. Without
+            a source and a preset, the preset is source-free.
+        weights: state dict for the module of a `file.py:function`.
         target_labels: labelled data set of the target domain, a few pictures to train on too.
         evaluate: labelled data set of the target domain, for evaluation only.
         classes: class file; None takes the one that comes with the source.
@@ -56,9 +63,13 @@ def train(
     Raises:
         InputError: anything wrong with the settings, the data or the place of the run.
     """
+    if preset == AUTO and start is not None and not source:
+        preset = SOURCE_FREE
     loaded = settings_of(
         source=source,
         target=target,
+        start=start,
+        weights=weights,
         target_labels=target_labels,
         evaluate=evaluate,
         classes=classes,
@@ -79,6 +90,8 @@ def settings_of(
     *,
     source: Path | str | Sequence[Path | str] = (),
     target: Sequence[Path | str] = (),
+    start: Path | str | None = None,
+    weights: Path | str | None = None,
     preset: str | None = AUTO,
     config: Path | str | None = None,
     settings: Sequence[str] = (),
@@ -101,7 +114,10 @@ def settings_of(
         **data,
     }
     given = {key: value for key, value in named.items() if value is not None}
-    return load_config(preset, None if config is None else Path(config), tuple(settings), {"data": given})
+    begun = {"start": None if start is None else str(start), "weights": weights}
+    model = {key: value for key, value in begun.items() if value is not None}
+    over = {"data": given, "model": model}
+    return load_config(preset, None if config is None else Path(config), tuple(settings), over)
 
 
 def resume(

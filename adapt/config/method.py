@@ -1,5 +1,6 @@
 """Settings of the method: how to self-train, and how to balance."""
 
+from pathlib import Path
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
@@ -60,6 +61,14 @@ class Method(Settings):
     """Share of labelled pictures of the target among the labelled crops, where there are some."""
     jitter: float = Field(0.2, ge=0, le=0.5)
     """Strength of colour jitter on mixed images."""
+    mix_temperature: float | None = Field(0.5, gt=0)
+    """Without a source: how evenly ClassMix chooses classes; small favours rare and under-predicted ones
+    more, None chooses all alike."""
+    guard: bool = True
+    """Without a source: whether training ends, with the best weights, when it drifts."""
+    anchors: Path | None = None
+    """Without a source: statistics file of `export calibrate`, or a run, whose anchors are kept; None takes
+    the target's own."""
     feature_distance: float = Field(0.0, ge=0)
     """Weight of the distance to the frozen pretrained encoder on things in source images (DAFormer)."""
     thing_classes: tuple[str, ...] = THINGS

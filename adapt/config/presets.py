@@ -98,7 +98,22 @@ def _tiny(crop: tuple[int, int], iterations: int) -> Settings:
     }
 
 
+SOURCE_FREE = "source-free"
+"""What is taken where a model is named, and neither a source nor a preset."""
 PRESETS: dict[str, Preset] = {
+    SOURCE_FREE: Preset(
+        "a trained model of anybody's, adapted to the target alone, without a source (--from)",
+        {
+            "method": {"masked_consistency": 1.0, "statistics_warmup": 250},
+            "training": {
+                "iterations": 2000,
+                "encoder_lr": 1e-5,
+                "decoder_lr": 1e-4,
+                "warmup": 100,
+                "save_every": 100,
+            },
+        },
+    ),
     "demo": Preset("a tiny ResNet, for trying things out on a CPU in minutes", _tiny((128, 128), 600)),
     "mit-b0": Preset(
         "your own data: self-training with rare-class sampling, MiT-B0 from random weights, balanced online",

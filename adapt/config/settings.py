@@ -91,6 +91,11 @@ class Encoder(Settings):
 class Model(Settings):
     """Network."""
 
+    start: str | None = None
+    """A trained network to begin with, instead of the rest: a run, a folder or hub name of `transformers`, or
+    a `file.py:function` that returns a module."""
+    weights: Path | None = None
+    """State dict of the module of a `file.py:function`, as safetensors or as PyTorch writes it."""
     encoder: Encoder = Encoder(config={"model_type": "segformer"})
     decoder: str = "daformer"
     """One of `adapt.model.build.DECODERS`."""
@@ -143,6 +148,11 @@ class Config(Settings):
     model: Model = Model()
     method: Method = Method()
     training: Training = Training()
+
+    @property
+    def source_free(self) -> bool:
+        """Somebody's network is trained on the target alone."""
+        return self.model.start is not None and not self.data.source
 
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)

@@ -39,12 +39,31 @@ VIDEOS = Need(lambda c: any(map(_holds_videos, c.data.target)), "no target is a 
 RESUMED = Need(lambda c: False, "it is for --resume, when data has changed")
 LABELS = Need(lambda c: c.data.target_labels is not None, "data.target_labels is not given")
 EVALUATION = Need(lambda c: c.data.evaluate is not None, "data.evaluate is not given")
+SOURCE = Need(lambda c: not c.source_free, "there is no source")
+NO_SOURCE = Need(lambda c: c.source_free, "it is for training without a source, from a model")
+NEW = Need(lambda c: c.model.start is None, "the model that it begins with brings its network")
+FUNCTION = Need(lambda c: ".py:" in (c.model.start or ""), "model.start names no file.py:function")
 OF_TRANSFORMERS = Need(lambda c: c.model.encoder.factory is None, "model.encoder.factory builds the encoder")
 
 NEEDS: dict[str, tuple[Need, ...]] = {
     "data.frames": (VIDEOS,),
     "data.changed": (RESUMED,),
-    "model.dilated": (OF_TRANSFORMERS,),
+    "data.source_size": (SOURCE,),
+    "data.label_map": (SOURCE,),
+    "data.images": (SOURCE,),
+    "data.labels": (SOURCE,),
+    "data.label_suffix": (SOURCE,),
+    "data.repair_labels": (SOURCE,),
+    "data.target_labels": (SOURCE,),
+    "model.weights": (FUNCTION,),
+    "model.encoder.pretrained": (NEW,),
+    "model.encoder.config": (NEW,),
+    "model.encoder.factory": (NEW,),
+    "model.decoder": (NEW,),
+    "model.dilated": (NEW, OF_TRANSFORMERS),
+    "model.multi_resolution": (NEW,),
+    "model.width": (NEW,),
+    "model.dropout": (NEW,),
     "method.tau": (ONLINE,),
     "method.adjustment_tau": (ADJUSTED,),
     "method.effective_beta": (WEIGHTED,),
@@ -55,7 +74,12 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "method.anchor_pooling": (ONLINE,),
     "method.statistics_warmup": (ONLINE,),
     "method.teacher_momentum": (SELF_TRAINING,),
-    "method.source_start": (SELF_TRAINING,),
+    "method.source_start": (SELF_TRAINING, SOURCE),
+    "method.rare_class_temperature": (SOURCE,),
+    "method.mix_temperature": (NO_SOURCE,),
+    "method.guard": (NO_SOURCE,),
+    "method.anchors": (NO_SOURCE,),
+    "method.feature_distance": (SOURCE,),
     "method.confidence": (SELF_TRAINING,),
     "method.confidence_per": (SELF_TRAINING,),
     "method.labelled_share": (LABELS,),

@@ -15,6 +15,7 @@ from adapt.model.decoders import DaformerDecoder, DeeplabV2Decoder, PlainPyramid
 from adapt.model.encoders import BackboneEncoder, SegformerEncoder, check_strides
 from adapt.model.hrda import HrdaSegmenter
 from adapt.model.segmenter import IMAGENET_MEAN, IMAGENET_STD, Segmenter
+from adapt.model.whole import Whole, WholeSegmenter
 
 DECODERS = {
     "segformer": SegformerDecoder,
@@ -87,10 +88,25 @@ def rebuild(recipe: dict[str, Any], folder: Path) -> Segmenter:
                 f"the card of {folder} names {recipe['encoder']['file']!r} as its encoder's file, but that "
                 f"is always {COPY} in the run; it was altered, so nothing of it was run."
             )
-        encoder = _from_factory(str(folder / COPY), recipe["encoder"]["factory"])
+        encoder = from_factory(str(folder / COPY), recipe["encoder"]["factory"])
+    elif "whole" in recipe:
+        encoder = _whole_from_config(recipe["encoder"])
     else:
         encoder = _from_config(recipe["encoder"], recipe.get("dilated", False))
+    if "whole" in recipe:
+        rest = recipe["width"], recipe["num_classes"], tuple(recipe["mean"]), tuple(recipe["std"])
+        return WholeSegmenter(encoder, Whole(**recipe["whole"]), *rest)
     return _assemble(encoder, recipe)
+
+
+def _whole_from_config(settings: dict[str, Any]) -> nn.Module:
+    """A network of `transformers` with random weights."""
+    from transformers import AutoConfig, AutoModelForSemanticSegmentation
+
+    fields = dict(settings)
+    config = AutoConfig.for_model(fields.pop("model_type"), **fields)
+    network: nn.Module = AutoModelForSemanticSegmentation.from_config(config)
+    return network
 
 
 def _assemble(encoder: nn.Module, recipe: dict[str, Any]) -> Segmenter:
@@ -132,7 +148,7 @@ def _new_encoder(model: Model) -> tuple[nn.Module, dict[str, Any], str]:
         file, separator, function = encoder.factory.rpartition(":")
         if not separator:
             raise InputError(f"encoder.factory is file.py:function, got {encoder.factory!r}.")
-        own = _from_factory(file, function)
+        own = from_factory(file, function)
         note = f"encoder from {Path(file).name}: its weights' licence applies"
         return own, {"encoder": {"factory": function, "file": COPY}}, note
     if encoder.config is not None:
@@ -142,15 +158,20 @@ def _new_encoder(model: Model) -> tuple[nn.Module, dict[str, Any], str]:
     else:
         assert encoder.pretrained is not None
         built = _from_pretrained(encoder.pretrained, model.dilated)
-        note = _license_note(encoder.pretrained)
+        note = license_note(encoder.pretrained)
     config: Any = built.model.config
     return built, {"encoder": config.to_dict(), "dilated": model.dilated}, note
 
 
-def _from_factory(file: str, function: str) -> nn.Module:
+def from_factory(file: str, function: str, option: str = "encoder.factory") -> nn.Module:
+    """What a function of a Python file returns; `option` named it.
+
+    Raises:
+        InputError: there is no such file or function, or it lacks what it imports.
+    """
     path = Path(file)
     if not path.is_file():
-        raise InputError(f"encoder.factory names {file}, which does not exist.")
+        raise InputError(f"{option} names {file}, which does not exist.")
     spec = importlib.util.spec_from_file_location("blda_own_encoder", path)
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)
@@ -210,11 +231,11 @@ def _from_pretrained(name: str, dilated: bool) -> SegformerEncoder | BackboneEnc
         config = AutoConfig.from_pretrained(name)
         _check_dilated(config, dilated)
         if config.model_type == "segformer":
-            model, report = SegformerModel.from_pretrained(name, **_REPORT)
-            _check_loaded(name, report)
+            model, report = SegformerModel.from_pretrained(name, **REPORT)
+            check_loaded(name, report)
             return SegformerEncoder(model)
-        model, report = AutoBackbone.from_pretrained(name, config=_pyramid(config, {}), **_REPORT)
-        _check_loaded(name, report)
+        model, report = AutoBackbone.from_pretrained(name, config=_pyramid(config, {}), **REPORT)
+        check_loaded(name, report)
         return BackboneEncoder(model, dilated)
     except (OSError, ValueError) as error:
         raise InputError(
@@ -223,13 +244,13 @@ def _from_pretrained(name: str, dilated: bool) -> SegformerEncoder | BackboneEnc
         ) from error
 
 
-_REPORT: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
+REPORT: dict[str, Any] = {"output_loading_info": True, "ignore_mismatched_sizes": True}
 """Asks `transformers` to say what did not fit; by itself it fills gaps with random weights."""
 _LISTED = 5
 
 
-def _check_loaded(name: str, report: dict[str, Any]) -> None:
-    """Refuse a pretrained file that leaves random weights in the encoder.
+def check_loaded(name: str, report: dict[str, Any]) -> None:
+    """Refuse a pretrained file that leaves random weights in the network.
 
     Raises:
         InputError: lists tensors that are missing or of another shape.
@@ -267,7 +288,8 @@ def _pyramid(config: Any, given: dict[str, Any]) -> Any:
     return config
 
 
-def _license_note(name: str) -> str:
+def license_note(name: str) -> str:
+    """What is known about the licence of somebody's weights."""
     if "mit-b" in name or "segformer" in name:
         return f"{name}: MiT weights are licensed for non-commercial use by their owner"
     return f"{name}: see the licence on the model's page"

@@ -60,6 +60,10 @@ class Segmenter(nn.Module):
         self.classify = nn.Conv2d(width, num_classes, 1)
         nn.init.normal_(self.classify.weight, std=0.01)
         self.num_classes = num_classes
+        self.features = width
+        """Channels of what `maps` calls fused."""
+        self.slow: tuple[str, ...] = ("encoder.",)
+        """Beginnings of the names of parameters that learn with the encoder's rate."""
         self.mean = mean
         self.std = std
         # A decoder that refines beyond the encoder's finest level says so.
@@ -118,7 +122,7 @@ class StudentNetwork(nn.Module):
     def __init__(self, segmenter: Segmenter) -> None:
         super().__init__()
         self.segmenter = segmenter
-        self.density = nn.Conv2d(segmenter.classify.in_channels, 1, 1)
+        self.density = nn.Conv2d(segmenter.features, 1, 1)
 
     def forward(self, pixels: Tensor) -> TrainingOutput:
         """Normalised pixels [N, 3, H, W] -> logits and predicted density."""

@@ -1,7 +1,7 @@
 """`card.json`: everything about a run that is not a tensor. Written here, and read here only."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 from pydantic import (
     BaseModel,
@@ -17,7 +17,8 @@ from pydantic import (
 from adapt.data.classes import ClassList
 from adapt.errors import InputError
 
-FORMAT = 1
+FORMAT, FORMER = 2, 1
+"""Of cards; the former one is written where an older version can read all of it."""
 CARD = "card.json"
 DEFAULT_TAU = 0.5
 """Strength of the post-hoc correction where nobody chose another, of adapted networks and of anybody's: the
@@ -33,6 +34,15 @@ class Record(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="forbid")
 
 
+class WholeRecipe(Record):
+    """What `adapt.model.whole.Whole` takes."""
+
+    stride: PositiveInt
+    output_stride: PositiveInt
+    classifier: str | None
+    bgr: bool = False
+
+
 class Recipe(Record):
     """What `adapt.model.build.rebuild` takes."""
 
@@ -46,6 +56,9 @@ class Recipe(Record):
     std: Annotated[list[PositiveFloat], Field(min_length=3, max_length=3)]
     multi_resolution: bool = False
     dilated: bool = False
+    whole: WholeRecipe | None = None
+    """Where the network was taken whole: `encoder` builds all of it, and `decoder`, `width` and `dropout` say
+    only what a reader might ask."""
 
     @field_validator("encoder")
     @classmethod
@@ -77,6 +90,10 @@ class Card(Record):
     tau: Annotated[float, Field(ge=0, le=2)] | None = None
     """Strength of the post-hoc correction that `adapt tau --write` chose; None: nobody chose."""
 
+    stopped_at: Annotated[int, Field(ge=0)] | None = None
+    """Iterations that were done when the guard of a source-free training ended it; `iterations` is that of
+    the weights that were kept then. None: nothing ended it."""
+
     @field_validator("classes")
     @classmethod
     def _is_a_class_list(cls, classes: dict[str, Any]) -> dict[str, Any]:
@@ -103,6 +120,15 @@ class Card(Record):
     def recipe(self) -> dict[str, Any]:
         """The recipe as `adapt.model.build` takes and gives it."""
         return self.model.model_dump(exclude_unset=True)
+
+
+class Evaluated(NamedTuple):
+    """The scores in a card."""
+
+    evaluation: dict[str, Any] = {}  # noqa: RUF012 (never changed)
+    """By strength."""
+    evaluated_at: int | None = None
+    """Iterations that were done."""
 
 
 class _Format(BaseModel):

@@ -35,11 +35,13 @@ class Fingerprint(NamedTuple):
     target: list[DataPart]
 
 
-def fingerprint(folders: Sequence[Path], source: LabelledImages, target: Sequence[TargetPart]) -> Fingerprint:
+def fingerprint(
+    folders: Sequence[Path], source: LabelledImages | None, target: Sequence[TargetPart]
+) -> Fingerprint:
     """Of data that is open: the folders of the sources, what they hold, and the targets."""
     sources = [
         _part(folder, [*part.found.images, *part.found.labels])
-        for folder, part in zip(folders, source.parts, strict=True)
+        for folder, part in zip(folders, [] if source is None else source.parts, strict=True)
     ]
     return Fingerprint(sources, [_part(part.path, [*part.pictures, *part.videos]) for part in target])
 

@@ -20,12 +20,13 @@ from torch import Tensor
 from adapt.balance.bias import doubt
 from adapt.balance.bins import LOGIT_RANGE
 from adapt.balance.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule
+from adapt.balance.mixtures import Mixture
 from adapt.config.settings import Config, validate
 from adapt.data.classes import ClassList
 from adapt.errors import InputError
 from adapt.model.build import Built, rebuild
 from adapt.model.segmenter import Segmenter
-from adapt.run.cards import CARD, DEFAULT_TAU, FORMAT, Card, Recipe, altered, read_card
+from adapt.run.cards import CARD, DEFAULT_TAU, FORMAT, FORMER, Card, Recipe, altered, read_card
 from adapt.run.stored import stored_statistics
 from serve.media.checkpoints import describe_checkpoint
 from serve.media.whole import replacing
@@ -143,8 +144,8 @@ class Run:
         return sorted((self.path / "report" / "frames").glob("*.png"))
 
 
-def new_statistics(config: Config, num_classes: int) -> LogitStatistics:
-    """Fresh running statistics as the settings ask for."""
+def new_statistics(config: Config, num_classes: int, anchors: Mixture | None = None) -> LogitStatistics:
+    """Fresh running statistics as the settings ask for; `anchors` [2, K] are kept if there are some."""
     method = config.method
     rule = UpdateRule(method.em_steps, method.momentum, method.statistics_warmup, method.min_pixels)
     return LogitStatistics(
@@ -153,6 +154,7 @@ def new_statistics(config: Config, num_classes: int) -> LogitStatistics:
         rule=rule,
         eps=method.eps,
         pooling=method.anchor_pooling,
+        anchors=anchors,
     )
 
 
@@ -249,7 +251,7 @@ def claim(path: Path, force: bool) -> None:
 def new_card(built: Built, classes: ClassList, seed: int) -> Card:
     """The card of an untrained run."""
     return Card(
-        format=FORMAT,
+        format=FORMAT if "whole" in built.recipe else FORMER,
         classes=classes.to_dict(),
         model=Recipe(**built.recipe),
         license_note=built.license_note,

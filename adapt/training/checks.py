@@ -28,8 +28,7 @@ def check_settings(config: Config, preset: str | None) -> None:
         InputError: the first of them.
     """
     method = config.method
-    if not config.data.source:
-        raise InputError("no source was given; name the labelled folder with --source.")
+    _check_source(config)
     if not config.data.target and (method.self_training or method.gathers):
         raise InputError("no target was given; name a folder of images, or videos, with --target.")
     check_used(config, preset)
@@ -39,13 +38,30 @@ def check_settings(config: Config, preset: str | None) -> None:
             f"method.source_start={method.source_start} leaves none of the {config.training.iterations} "
             "iterations for self-training; lower it, or take method.host=source."
         )
-    if method.feature_distance > 0 and config.model.encoder.config is not None:
+    fresh = config.model.start is None and config.model.encoder.config is not None
+    if method.feature_distance > 0 and fresh:
         raise InputError(
             f"method.host={method.host} keeps the encoder near its pretrained state, but "
             "model.encoder.config starts it at random; name weights with model.encoder.pretrained, or "
             "set method.feature_distance=0."
         )
     check_machine(config)
+
+
+def _check_source(config: Config) -> None:
+    """Refuse a training that has neither labels nor a model, and one that is told to do without both."""
+    if config.data.source:
+        return
+    if not config.source_free:
+        raise InputError(
+            "no source was given; name the labelled folder with --source, or with --from a model that is to "
+            "be adapted without one."
+        )
+    if not config.method.self_training:
+        raise InputError(
+            "method.host=source learns from a labelled source, and there is none; take method.host=dacs, or "
+            "name one with --source."
+        )
 
 
 def _check_weights(config: Config) -> None:

@@ -1,12 +1,16 @@
 """Feature distance: not to forget what a pretrained encoder knows of things (DAFormer, section 3.4)."""
 
 import copy
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from adapt.config.method import Method
 from adapt.errors import InputError
+from adapt.model.segmenter import Segmenter
+from adapt.run.run import PRETRAINED, read_tensors
 
 LABEL_SHARE = 0.75
 """Share of a feature cell that one class must cover to be the cell's label."""
@@ -46,6 +50,21 @@ class FeatureDistance:
         cells = thing_cells(labels, self.things, labels.shape[-1] // features.shape[-1])
         mean: Tensor = (distance * cells).sum() / cells.sum().clamp_min(1)
         return mean
+
+
+def new_distance(
+    segmenter: Segmenter, method: Method, names: tuple[str, ...], run: Path
+) -> FeatureDistance | None:
+    """As the settings ask for, to the encoder's state that the run folder keeps; None where they do not.
+
+    Raises:
+        InputError: none of the classes `names` is a thing.
+    """
+    if method.feature_distance == 0:
+        return None
+    distance = FeatureDistance(segmenter.encoder, thing_ids(names, method.thing_classes))
+    distance.encoder.load_state_dict(read_tensors(run / PRETRAINED))
+    return distance
 
 
 def thing_cells(labels: Tensor, things: tuple[int, ...], side: int) -> Tensor:

@@ -2,6 +2,7 @@
 
 RUN/metrics.jsonl         a line per `training.log_every` iterations: losses and the rate
 RUN/watch.jsonl           as often, of self-training: what is seen of it without labels of the target
+RUN/guard.jsonl           a line per checkpoint, without a source: what its guard measured
 RUN/evaluations.jsonl     a line per evaluation: scores on the labelled target set
 RUN/tensorboard/          the same as curves, learning rates, the statistics' state, and pictures
 RUN/report/album/         a few moments, for `adapt report` (adapt/training/album.py)
@@ -13,7 +14,7 @@ import json
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -21,17 +22,16 @@ from tqdm import tqdm
 
 from adapt.augmentation.augment import Mixed
 from adapt.balance.logit_statistics import LogitStatistics, range_warning
-from adapt.config.settings import Training
 from adapt.data.classes import ClassList
 from adapt.evaluation.scores import Scores
-from adapt.model.device import peak_memory
-from adapt.run.cards import Card, altered
+from adapt.run.cards import Card, Evaluated, altered
 from adapt.run.run import write_text
 from adapt.training.album import moments, picture_of, unmixed, write_moment
 from adapt.training.step import Step
 from adapt.training.watching.watch import Seen
 
 METRICS, EVALUATIONS, WATCH = "metrics.jsonl", "evaluations.jsonl", "watch.jsonl"
+GUARD = "guard.jsonl"
 SUMMARY = ("mean_iou", "mean_accuracy", "std_iou", "sum_abs_bias", "pixel_accuracy")
 
 
@@ -116,6 +116,20 @@ class Journal:
             curves[f"watch_shares/{name}"] = share
         self._draw(curves, iteration)
         for sentence in seen.news:
+            self.say(iteration, sentence)
+
+    def guarded(self, iteration: int, bias: float, halves: float, why: str | None) -> None:
+        """Write down what the guard of a training without a source has measured, and say why it ends it."""
+        if not self.writes:
+            return
+        self._append(GUARD, {"iteration": iteration, "bias": bias, "halves": halves})
+        self._draw({"guard/sum_abs_bias": bias, "guard/agreement_of_halves": halves}, iteration)
+        if why is not None:
+            self.say(iteration, f"self-training drifts, so it ends here: {why}.")
+
+    def say(self, iteration: int, sentence: str) -> None:
+        """On standard error, as the progress is."""
+        if self.writes:
             tqdm.write(f"iteration {iteration}: {sentence}", file=sys.stderr)
 
     def _warn(self, statistics: LogitStatistics) -> None:
@@ -191,26 +205,6 @@ class Journal:
             raise OSError(error.errno, error.strerror, str(self._folder / name)) from error
 
 
-def say_cost(training: Training, iterations: int, seconds: float, waited: float) -> None:
-    """One line about a training.
-
-    Args:
-        training: its settings.
-        iterations: of all ranks together; nothing is said of none.
-        seconds: that they took.
-        waited: how many of these for data.
-    """
-    if not iterations:
-        return
-    images = 2 * iterations * training.batch * training.accumulate
-    memory = peak_memory() / 2**30
-    print(
-        f"{images / seconds:.1f} images/s, peak memory {memory:.1f} GiB, "
-        f"{waited / seconds:.1%} of the time waiting for data",
-        file=sys.stderr,
-    )
-
-
 def shown(step: Step) -> tuple[Mixed, Tensor | None]:
     """What a step showed the network, and the teacher's confidence in its labels, [N, H, W], if any."""
     if step.mixed is None:
@@ -221,15 +215,6 @@ def shown(step: Step) -> tuple[Mixed, Tensor | None]:
 def album_of(folder: Path) -> Path:
     """Where a run has its album."""
     return folder / "report" / "album"
-
-
-class Evaluated(NamedTuple):
-    """Scores, as a run's card has them."""
-
-    evaluation: dict[str, Any] = {}  # noqa: RUF012 (never changed)
-    """By strength."""
-    evaluated_at: int | None = None
-    """Iterations that were done."""
 
 
 def last_evaluation(folder: Path, card: Card, iteration: int) -> Evaluated:
@@ -246,7 +231,7 @@ def last_evaluation(folder: Path, card: Card, iteration: int) -> Evaluated:
 
 def rewind(folder: Path, iteration: int) -> None:
     """Drop lines from after the checkpoint of this iteration, and a last one that a kill cut off."""
-    for name in (METRICS, EVALUATIONS, WATCH):
+    for name in (METRICS, EVALUATIONS, WATCH, GUARD):
         if (folder / name).exists():
             kept = [record for record in read_lines(folder / name) if record["iteration"] <= iteration]
             write_text(folder / name, "".join(json.dumps(record) + "\n" for record in kept))
@@ -275,6 +260,8 @@ def _is_record(record: object, name: str) -> bool:
         return False
     if name == METRICS:
         return "iterations_per_second" in record and all(map(_is_number, record.values()))
+    if name == GUARD:
+        return all(_is_number(record.get(key)) for key in ("bias", "halves"))
     if name == WATCH:
         shares = record.get("shares")
         measures = all(_is_number(record.get(key)) for key in ("agreement", "bias"))

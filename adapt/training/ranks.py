@@ -2,8 +2,9 @@
 
 import os
 import sys
+import time
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -11,9 +12,10 @@ import torch.distributed as dist
 from accelerate import Accelerator, DistributedDataParallelKwargs, PartialState
 from torch import Tensor
 
-from adapt.config.settings import Config
+from adapt.augmentation.pairs import Pair, TrainingPairs, new_loader
+from adapt.config.settings import Config, Training
 from adapt.errors import InputError
-from adapt.model.device import best_device
+from adapt.model.device import best_device, peak_memory
 from adapt.training.watching.trackers import others
 
 
@@ -44,8 +46,8 @@ def new_accelerator(config: Config, folder: Path | None = None) -> Accelerator:
     """Device, precision and ranks, as `accelerate launch` or torchrun set them up; trackers have `folder`."""
     join_ranks()
     precision = config.training.precision
-    # The density head has no gradient unless the density is regressed.
-    unused = not config.method.online or config.method.density_weight == 0
+    # The density head has no gradient unless the density is regressed; others' networks may have more heads.
+    unused = not config.method.online or config.method.density_weight == 0 or config.model.start is not None
     return Accelerator(
         cpu=best_device().type == "cpu",
         mixed_precision="no" if precision == "fp32" else precision,
@@ -54,6 +56,34 @@ def new_accelerator(config: Config, folder: Path | None = None) -> Accelerator:
         project_dir=folder,
         kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=unused)],
     )
+
+
+class Feed:
+    """Batches of the remaining iterations, on the device; ranks share out consecutive pairs.
+
+    Args:
+        pairs: all of them.
+        config: batch, accumulate, iterations, workers.
+        first: iterations done.
+        ranks: the processes.
+    """
+
+    def __init__(self, pairs: TrainingPairs, config: Config, first: int, ranks: Accelerator) -> None:
+        self._left = range(first, config.training.iterations)
+        self._together = config.training.accumulate
+        self._device = ranks.device
+        place = (ranks.process_index, ranks.num_processes, ranks.device.type == "cuda")
+        self._loader = new_loader(pairs, config, first, *place)
+        self.waited = 0.0
+        """Seconds that steps waited for data."""
+
+    def __iter__(self) -> Iterator[list[Pair]]:
+        read = iter(self._loader)
+        for _ in self._left:
+            asked = time.monotonic()
+            pairs = [next(read) for _ in range(self._together)]
+            self.waited += time.monotonic() - asked
+            yield [Pair(*(t.to(self._device, non_blocking=True) for t in pair)) for pair in pairs]
 
 
 def greatest_of(ranks: Accelerator) -> Callable[[Tensor], Tensor]:
@@ -88,3 +118,23 @@ def check_ranks(ranks: Accelerator, seen: Sequence[str]) -> None:
             f"rank {', '.join(odd)} sees other settings or pictures than rank 0; give every machine the "
             "same run folder and the same data under the same paths."
         )
+
+
+def say_cost(training: Training, iterations: int, seconds: float, waited: float) -> None:
+    """One line about a training.
+
+    Args:
+        training: its settings.
+        iterations: of all ranks together; nothing is said of none.
+        seconds: that they took.
+        waited: how many of these for data.
+    """
+    if not iterations:
+        return
+    images = 2 * iterations * training.batch * training.accumulate
+    memory = peak_memory() / 2**30
+    print(
+        f"{images / seconds:.1f} images/s, peak memory {memory:.1f} GiB, "
+        f"{waited / seconds:.1%} of the time waiting for data",
+        file=sys.stderr,
+    )

@@ -2,6 +2,7 @@
 
 So only one graph is in memory at a time. A host is a choice of terms and of their settings (`terms_of`):
 the source alone; with mixed pictures, labelled by the teacher (DACS, DAFormer); with masked ones (MIC).
+Without a source the same terms run but for its own: what is pasted comes from another target picture then.
 Balancing (METHOD 4 to 6; Li et al. 2025, sections 3.3 and 3.4) enters where each term takes its loss.
 """
 
@@ -52,6 +53,10 @@ class Step:
     feature_distance: FeatureDistance | None = None
     target_labels: bool = False
     """Whether some of the source's crops are labelled pictures of the target."""
+    source_free: bool = False
+    """Whether there is no source: both crops of the pair are the target's, and the teacher labels both."""
+    favour: Tensor | None = None
+    """[C], see `class_mix`."""
     mixed: Mixed | None = None
     """The mixed pictures, once there are some."""
     labelled: tuple[Tensor, Tensor] | None = None
@@ -71,13 +76,22 @@ class Step:
         images, padding = unit_images(self.pair.target_image), self.pair.target_padding
         return label_crops(self.teacher, images, padding, self.method)
 
+    @cached_property
+    def pasted(self) -> PseudoLabels:
+        """The same of the crops that are pasted from, where these are the target's too."""
+        assert self.teacher is not None and self.source_free, "a source has labels"
+        images, padding = unit_images(self.pair.source_image), self.pair.source_labels == IGNORE
+        return label_crops(self.teacher, images, padding, self.method)
+
 
 Term = Callable[[Step], dict[str, Tensor]]
 """Adds to the gradients; returns its losses by name."""
 
 
-def terms_of(method: Method, iteration: int | None = None) -> tuple[Term, ...]:
+def terms_of(method: Method, iteration: int | None = None, source_free: bool = False) -> tuple[Term, ...]:
     """The terms of a step, in their order; `iteration` is its number, None stands for any late one."""
+    if source_free:
+        return (mixed_term,) if method.masked_consistency == 0 else (mixed_term, masked_term)
     starting = iteration is not None and iteration < method.source_start
     if not method.self_training or starting:
         return (source_term,)
@@ -115,9 +129,12 @@ def source_term(step: Step) -> dict[str, Tensor]:
 
 
 def mixed_term(step: Step) -> dict[str, Tensor]:
-    """Learn from target crops with source classes pasted in, labelled by the teacher (DACS)."""
+    """Learn from target crops with source classes pasted in, labelled by the teacher (DACS).
+
+    Without a source, classes of other target crops are pasted, which the teacher labels as well.
+    """
     method, balance, segmenter = step.method, step.balance, step.segmenter
-    mixed, unpasted = _mix(step)
+    mixed, unpasted = _mix_target(step) if step.source_free else _mix(step)
     step.mixed = mixed
     output = step.network(segmenter.normalise(mixed.images))
     # What the teacher is not to be believed says nothing about the target either.
@@ -127,10 +144,12 @@ def mixed_term(step: Step) -> dict[str, Tensor]:
         logits, own = (torch.cat(both) for both in zip((logits, own), step.labelled, strict=True))
     _take_target(step, logits, own)
     if step.watch is not None:
-        said = torch.where(unpasted, step.pseudo.labels, IGNORE)
+        said = torch.where(unpasted, mixed.labels, IGNORE)
         step.watch.take(output.logits, said, segmenter.output_stride)
     table = rows = None
-    if balance is not None and method.correct_mixed:
+    if balance is not None and method.correct_mixed and step.source_free:
+        table = balance.target_table
+    elif balance is not None and method.correct_mixed:
         table = stack_tables(balance.source_table, balance.target_table)
         rows = domain_rows(mixed.labels, mixed.from_target, segmenter.num_classes)
     domains = mixed.from_target
@@ -183,8 +202,29 @@ def _mix(step: Step) -> tuple[Mixed, Tensor]:
     unpasted = mixed.from_target
     if step.from_target is not None:  # pasted from one picture of the target into another
         mixed = mixed._replace(from_target=mixed.from_target | step.from_target)
+    return _augmented(mixed, step), unpasted
+
+
+def _mix_target(step: Step) -> tuple[Mixed, Tensor]:
+    """The same of two target crops: all pixels are the target's, and the teacher labelled all of them."""
+    pair, pseudo, pasted = step.pair, step.pseudo, step.pasted
+    mixed = class_mix(
+        unit_images(pair.source_image),
+        pasted.labels,
+        unit_images(pair.target_image),
+        pseudo.labels,
+        pseudo.weights,
+        step.generator,
+        pasted.weights,
+        step.favour,
+    )
+    everywhere = torch.ones_like(mixed.from_target)
+    return _augmented(mixed._replace(from_target=everywhere), step), everywhere
+
+
+def _augmented(mixed: Mixed, step: Step) -> Mixed:
     images = colour_jitter(mixed.images, step.method.jitter, JITTER_PROBABILITY, step.generator)
-    return mixed._replace(images=gaussian_blur(images, step.generator)), unpasted
+    return mixed._replace(images=gaussian_blur(images, step.generator))
 
 
 def _cross_entropy(

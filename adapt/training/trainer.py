@@ -1,7 +1,6 @@
 """The training loop: devices, precision, schedule, checkpoints, logging, evaluation."""
 
 import time
-from collections.abc import Iterator
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -9,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from adapt.augmentation.pairs import Domains, Pair, new_loader
+from adapt.augmentation.pairs import Domains, Pair
 from adapt.balance.class_priors import new_priors
 from adapt.balance.correction import shift_table
 from adapt.balance.logit_statistics import LogitStatistics, ShiftStatistics
@@ -22,26 +21,26 @@ from adapt.interruption import interruption
 from adapt.model.build import Built
 from adapt.model.encoders import save_memory
 from adapt.model.segmenter import Segmenter, StudentNetwork
-from adapt.run.cards import DEFAULT_TAU, Card
+from adapt.run.anchors import kept_anchors
+from adapt.run.cards import DEFAULT_TAU, Card, Evaluated
 from adapt.run.checkpoint import load_checkpoint, restore, resumed_modules, save_checkpoint
 from adapt.run.run import (
-    PRETRAINED,
     new_card,
     new_statistics,
     prefixed,
-    read_tensors,
     write_card,
     write_tensors,
 )
 from adapt.training.alone import alone
 from adapt.training.failures import check_finite, within_memory
-from adapt.training.feature_distance import FeatureDistance, thing_ids
-from adapt.training.journal import Evaluated, Journal, say_cost, shown
-from adapt.training.optimisation import learning_rate_factor, new_optimizer
-from adapt.training.ranks import check_ranks, greatest_of, new_accelerator, on_any
+from adapt.training.feature_distance import new_distance
+from adapt.training.journal import Journal, shown
+from adapt.training.optimisation import learning_rate_factor, learning_rates, new_optimizer
+from adapt.training.ranks import Feed, check_ranks, greatest_of, new_accelerator, on_any, say_cost
 from adapt.training.step import Step, terms_of
 from adapt.training.teacher import follow, new_teacher, teacher_momentum
 from adapt.training.watching.best import finish_best, keep_best, rewind_best
+from adapt.training.watching.guard import Guard, finish_stopped
 from adapt.training.watching.trackers import BOARD, open_trackers
 from adapt.training.watching.watch import Watch
 
@@ -59,6 +58,7 @@ class Trainer:
         self.built = built
         self.classes = classes
         self.domains = domains
+        self.source_free = domains.source is None
         self.accelerator = new_accelerator(config, folder)
         device = self.accelerator.device
         if config.training.recompute_activations:
@@ -69,35 +69,32 @@ class Trainer:
         self.modules: dict[str, nn.Module] = {"student": self.student}
         self.teacher: Segmenter | None = None
         self.watch: Watch | None = None
+        self.guard: Guard | None = None
         if config.method.self_training:
             self.teacher = new_teacher(built.segmenter, config.data.crop)
-            self.watch = Watch(classes.names, self._total).to(device)
+            temperature = config.method.mix_temperature if self.source_free else None
+            self.watch = Watch(classes.names, self._total, temperature).to(device)
             self.modules |= {"teacher": self.teacher, "watch": self.watch}
-        self.feature_distance: FeatureDistance | None = None
-        if config.method.feature_distance > 0:
-            things = thing_ids(classes.names, config.method.thing_classes)
-            self.feature_distance = FeatureDistance(built.segmenter.encoder, things)
-            self.feature_distance.encoder.load_state_dict(read_tensors(folder / PRETRAINED))
+        if domains.target is not None and self.source_free and config.method.guard:
+            self.guard = Guard(folder, domains.target).to(device)
+            self.modules["guard"] = self.guard
+        self.feature_distance = new_distance(built.segmenter, config.method, classes.names, folder)
         self.statistics: LogitStatistics | None = None
         self.balance: Balance | None = None
+        self.anchors = kept_anchors(folder)
         if config.method.online:
-            self.statistics = new_statistics(config, len(classes)).to(device)
+            self.statistics = new_statistics(config, len(classes), self.anchors).to(device)
             self.modules["statistics"] = self.statistics
-            stride = built.segmenter.output_stride
-            self.balance = Balance(self.statistics, self._total, stride, greatest_of(self.accelerator))
+            stride, greatest = built.segmenter.output_stride, greatest_of(self.accelerator)
+            self.balance = Balance(self.statistics, self._total, stride, greatest, self.source_free)
         self.priors = new_priors(config.method, len(classes), config.data.crop, device, self._total)
-        if self.priors is not None:
-            self.modules["shares"] = self.priors.shares
+        self.modules |= {} if self.priors is None else {"shares": self.priors.shares}
         self.network, self.optimizer = self.accelerator.prepare(self.student, self.optimizer)
         self.iteration = 0
-        self.waited = 0.0
-        """Seconds that steps waited for data."""
         self.posthoc: ShiftStatistics | None = None
         self.evaluated = Evaluated()
-        self.journal: Journal
-        """Open while `train` runs."""
-        self.last_step: Step | None = None
-        """The last one, where the journal wants to show it."""
+        self.journal: Journal  # open while `train` runs
+        self.last_step: Step | None = None  # the last one, where the journal wants to show it
         check_ranks(self.accelerator, [config.to_yaml(), *domains.names])
 
     def resume(self) -> None:
@@ -111,7 +108,7 @@ class Trainer:
             rewind_best(self.folder, self.watch, self.iteration, self._tensors(), self._card(False))
 
     def train(self) -> bool:
-        """Train to the last iteration; False when interrupted, in which case everything is saved.
+        """Train to the last iteration, or until the guard ends it; False when interrupted, all being saved.
 
         Raises:
             Diverged: a loss is not finite. Nothing of that step is kept.
@@ -122,10 +119,13 @@ class Trainer:
         steps = training.iterations, training.save_every, self.iteration
         board, log = BOARD in training.trackers, self.accelerator.log
         with Journal(self.folder, self.classes, *steps, writes, board, log) as self.journal:
-            self._loop()
-            self.save()
-            finished = self.iteration >= training.iterations
-            if finished:
+            if (guard := self.guard) is not None and self.iteration == 0:
+                alone(lambda: guard.begin(self.student.segmenter))
+                alone(lambda: keep_best(self.folder, self._tensors(), self._card(False)))
+            if not self._drifted:
+                self._loop()
+                self.save()
+            if finished := self.iteration >= training.iterations or self._drifted:
                 self._finish()
         self.accelerator.end_training()  # a rank that exits inside its group may abort, its work done
         return finished
@@ -135,9 +135,10 @@ class Trainer:
         training, speaks = self.config.training, self.accelerator.is_main_process
         self.student.train()
         started, first = time.monotonic(), self.iteration
+        feed = Feed(self.domains.pairs, self.config, first, self.accelerator)
         with interruption() as interrupted:
             bar = tqdm(None, "train", training.iterations, initial=first, unit="it", disable=not speaks)
-            for pairs in self._batches():
+            for pairs in feed:
                 with within_memory(self.config, self.iteration, self.student.segmenter):
                     losses = self._step(pairs)
                 self.iteration += 1
@@ -153,24 +154,29 @@ class Trainer:
                     break
                 if self.iteration % training.save_every == 0:
                     self.save()
+                if self._drifted:
+                    break
                 if self.iteration % training.evaluate_every == 0:
                     alone(self._evaluate)
                 if on_any(self.accelerator, interrupted()):
                     break
             bar.close()
         if speaks:
-            number = (self.iteration - first) * self.accelerator.num_processes
-            say_cost(training, number, time.monotonic() - started, self.waited)
+            done = (self.iteration - first) * self.accelerator.num_processes
+            say_cost(training, done, time.monotonic() - started, feed.waited)
 
     def save(self, finished: bool = False) -> None:
         """Write a checkpoint and the loadable run, each file atomically (the first rank does)."""
+        if (guard := self.guard) is not None:
+            alone(lambda: guard.look(self.student.segmenter, self.iteration, self.journal.guarded))
+            guard.drifted.fill_(on_any(self.accelerator, bool(guard.drifted)))
         alone(lambda: self._write(finished))
 
     def _write(self, finished: bool) -> None:
-        if self.watch is not None and not finished and self.watch.keeps(self.iteration):
+        over = finished or self._drifted
+        if self.watch is not None and not over and self.watch.keeps(self.iteration):
             keep_best(self.folder, self._tensors(), self._card(False))
-        scaler = self.accelerator.scaler
-        state = scaler.state_dict() if scaler is not None else {}
+        state = {} if (scaler := self.accelerator.scaler) is None else scaler.state_dict()
         save_checkpoint(self.folder / "last", self.iteration, self.modules, self.optimizer, state)
         write_tensors(self.folder / "model.safetensors", self._tensors())
         write_card(self.folder, self._card(finished))
@@ -188,17 +194,6 @@ class Trainer:
         state = {"iterations": self.iteration, "finished": finished, **self.evaluated._asdict()}
         return card.model_copy(update=state)
 
-    def _batches(self) -> Iterator[list[Pair]]:
-        """Batches of the remaining iterations, on the device. Ranks share out consecutive pairs."""
-        training, ranks = self.config.training, self.accelerator
-        place = (ranks.process_index, ranks.num_processes, ranks.device.type == "cuda")
-        read = iter(new_loader(self.domains.pairs, self.config, self.iteration, *place))
-        for _ in range(self.iteration, training.iterations):
-            asked = time.monotonic()
-            pairs = [next(read) for _ in range(training.accumulate)]
-            self.waited += time.monotonic() - asked
-            yield [Pair(*(t.to(ranks.device, non_blocking=True) for t in pair)) for pair in pairs]
-
     def _step(self, pairs: list[Pair]) -> dict[str, float]:
         """One optimiser step. The losses are read back once, before the weights are touched."""
         method, training = self.config.method, self.config.training
@@ -209,7 +204,7 @@ class Trainer:
         for group in self.optimizer.param_groups:
             group["lr"] = group["base_lr"] * learning_rate_factor(self.iteration, training)
         self.optimizer.zero_grad()
-        terms = terms_of(method, self.iteration)
+        terms = terms_of(method, self.iteration, self.source_free)
         totals: dict[str, Tensor] = {}
         for pair in pairs:
             step = self._new_step(pair, generator)
@@ -245,6 +240,8 @@ class Trainer:
             balance=self.balance,
             priors=self.priors,
             target_labels=self.domains.labelled is not None,
+            source_free=self.source_free,
+            favour=None if self.watch is None else self.watch.favour,
             teacher=self.teacher,
             watch=self.watch,
             feature_distance=self.feature_distance,
@@ -252,38 +249,44 @@ class Trainer:
 
     def _finish(self) -> None:
         """Statistics of the final weights, final evaluation, final save (the first rank does)."""
+        gather, device = self._gathered if self.config.method.gathers else None, self.accelerator.device
+        if self._drifted:
+            alone(lambda: finish_stopped(self.folder, self.iteration, gather, self._scored, device))
+            return
         self.student.eval()
-        if self.config.method.gathers:
-            alone(self._gather)
+        if gather is not None:
+            alone(lambda: setattr(self, "posthoc", gather(self.student.segmenter)))
         alone(self._evaluate)
         self.save(finished=True)
-        alone(self._finish_best)
+        if (watch := self.watch) is not None:
+            alone(lambda: finish_best(self.folder, watch, self.iteration, gather, device))
 
-    def _gather(self) -> None:
-        self.posthoc = self._gathered(self.student.segmenter)
+    @property
+    def _drifted(self) -> bool:
+        return self.guard is not None and bool(self.guard.drifted)
 
     def _gathered(self, segmenter: Segmenter) -> ShiftStatistics:
         assert self.domains.target is not None
         device, method = self.accelerator.device, self.config.method
-        return gather_statistics(segmenter, self.domains.source, self.domains.target, method, device)
-
-    def _finish_best(self) -> None:
-        if self.watch is not None:
-            gather = self._gathered if self.config.method.gathers else None
-            finish_best(self.folder, self.watch, self.iteration, gather, self.accelerator.device)
+        source, target = self.domains.source, self.domains.target
+        return gather_statistics(segmenter, source, target, method, device, self.anchors)
 
     def _evaluate(self) -> None:
         """Score the student on the labelled target set, where there is one."""
-        if self.domains.evaluation is None:
-            return
-        table = None if self.posthoc is None else shift_table(self.posthoc)
-        taus = (0.0,) if table is None else EVALUATION_TAUS
-        segmenter, device = self.student.segmenter, self.accelerator.device
-        scores = evaluate(segmenter, self.domains.evaluation, len(self.classes), table, taus, device)
+        self.evaluated = self._scored(self.student.segmenter, self.posthoc, writes=True)
         self.student.train()
-        by_tau = {str(tau): score.to_dict() for tau, score in scores.items()}
-        self.evaluated = Evaluated(by_tau, self.iteration)
-        self.journal.evaluation(self.iteration, scores)
+
+    def _scored(
+        self, segmenter: Segmenter, statistics: ShiftStatistics | None, writes: bool = False
+    ) -> Evaluated:
+        if self.domains.evaluation is None:
+            return self.evaluated
+        table = None if statistics is None else shift_table(statistics)
+        taus, device = (0.0,) if table is None else EVALUATION_TAUS, self.accelerator.device
+        scores = evaluate(segmenter, self.domains.evaluation, len(self.classes), table, taus, device)
+        if writes:
+            self.journal.evaluation(self.iteration, scores)
+        return Evaluated({str(tau): score.to_dict() for tau, score in scores.items()}, self.iteration)
 
     def _total(self, own: Tensor) -> Tensor:
         """Sum over the ranks."""
@@ -291,9 +294,7 @@ class Trainer:
         return total
 
     def _write_down(self, losses: dict[str, float], rate: float) -> None:
-        training = self.config.training
-        factor = learning_rate_factor(self.iteration - 1, training)
-        rates = {"encoder": training.encoder_lr * factor, "decoder": training.decoder_lr * factor}
+        rates = learning_rates(self.iteration - 1, self.config.training)
         self.journal.losses(self.iteration, losses, rate, rates, self.statistics)
         if self.watch is not None and (seen := self.watch.look(self.iteration)) is not None:
             self.journal.watched(self.iteration, seen)

@@ -266,6 +266,7 @@ def _card_of(run: Run) -> Card:
     segmenter = run.segmenter()
     recipe = run.card.model
     encoder = recipe.encoder.get("model_type") or recipe.encoder["file"]
+    named = encoder if recipe.whole is not None else f"{encoder} encoder, {recipe.decoder} decoder"
     return Card(
         classes=run.classes.names,
         palette=run.classes.palette,
@@ -274,6 +275,6 @@ def _card_of(run: Run) -> Card:
         std=segmenter.std,
         stride=segmenter.stride,
         output_stride=segmenter.output_stride,
-        model=f"{encoder} encoder, {recipe.decoder} decoder",
+        model=named,
         license_note=run.card.license_note,
     )

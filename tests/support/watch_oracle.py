@@ -1,5 +1,6 @@
 """Slow, obvious twins of what is watched in self-training without labels: loops over the labels of pixels."""
 
+import math
 from collections.abc import Sequence
 
 Counts = list[list[float]]
@@ -50,3 +51,16 @@ def class_weights(labels: Sequence[int], confident: Sequence[bool]) -> list[floa
         own = [sure for other, sure in zip(labels, confident, strict=True) if other == label]
         result.append(sum(own) / len(own))
     return result
+
+
+def favour(counts: Counts, temperature: float, least: float) -> list[float]:
+    """How much each class is favoured in pasting: exp(-(share + C * Bias) / T), the most favoured one 1."""
+    classes = range(len(counts))
+    rows = [c for c in classes if sum(counts[c]) > 0]
+    needs = []
+    for c in classes:
+        said = sum(counts[y][c] / sum(counts[y]) for y in rows) / len(rows)
+        bias = said - (1 / len(rows) if c in rows else 0.0)
+        share = sum(counts[c]) / sum(map(sum, counts))
+        needs.append(-(share + len(counts) * bias) / temperature)
+    return [max(least, math.exp(need - max(needs))) for need in needs]

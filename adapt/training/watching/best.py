@@ -80,7 +80,7 @@ def finish_best(
     path = best_of(run)
     if not path.exists():
         return
-    if int(watch.kept_at) == iteration:
+    if int(watch.kept_at) == iteration or float(watch.kept) < 0:  # or nothing was ever measured
         shutil.rmtree(path)
         return
     best = load_run(path)

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from adapt.balance.bias import bias_with_labels
 from adapt.balance.histogram import labels_at_stride
+from adapt.training.watching.choice import favour_of
 
 MEMORY = 100
 """Iterations over which the counts are averaged, and for which the agreement must have been low."""
@@ -58,6 +59,7 @@ class Watch(nn.Module):
     Args:
         names: of the classes, C.
         total: sums a tensor over the ranks of data-parallel training.
+        temperature: of the choice of classes to paste, see `adapt.training.watching.choice`; None without.
     """
 
     counts: Tensor
@@ -70,8 +72,15 @@ class Watch(nn.Module):
     kept: Tensor
     kept_at: Tensor
 
-    def __init__(self, names: Sequence[str], total: Callable[[Tensor], Tensor]) -> None:
+    favour: Tensor | None
+    """[C], of the classes that ClassMix pastes where it chooses them."""
+
+    def __init__(
+        self, names: Sequence[str], total: Callable[[Tensor], Tensor], temperature: float | None = None
+    ) -> None:
         super().__init__()
+        self._temperature = temperature
+        self.register_buffer("favour", None if temperature is None else torch.ones(len(names)))
         self._names, self._total = names, total
         self.register_buffer("counts", torch.zeros(len(names), len(names)))
         """[C, C] running mean of R."""
@@ -117,6 +126,8 @@ class Watch(nn.Module):
         if int(self.steps) == 0:
             return None
         counts = self.counts.double().cpu()
+        if self.favour is not None and self._temperature is not None:
+            self.favour.copy_(favour_of(counts, self._temperature))
         agreement, bias = agreement_of(counts), float(bias_with_labels(counts).abs().sum())
         shares = counts.sum(1) / counts.sum().clamp_min(torch.finfo(counts.dtype).tiny)
         news: list[str | None] = []

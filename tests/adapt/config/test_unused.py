@@ -15,22 +15,26 @@ import tiny
 import torch
 from click.testing import CliRunner
 from clips import make_video
+from random_statistics import random_statistics
 from refusals import expect_refusal
 from torch import Tensor
 from training_step import pair, small_segmenter
 
 from adapt.augmentation.pairs import Domains, Pair, TrainingPairs
 from adapt.balance.logit_statistics import fit_shift_statistics
+from adapt.balance.mixtures import Mixture
 from adapt.balance.posthoc import gather_statistics
 from adapt.cli import main
+from adapt.commands.beginning import without_source
 from adapt.config.presets import PRESETS
-from adapt.config.settings import Config, Method, Settings, load_config, with_assignments
+from adapt.config.settings import Config, Encoder, Method, Settings, load_config, with_assignments
 from adapt.config.unused import NEEDS, check_used, differences
 from adapt.data.datasets import LabelledFolder, UnlabelledFolder
 from adapt.data.domains import find_classes
 from adapt.errors import InputError
 from adapt.model.build import Built
 from adapt.model.segmenter import Segmenter
+from adapt.run.anchors import ANCHORS, keep_anchors
 from adapt.run.run import PRETRAINED, write_tensors
 from adapt.training.journal import Journal
 from adapt.training.trainer import Trainer
@@ -58,6 +62,9 @@ OTHER: dict[str, str] = {
     "rare_class_temperature": "5.0",
     "labelled_share": "0.9",
     "jitter": "0.5",
+    "mix_temperature": "0.05",
+    "guard": "false",
+    "anchors": "anchors.safetensors",
     "feature_distance": "3.0",
     "thing_classes": "[car]",
     "ignored_rows": "[0.5, 0.25]",
@@ -66,6 +73,7 @@ OTHER: dict[str, str] = {
     "mask_ratio": "0.02",
 }
 """A value of each setting of `method` that no host and no preset has."""
+OF_A_SOURCE = ("feature_distance", "source_start")
 
 
 def test_there_is_another_value_for_every_setting() -> None:
@@ -108,16 +116,20 @@ class Probe:
     def trace(self, config: Config) -> tuple[Trace, Segmenter]:
         """Of the training; and the network then."""
         method, segmenter = config.method, small_segmenter()
+        source = None if config.source_free else self.source
+        (self.folder / ANCHORS).unlink(missing_ok=True)
+        if (anchors := given_anchors(method)) and source is None:  # as the start of a run does
+            keep_anchors(self.folder, anchors)
         write_tensors(self.folder / PRETRAINED, small_segmenter(seed=1).encoder.state_dict())
         pairs = TrainingPairs(
-            self.source,
+            source,
             self.target,
             self.pixels,
             crop=(16, 16),
             rare_class_temperature=method.rare_class_temperature,
             seed=0,
         )
-        domains = Domains(self.source, self.target, None, pairs)
+        domains = Domains(source, self.target, None, pairs)
         trainer = Trainer(self.folder, config, Built(segmenter, {}, None, ""), self.classes, domains)
         trainer.journal = Journal(self.folder, self.classes, 2, 2, 0, writes=False)
         trace: Trace = {}
@@ -125,9 +137,10 @@ class Probe:
             losses = trainer._step([with_things(pair(seed=step))])
             trace |= {f"{step}.{name}": torch.tensor(value) for name, value in losses.items()}
             trainer.iteration += 1
+            trainer._write_down(losses, 1.0)  # the watch chooses the classes to paste
         for name, module in trainer.modules.items():
             trace |= {f"{name}.{key}": value for key, value in module.state_dict().items()}
-        if pairs.source_crops.class_probability is not None:
+        if pairs.source_crops is not None and pairs.source_crops.class_probability is not None:
             trace["draws"] = torch.from_numpy(pairs.source_crops.class_probability)
         return trace, segmenter.eval()
 
@@ -137,10 +150,14 @@ class Probe:
         if not same(before, after):
             return True
         kept = [
-            gather_statistics(segmenter, self.source, self.target, config.method).state()
-            for config in (start, other)
+            gather_statistics(segmenter, *self.statistics_of(config)).state() for config in (start, other)
         ]
         return not same(*kept)
+
+    def statistics_of(self, config: Config) -> tuple[Any, ...]:
+        """What `gather_statistics` takes."""
+        anchors = given_anchors(config.method) if config.source_free else None
+        return None if config.source_free else self.source, self.target, config.method, "cpu", anchors
 
     def _start(self, config: Config) -> tuple[Trace, Segmenter]:
         if self.started is None or self.started[0] != config:
@@ -162,17 +179,23 @@ def same(one: Trace, other: Trace) -> bool:
     return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
-def settings_of(host: str, balance: str) -> Config:
+def given_anchors(method: Method) -> Mixture | None:
+    """Those of a file, where one is named."""
+    return None if method.anchors is None else random_statistics(3, 5).to(torch.float32).anchors
+
+
+def settings_of(host: str, balance: str, start: str | None = None) -> Config:
     sets = (f"method.host={host}", f"method.balance={balance}", "method.min_pixels=4")
-    return load_config(None, None, (*sets, "training.warmup=0"))
+    sets, model = ((*sets, "method.confidence=0.5"), {"start": start}) if start else (sets, {})
+    return without_source(load_config(None, None, (*sets, "training.warmup=0"), {"model": model}))
 
 
 @pytest.mark.parametrize("balance", BALANCES)
-@pytest.mark.parametrize("host", HOSTS)
+@pytest.mark.parametrize(("host", "model"), [*((host, None) for host in HOSTS), ("dacs", "theirs")])
 def test_every_setting_of_the_method_is_refused_or_changes_the_run(
-    probe: Probe, host: str, balance: str
+    probe: Probe, host: str, model: str | None, balance: str
 ) -> None:
-    start = settings_of(host, balance)
+    start = settings_of(host, balance, model)
     assert not probe.changes(start, start), "a training repeats itself"
     for name, value in OTHER.items():
         config = with_assignments(start, (f"method.{name}={value}",))
@@ -183,8 +206,8 @@ def test_every_setting_of_the_method_is_refused_or_changes_the_run(
         except InputError as error:
             assert f"method.{name}" in error.message
             refused = True
-        if refused and host in ("daformer", "mic"):
-            continue  # that it is idle indeed is shown with dacs
+        if refused and (host in ("daformer", "mic") or (model and name in OF_A_SOURCE)):
+            continue  # that it is idle indeed is shown with dacs, or it was taken off at the start
         assert refused != probe.changes(start, config), f"{name} with {host}, {balance}: {refused=}"
 
 
@@ -201,7 +224,8 @@ def names_of(settings: type[Settings], prefix: str = "") -> Iterator[str]:
 
 
 def test_the_table_knows_no_other_settings() -> None:
-    assert set(NEEDS) <= set(names_of(Config))
+    encoder = {f"model.encoder.{name}" for name in Encoder.model_fields}
+    assert set(NEEDS) <= {*names_of(Config), *encoder}
 
 
 def test_every_other_setting_is_read_in_a_training(

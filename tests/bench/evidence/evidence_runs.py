@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evidence_arms import WITH_LABELS, settings_of
+from evidence_arms import BEGUN, WITH_LABELS, settings_of
 from evidence_shifts import Shift, load_shift, place_of
 
 from adapt.commands.train import resume, train
@@ -42,23 +42,30 @@ def trained(place: Place, name: str, arm: str, seed: int) -> Run | None:
             run = resume(folder)
             _add_cost(folder, started)
     else:
-        shift = load_shift(name)
+        shift, first = load_shift(name), None
+        if arm in BEGUN and (first := trained(place, name, BEGUN[arm], seed)) is None:
+            return None
         started = _now()
-        run = _start(folder, shift, arm, place, seed)
+        run = _start(folder, shift, arm, place, seed, first)
         _add_cost(folder, started)
     return run if run.card.finished else None
 
 
-def _start(folder: Path, shift: Shift, arm: str, place: Place, seed: int) -> Run:
+def _start(folder: Path, shift: Shift, arm: str, place: Place, seed: int, first: Run | None) -> Run:
+    """From `first`, the finished run that the arm goes on from, without its source; else from nothing."""
     pictures = place_of(shift, place.data, place.out / "data", seed)
+    settings = settings_of(arm, shift.settings, shift.things, str(place.data.resolve()), seed)
+    target = [pictures.target]
+    if first is not None:
+        return train(folder, target=target, start=first.path, settings=settings)
     return train(
         folder,
         source=pictures.source,
-        target=[pictures.target],
+        target=target,
         target_labels=pictures.few if arm in WITH_LABELS else None,
         classes=shift.class_file,
         preset=None,  # nothing is chosen from the machine
-        settings=settings_of(arm, shift.settings, shift.things, str(place.data.resolve()), seed),
+        settings=settings,
     )
 
 

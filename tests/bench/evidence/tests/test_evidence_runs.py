@@ -23,6 +23,7 @@ from evidence_scoring import adjustment, labelled, without_positive
 from evidence_summary import by_key
 
 from adapt.balance.correction import ShiftTable
+from adapt.config.presets import SOURCE_FREE
 from adapt.config.settings import load_config
 from adapt.config.unused import check_used
 from adapt.data.classes import load_classes
@@ -64,8 +65,9 @@ def test_every_run_has_settings_that_are_of_use(name: str, arm: str):
         pytest.skip("this version does not have its balance")
     shift = shifts.load_shift(name)
     settings = arms.settings_of(arm, shift.settings, shift.things, "/data", 2)
-    config = load_config(None, None, settings)
-    check_used(config, None)
+    preset, model = (SOURCE_FREE, {"start": "run"}) if arm in arms.BEGUN else (None, {})
+    config = load_config(preset, None, settings, {"model": model})
+    check_used(config, preset)
     assert config.training.seed == 2
     if config.method.online:
         assert config.method.statistics_warmup == config.training.iterations // 4
@@ -112,6 +114,7 @@ TINY = (
     "model.encoder={config: {model_type: resnet, embedding_size: 8, hidden_sizes: [8, 8, 8, 8], "
     "depths: [1, 1, 1, 1], layer_type: basic}}",
     "training.iterations=4",
+    "training.encoder_lr=1.0e-3",
 )
 
 
@@ -207,3 +210,20 @@ def test_a_folder_that_is_not_there_is_named(
     monkeypatch.setattr(sys, "argv", ["evidence.py", "--data", "/nowhere"])
     assert evidence.main() == 2
     assert "There is no folder /nowhere" in capsys.readouterr().err
+
+
+def test_a_source_free_arm_goes_on_from_the_source_only_run(
+    small: SimpleNamespace, monkeypatch: pytest.MonkeyPatch
+):
+    longer = tuple(line.replace("iterations=4", "iterations=8") for line in TINY)
+    monkeypatch.setitem(arms.SETTINGS, "small", longer)
+    place = Place(small.data, small.out)
+    small.arms, small.train_only = ["source-free"], True
+    assert evidence.work(small, place) == 0
+    first, run = (evidence.finished(place.run("streets", arm, 0)) for arm in ("source", "source-free"))
+    assert first is not None and run is not None
+    assert run.config.source_free and run.config.model.start == str(first.path.absolute())
+    assert run.classes == first.classes
+    assert (first.card.iterations, run.card.iterations) == (8, 4)
+    assert run.config.training.encoder_lr == pytest.approx(first.config.training.encoder_lr / 10)
+    assert cost_of(run.path)["processor_seconds"] > 0
