@@ -50,7 +50,7 @@ container: $(VENV)/dev.stamp  ## try the Dockerfile's install commands, without 
 	$(PY) -m pytest -m slow tests/test_container.py
 
 bench: $(VENV)/dev.stamp  ## measure what docs/results.md claims; fails if a number is missed
-	@missed=0; for script in tests/bench/bench_*.py; do echo "== $$script"; $(PY) $$script || missed=1; done; exit $$missed
+	@missed=0; for script in tests/bench/bench_*.py tests/bench/gathering/bench_*.py; do echo "== $$script"; $(PY) $$script || missed=1; done; exit $$missed
 
 gpu: setup  ## what only an NVIDIA GPU can show: steps, runs, labels, graphs, engines, ranks (at most 8 minutes)
 	$(PY) tests/bench/gpu/gpu.py

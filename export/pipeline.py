@@ -14,11 +14,16 @@ from export.fold.tables import MAX_TAU
 from export.precision.gates import in_precision
 from export.precision.kinds import PRECISIONS
 from export.sources.calibrated import open_calibrated
+from export.sources.given import Given
 from export.sources.pictures import calibration_pictures, pictures_for
 from export.sources.source import Source, index_of, open_source
+from export.statistics.gathered import Anchors, is_gathered, open_gathered
+from export.verification.changes import changes
 from export.verification.parity import verify
 from export.verification.result import Verification
 from serve.card import GraphInfo
+from serve.gathering.rule import Rule, rule_around
+from serve.gathering.times import slots_of
 from serve.media.files import check_outputs
 from serve.media.images import Image
 from serve.media.whole import replacing
@@ -46,11 +51,14 @@ def export_onnx(
     size: tuple[int, int] | None = None,
     scores: bool = False,
     uncorrected_labels: bool = False,
+    gather: bool = False,
     error_bound: float | None = None,
     data: Path | None = None,
     precision: str | None = None,
     calibrate: Path | None = None,
     stats: Path | None = None,
+    anchors: Anchors | None = None,
+    slot: Sequence[str] = (),
     other_model: bool = False,
     leave: Sequence[str] = (),
     force: bool = False,
@@ -68,12 +76,16 @@ def export_onnx(
         size: (height, width) of the pictures that it takes; None is any size.
         scores: also output the scores, at the decoder's stride.
         uncorrected_labels: also output what it would say uncorrected.
+        gather: also output the logits, at the decoder's stride, for `serve --gather` to count.
         error_bound: proven limit of what folding may change a score by, in logits; None is 0.02 (in
             proportion for logits of an unusual size), or the best that a table holds.
         data: folder of pictures to check it on; None takes those in the run.
         precision: what the network computes in; None as the source does.
         calibrate: folder of pictures of the target, to find the ranges of int8 with.
-        stats: file of statistics from `calibrate`; None takes the source's own.
+        stats: file of statistics from `calibrate`, or one that was gathered in the field; None takes the
+            source's own.
+        anchors: of gathered statistics, those in the "model" (None too) or of the "target" itself.
+        slot: which times of gathered statistics, see `serve.gathering.times.slots_of`; none is all.
         other_model: `stats` is of the same weights, exported another time.
         leave: names of classes that stand for none (void): the correction never raises them.
         force: replace what is at `output`.
@@ -87,24 +99,31 @@ def export_onnx(
         raise InputError(f"--tau is {tau:g}, but must lie in [0, 2]; 0.2 is a good start.")
     if not correct and (runtime_tau or uncorrected_labels):
         raise InputError("--runtime-tau and --uncorrected-labels need the correction; drop them or fold it.")
+    if not correct and gather:
+        raise InputError("--gather counts in the range of the correction's statistics; drop it or fold them.")
     if precision is not None and precision not in PRECISIONS:
         raise InputError(f"--precision {precision} is not known; choose one of {', '.join(PRECISIONS)}.")
     if (precision is not None and PRECISIONS[precision].measured) != (calibrate is not None):
         raise InputError("--precision int8 and --calibrate DIR belong together; give both or neither.")
     if not correct and (stats is not None or other_model or leave):
         raise InputError("--stats, --other-model and --leave are of the correction; drop them or fold it.")
+    if (anchors is not None or slot) and (stats is None or not is_gathered(stats)):
+        raise InputError("--anchors and --slot are of --stats that were gathered; leave them out.")
     check_outputs([output], force)
     measured = [] if calibrate is None else calibration_pictures(calibrate)
     say(f"reading {source}")
     if stats is None:
         opened: Source = open_source(source)
         given = opened.statistics() if correct else None
+    elif is_gathered(stats):
+        opened, given = open_gathered(source, stats, anchors or "model", slots_of(slot))
     else:
         opened, given = open_calibrated(source, stats)
     if given is not None and leave:
         given = given.leaving([index_of(name, opened.card.classes) for name in leave])
     if tau is None:
         tau = opened.tau if stats is None else DEFAULT_TAU
+        tau = tau if given is None or given.tau is None else given.tau
         if correct and tau == 0:
             why = opened.doubt or "tau 0 was chosen for the run"
             say(f"{why}; so labels are the uncorrected ones, and --tau folds another strength")
@@ -114,7 +133,7 @@ def export_onnx(
         if given.note:
             say(given.note)
     say("folding")
-    extras = Extras(scores, uncorrected_labels)
+    extras = Extras(scores, uncorrected_labels, _rule(given) if gather and given is not None else None)
     model = build(opened, strength, opened.deployed_size(size), extras)
     info = graph_info(model, str(output))
     folded = info.correction
@@ -129,7 +148,25 @@ def export_onnx(
         _fix_batch(model, opened.batch)
     say(f"checking on {len(frames)} {words}")
     result = write_verified(model, output, checked, frames, words, overwrite=force)
+    if stats is not None and is_gathered(stats) and source.is_file() and frames:
+        say(changes(source, output, frames).report())
     return Exported(output, graph_info(model, str(output)), agreed, result)
+
+
+def _rule(given: Given) -> Rule:
+    """How what these statistics correct is counted in the field: in their range, by their labels.
+
+    Raises:
+        InputError: a class takes no part, whose pixels would be counted as those of others.
+    """
+    statistics = given.statistics
+    if statistics.excluded is not None and bool(statistics.excluded.any()):
+        raise InputError(
+            "--gather counts all classes, but some take no part in this correction (masked, or --leave); "
+            "drop it."
+        )
+    offset = given.offset or (0.0,) * statistics.num_classes
+    return rule_around(statistics.logit_range, offset, given.pixels)
 
 
 def build(

@@ -7,15 +7,17 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from serve.gathering.gatherer import Gather
     from serve.inference.segmenter import Segmentation, Segmenter
 
-__all__ = ["Segmentation", "Segmenter"]
+__all__ = ["Gather", "Segmentation", "Segmenter"]
 
 
 def __getattr__(name: str) -> Any:
     """`from serve import Segmenter`, loaded on first use so that `serve --help` stays light."""
     if name in __all__:
+        from serve.gathering import gatherer
         from serve.inference import segmenter
 
-        return getattr(segmenter, name)
+        return getattr(gatherer if name == "Gather" else segmenter, name)
     raise AttributeError(f"module 'serve' has no attribute {name!r}")

@@ -36,6 +36,8 @@ class Key(StrEnum):
     """The bins that the correction is tabled on."""
     NETWORK = PREFIX + "network"
     """Which network is inside, by its fingerprint."""
+    GATHER = PREFIX + "gather"
+    """How the logits of a file with that output are counted in the field, see serve/gathering/rule.py."""
     ENDS = PREFIX + "logits_graph"
     """Input and output of the network inside."""
 

@@ -22,7 +22,7 @@ FORMAT, FORMER = 2, 1
 CARD = "card.json"
 DEFAULT_TAU = 0.5
 """Strength of the post-hoc correction where nobody chose another, of adapted networks and of anybody's: the
-highest measured that harmed no network that is corrected (docs/evidence.md)."""
+highest measured that hardly harmed any network that is corrected (docs/evidence.md)."""
 
 _Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
 _Score = float | None | list[float | None]

@@ -61,6 +61,7 @@ def balance(
     labels: Path | None = None,
     report: Path | None = None,
     tau: float | None = None,
+    gather: bool = False,
     classes: Path | None = None,
     frames: int = 200,
     logits: str | None = None,
@@ -87,6 +88,7 @@ def balance(
             better than noise, and give a table of before and after.
         report: the page; None is `output` with the ending .html.
         tau: strength in [0, 2]; None chooses it.
+        gather: also output the logits, for `serve --gather` to count.
         classes: class file of the model's outputs, in their order; None takes what the model says of itself.
         frames: frames per video.
         logits: name of the logits in the graph; None is its one float output.
@@ -127,6 +129,7 @@ def balance(
             tau=chosen.tau,
             data=checked,
             stats=stats,
+            gather=gather,
             force=force,
             say=lambda step: say(f"  {step}"),
         )

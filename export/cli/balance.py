@@ -26,6 +26,9 @@ from export.cli.options import FORCE, PATH, model_options
 )
 @click.option("--report", type=PATH, help="HTML page to write [default: as the file, ending in .html].")
 @click.option("--tau", type=float, help="Strength of the correction, 0 to 2 [default: 0.5, or by --labels].")
+@click.option(
+    "--gather", is_flag=True, help="Also output the logits, for `serve --gather` to count in the field."
+)
 @model_options
 @FORCE
 def balance(model: Path, target: tuple[Path, ...], output: Path, **options: Any) -> None:

@@ -32,12 +32,16 @@ def main() -> None:
 @click.option(
     "--tau",
     type=float,
-    help="Strength of the correction, 0 to 2 [default: the run's own, else 0.5].",
+    help="Strength of the correction, 0 to 2 [default: the run's own, else 0.5; SOURCE's if --stats were "
+    "gathered].",
 )
 @click.option("--runtime-tau", is_flag=True, help="Make tau an optional input, with --tau as its default.")
 @click.option("--size", type=SIZE, default="dynamic", show_default=True, help="Picture size the graph takes.")
 @click.option("--scores", is_flag=True, help="Also output the scores, at the decoder's stride.")
 @click.option("--uncorrected-labels", is_flag=True, help="Also output what it would say uncorrected.")
+@click.option(
+    "--gather", is_flag=True, help="Also output the logits, for `serve --gather` to count in the field."
+)
 @click.option(
     "--error-bound",
     type=click.FloatRange(0.0001, 1.0),
@@ -54,7 +58,23 @@ def main() -> None:
     "the correction stays fp32 [default: as SOURCE, a run being fp32].",
 )
 @click.option("--calibrate", type=PATH, help="Folder of target pictures, to find the ranges of int8 with.")
-@click.option("--stats", type=PATH, help="Statistics to correct with, from `calibrate` [default: SOURCE's].")
+@click.option(
+    "--stats",
+    type=PATH,
+    help="Statistics to correct with, from `calibrate` or gathered by `serve --gather` [default: SOURCE's].",
+)
+@click.option(
+    "--anchors",
+    type=click.Choice(["model", "target"]),
+    help="Of gathered statistics: where logits should lie, as SOURCE has it or as gathered [default: model].",
+)
+@click.option(
+    "--slot",
+    multiple=True,
+    metavar="TIME",
+    help="Take this time of what was gathered: 22:00-06:00 (UTC), 2026-11-28 or 2026-11-28/2026-12-04; may "
+    "be given several times.",
+)
 @click.option(
     "--other-model", is_flag=True, help="The statistics are of the same weights, exported another time."
 )

@@ -118,7 +118,7 @@ def configuration(model: Model, name: str) -> str:
     label_type = "TYPE_UINT8" if len(card.classes) <= 256 else "TYPE_UINT16"
     outputs = [
         _tensor(model, output, "TYPE_FP32", len(card.classes), -1, -1)
-        if output == "scores"
+        if output in ("scores", "logits")
         else _tensor(model, output, label_type, height, width)
         for output in model.outputs
     ]

@@ -25,6 +25,7 @@ from export.fold.folded import INPUTS, MOVED, OUTPUTS, Lineage, unfold, write_me
 from export.fold.nodes import Builder, rename_values
 from export.fold.tables import BOUND_TAU, MAX_TAU, LookupTable, lookup_table
 from serve.card import Card, Correction, GraphInfo
+from serve.gathering.rule import Rule, rule_text
 
 OPSET = 18
 MAX_EXPONENT = 80.0
@@ -71,6 +72,8 @@ class Extras:
 
     scores: bool = False
     uncorrected_labels: bool = False
+    gather: Rule | None = None
+    """The network's own logits, and how they are to be counted in the field; None is without."""
 
 
 def fold(
@@ -96,7 +99,8 @@ def fold(
     pixels, logits = _ends(model)
     _check(model, logits, card, strength)
     network = Lineage(fingerprint(model), made_from, None if strength is None else strength.of)
-    model, pixels, logits = _make_way(model, pixels, logits)
+    extras = extras or Extras()
+    model, pixels, logits = _make_way(model, pixels, logits, extras)
     info = GraphInfo(card)
 
     b = Builder()
@@ -111,12 +115,13 @@ def fold(
                 b, logits, table, strength.tau, strength.runtime, wide, strength.excluded
             )
             info, grid = replace(info, correction=_describe(card, strength, table)), table.grid
-    extras = extras or Extras()
     add_labels(b, card, scores, "labels")
     if extras.uncorrected_labels:
         add_labels(b, card, logits, "uncorrected_labels")
     if extras.scores:
         b.op("Identity", [scores], "scores", output="scores")
+    if extras.gather is not None:
+        b.op("Identity", [logits], "logits", output="logits")
 
     graph = model.graph
     sizes = _size_names(graph)
@@ -132,7 +137,8 @@ def fold(
     graph.output.extend(_outputs(card, sizes, extras))
     statistics = None if strength is None else strength.statistics
     curves = None if strength is None else strength.drawn
-    write_metadata(model, info, (pixels, logits), statistics, curves, grid, network)
+    rule = None if extras.gather is None else rule_text(extras.gather)
+    write_metadata(model, info, (pixels, logits), statistics, curves, grid, network, rule)
     return model
 
 
@@ -187,12 +193,15 @@ def _check(model: onnx.ModelProto, logits: str, card: Card, strength: Strength |
             raise InputError(f"tau is {strength.tau:g}, but must lie in [0, {MAX_TAU:g}].")
 
 
-def _make_way(model: onnx.ModelProto, pixels: str, logits: str) -> tuple[onnx.ModelProto, str, str]:
+def _make_way(
+    model: onnx.ModelProto, pixels: str, logits: str, extras: Extras
+) -> tuple[onnx.ModelProto, str, str]:
     """Free the names that the contract gives to inputs and outputs, whoever had them."""
     graph = model.graph
     used = {name for node in graph.node for name in (*node.input, *node.output)}
     used |= {v.name for v in (*graph.input, *graph.output, *graph.initializer)}
-    names = {name: f"{MOVED}{name}" for name in (*INPUTS, *OUTPUTS) if name in used}
+    ours = [name for name in (*INPUTS, *OUTPUTS) if name != "logits" or extras.gather is not None]
+    names = {name: f"{MOVED}{name}" for name in ours if name in used}
     rename_values(graph, names)
     model.ir_version = max(model.ir_version, 8)
     return model, names.get(pixels, pixels), names.get(logits, logits)
@@ -211,12 +220,13 @@ def _outputs(card: Card, sizes: dict[str, str], extras: Extras) -> list[onnx.Val
     labels = ["labels"] + ["uncorrected_labels"] * extras.uncorrected_labels
     shape = [sizes["N"], height, width]
     values = [helper.make_tensor_value_info(name, label_type(card), shape) for name in labels]
-    if extras.scores:
+    shape_of_logits = [name for name, on in (("scores", extras.scores), ("logits", extras.gather)) if on]
+    if shape_of_logits:
         inner: list[int | str] = [sizes["h"], sizes["w"]]
         if card.size is not None:
             inner = [-(-side // card.stride) * card.stride // card.output_stride for side in card.size]
         shape = [sizes["N"], len(card.classes), *inner]
-        values.append(helper.make_tensor_value_info("scores", TensorProto.FLOAT, shape))
+        values += [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in shape_of_logits]
     return values
 
 

@@ -25,9 +25,10 @@ from export.fold.nodes import PREFIX, rename_values
 from export.fold.tables import BOUND_TAU, Grid
 from serve.card import PREFIX as KEYS
 from serve.card import Correction, GraphInfo, Key, from_metadata, to_metadata
+from serve.gathering.rule import Rule, rule_of
 
 INPUTS = ("image", "tau")
-OUTPUTS = ("labels", "scores", "uncorrected_labels")
+OUTPUTS = ("labels", "scores", "uncorrected_labels", "logits")
 MOVED = "blda_original/"
 """Begins the new name of a value of the network that had one of these names."""
 
@@ -112,6 +113,21 @@ def table_grid(model: onnx.ModelProto) -> Grid | None:
     return grid
 
 
+def gather_rule(model: onnx.ModelProto) -> Rule | None:
+    """How logits of the graph are counted in the field; None of one without that output.
+
+    Raises:
+        InputError: it was altered.
+    """
+    text = metadata_of(model).get(Key.GATHER)
+    if text is None:
+        return None
+    try:
+        return rule_of(text, len(graph_info(model, "the graph").card.classes))
+    except ValueError as error:
+        raise InputError(f"{Key.GATHER} inside the graph was altered ({error}); export it again.") from error
+
+
 def lineage(model: onnx.ModelProto) -> Lineage | None:
     """Which network is inside; None of a file that does not say, as those of older versions."""
     network: Lineage | None = _record(model, Key.NETWORK, Lineage)
@@ -126,6 +142,7 @@ def write_metadata(
     curves: str | None,
     grid: Grid | None,
     network: Lineage,
+    gather: str | None = None,
 ) -> None:
     """Write all of it into a graph that has none yet; `ends` are the network's input and output."""
     entries = to_metadata(info) | {Key.ENDS: json.dumps({"input": ends[0], "output": ends[1]})}
@@ -134,6 +151,8 @@ def write_metadata(
         entries[Key.STATISTICS] = base64.b64encode(save(statistics.state())).decode()
     if curves is not None:
         entries[Key.CURVES] = curves
+    if gather is not None:
+        entries[Key.GATHER] = gather
     if grid is not None:
         entries[Key.TABLE] = json.dumps(asdict(grid))
     _put(model, entries)

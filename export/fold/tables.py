@@ -189,18 +189,20 @@ def range_in_bins(channel: Curves, edges: Array) -> tuple[Array, Array]:
 def _knots(values: Array, tolerance: float, most: int) -> Array:
     """Positions [M], at most `most`, between which straight lines keep within `tolerance` of [C, bins]."""
     knots = np.unique(np.linspace(0, values.shape[1] - 1, 9).astype(int))
+    changed, miss = np.arange(values.shape[1]), np.empty(values.shape[1])
     while True:
-        miss = np.abs(_between(values, knots) - values).max(0)
+        miss[changed] = np.abs(_between(values, knots, changed) - values[:, changed]).max(0)
         worst = np.maximum.reduceat(miss, knots[:-1])
         bad = np.argsort(-worst)[: min((worst > tolerance).sum(), most - len(knots))]
         if not len(bad):
             return knots
+        changed = np.concatenate([np.arange(knots[i], knots[i + 1]) for i in bad])  # others stay as they are
         knots = np.union1d(knots, [knots[i] + int(miss[knots[i] : knots[i + 1]].argmax()) for i in bad])
 
 
-def _between(values: Array, knots: Array) -> Array:
-    """Straight lines through values [C, bins] at the knots [M]: [C, bins]."""
-    k = np.arange(values.shape[1])
+def _between(values: Array, knots: Array, bins: NDArray[np.integer] | None = None) -> Array:
+    """Straight lines through values [C, bins] at the knots [M]: at all bins, or at some, [C, len(bins)]."""
+    k = np.arange(values.shape[1]) if bins is None else bins
     left = np.clip(np.searchsorted(knots, k, side="right") - 1, 0, len(knots) - 2)
     t = (k - knots[left]) / (knots[left + 1] - knots[left])
     at_knots = values[:, knots]

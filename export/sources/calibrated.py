@@ -17,8 +17,9 @@ from export.foreign.adapters import logits_graph_of
 from export.foreign.convention import Intake, Told
 from export.foreign.graph import read_graph
 from export.foreign.network import Network, Outlet, open_network, restore_network
+from export.sources.given import Given
 from export.sources.reference import Reference
-from export.sources.source import Given, Source, open_source
+from export.sources.source import Source, open_source
 from export.sources.statistics_file import Calibrated, read_statistics
 from serve.card import Card, GraphInfo, Key
 from serve.media.images import Image
@@ -87,7 +88,8 @@ def open_calibrated(path: Path, file: Path) -> tuple[Source, Given]:
         f"that is {path.name} can't be told"
     )
     known = calibrated.network
-    return source, Given(statistics, calibrated.source, known, note if known is None else "")
+    said = note if known is None else ""
+    return source, Given(statistics, calibrated.source, known, said, calibrated.offset, calibrated.pixels)
 
 
 def is_ours(path: Path) -> bool:

@@ -5,50 +5,31 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import NamedTuple
 
 import onnx
-import torch
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from adapt.balance.correction import excluding
-from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.data.classes import IGNORE
 from adapt.errors import InputError
 from adapt.run.cards import DEFAULT_TAU
 from adapt.run.run import Run, load_run
 from export.fold.fingerprint import fingerprint
 from export.fold.fold import Strength
-from export.fold.folded import Lineage, folded_statistics, graph_info, lineage, table_grid, unfold
+from export.fold.folded import (
+    Lineage,
+    folded_statistics,
+    gather_rule,
+    graph_info,
+    lineage,
+    table_grid,
+    unfold,
+)
 from export.fold.tables import Grid
+from export.sources.given import Given
 from export.sources.network import logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
 from serve.card import Card
 from serve.media.checkpoints import describe_checkpoint
-
-
-class Given(NamedTuple):
-    """Statistics to correct with."""
-
-    statistics: ShiftStatistics
-    words: str
-    """Where they come from."""
-    of: str | None
-    """Fingerprint of the graph that they are of; None if that was not written down."""
-    note: str = ""
-    """What could not be checked of them, in words."""
-
-    def leaving(self, classes: Sequence[int]) -> "Given":
-        """The same with some classes that take no part. Raises InputError if less than two are left then."""
-        mask = torch.isin(torch.arange(self.statistics.num_classes), torch.tensor(classes))
-        statistics = excluding(self.statistics, mask)
-        assert statistics.excluded is not None
-        if int((~statistics.excluded).sum()) < 2:
-            raise InputError(
-                f"--leave would leave {int(statistics.excluded.sum())} of {statistics.num_classes} classes "
-                "as they are, but at least two must take part in the correction."
-            )
-        return self._replace(statistics=statistics)
 
 
 @dataclass(frozen=True)
@@ -220,7 +201,9 @@ class GraphSource(Source):
             )
         known = lineage(self.model)
         if known is not None:
-            return Given(statistics, correction.statistics, known.statistics_of)
+            rule = gather_rule(self.model)
+            counted = (None, None) if rule is None else (rule.offset, rule.pixels)
+            return Given(statistics, correction.statistics, known.statistics_of, "", *counted)
         note = f"an older version wrote {self.path.name}: whose its statistics are can't be told"
         return Given(statistics, correction.statistics, None, note)
 

@@ -43,6 +43,9 @@ class Calibrated:
     network: str | None = None
     """`export.fold.fingerprint.fingerprint` of the graph, cut at its logits. None in files of versions that
     did not write it: whether a model is the one that they are of can't be told."""
+    offset: tuple[float, ...] | None = None
+    """[C] logits that were added before pixels were labelled, see export/statistics/gather.py. None in files
+    of versions that did not write it."""
 
 
 class _Format(BaseModel):
@@ -85,6 +88,8 @@ def read_statistics(path: Path) -> tuple[ShiftStatistics, Calibrated]:
             raise InputError(f"{path} has format {number}, this version reads up to {FORMAT}; upgrade blda.")
         calibrated = _RECORD.validate_json(metadata[_KEY], strict=True)
         classes = len(calibrated.classes)
+        if calibrated.offset is not None and len(calibrated.offset) != classes:
+            raise ValueError("classes and offset differ in length")
         if not classes == len(calibrated.palette) == len(calibrated.pixels) == calibrated.outlet.classes:
             raise ValueError("classes, palette, pixels and outlet.classes differ in length")
         statistics = stored_statistics(tensors, classes)

@@ -204,6 +204,7 @@ def calibrate_on(target: UnlabelledImages, request: Request, looked: Looked) -> 
         intake=network.intake,
         outlet=replace(network.outlet, masked=network.outlet.masked or calibration.infinite),
         network=fingerprint(network.model),
+        offset=calibration.offset,
     )
     return Outcome(calibration, calibrated, network, looked.leave)
 

@@ -73,6 +73,9 @@ class Calibration:
     """Classes that take no part because their logits are masked."""
     infinite: bool = False
     """Whether some logit of the target is -inf."""
+    offset: tuple[float, ...] = ()
+    """[C] what was added to them before they were labelled, by `balancing_offset`; 0 of a class without any
+    plain label, which gets none whether it is 0 or -inf, as all others are 0 or more."""
 
 
 class Kept(NamedTuple):
@@ -115,7 +118,8 @@ def gather(
         )
     told = kept if len(others) == C else _of_others(kept, others)
     pooled = None if source is None else _source_histogram(network, source, others)
-    labels = balanced_labels(told)
+    offset = balancing_offset(told)
+    labels = _labels(told, offset)
     bins = fresh(extent_of(told, torch.ones_like(labels, dtype=torch.bool)))
     for left in reversed(range(rounds)):
         rows = _counted(told, labels, bins)
@@ -134,7 +138,9 @@ def gather(
     if len(others) < C:
         statistics = _among_all(statistics, others, C)
     sources = 0 if source is None else len(source)
-    return Calibration(statistics, pixels, len(target), rounds, sources, kept, masked, infinite)
+    added = dict(zip(others, offset.where(offset.isfinite(), 0.0).tolist(), strict=True))
+    said = tuple(added.get(c, 0.0) for c in range(C))
+    return Calibration(statistics, pixels, len(target), rounds, sources, kept, masked, infinite, said)
 
 
 def masked_classes(logits: Tensor) -> list[int]:
@@ -208,11 +214,22 @@ def balanced_labels(logits: Tensor, balance: float = BALANCE) -> Tensor:
     Args:
         balance: strength in units of the logits.
     """
+    return _labels(logits, balancing_offset(logits, balance))
+
+
+def balancing_offset(logits: Tensor, balance: float = BALANCE) -> Tensor:
+    """[C] what `balanced_labels` adds to logits [N, C, h, w] before it takes the best.
+
+    -inf for a class without a plain label.
+    """
     plain = torch.bincount(logits.argmax(1).flatten(), minlength=logits.shape[1])
     share = plain / plain.sum()
-    offset = torch.where(plain > 0, -balance * unit_of(logits) * share.log(), -torch.inf)
-    offset = offset.view(1, -1, 1, 1)
-    return torch.cat([(some + offset).argmax(1) for some in torch.split(logits, _part(logits), -1)], -1)
+    return torch.where(plain > 0, -balance * unit_of(logits) * share.log(), -torch.inf)
+
+
+def _labels(logits: Tensor, offset: Tensor) -> Tensor:
+    added = offset.view(1, -1, 1, 1)
+    return torch.cat([(some + added).argmax(1) for some in torch.split(logits, _part(logits), -1)], -1)
 
 
 def unit_of(logits: Tensor) -> float:

@@ -164,7 +164,7 @@ def run_on_cluster(
         InputError: Ray is not installed, or no cluster answers.
     """
     jobs = [_absolute(job) for job in jobs]
-    ray = _connect(address)
+    ray = connect(address)
     label = ray.remote(label_segment).options(max_retries=_RETRIES, **opening.resources)
     last = ray.remote(finish).options(max_retries=_RETRIES, **opening.resources)
     folders: list[Path] = []
@@ -227,7 +227,7 @@ def _collect(ray: Any, waiting: dict[Any, int], outcomes: list[Outcome]) -> None
             progress.update()
 
 
-def _connect(address: str) -> Any:
+def connect(address: str) -> Any:
     try:
         import ray
     except ImportError as error:

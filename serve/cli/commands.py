@@ -1,12 +1,14 @@
 """The commands of `serve`. Nothing heavy is imported before one of them runs."""
 
 import json
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import click
 
-from serve.cli.options import PROVIDERS, common, joined, ran
+from serve.cli.fleet import drift, merge
+from serve.cli.options import PROVIDERS, common, gather_of, gathering, joined, ran
 from serve.cli.video import video
 from serve.errors import Group, InputError
 
@@ -23,6 +25,7 @@ def main() -> None:
 @click.option("--labels", "labels", is_flag=True, help="Write label PNGs: each pixel is its class's number.")
 @click.option("--colors", "colors", is_flag=True, help="Write PNGs in the colours of the classes.")
 @click.option("--overlay", "overlay", is_flag=True, help="Write the pictures with the colours and a legend.")
+@gathering
 @common
 def image(
     model: Path,
@@ -37,6 +40,7 @@ def image(
     provider: Any,
     threads: int | None,
     force: bool,
+    **gathered: Any,
 ) -> None:
     """Segment pictures: files, folders and quoted glob patterns.
 
@@ -56,12 +60,12 @@ def image(
     pictures = find_images(inputs)
     names = result_names(pictures).values()
     check_outputs((f for name in names for f in output_files(name, folder, kinds).values()), force)
-    segmenter = Segmenter(model, provider=provider, threads=threads, tile=tile)
-    segmenter.check_tau(tau)
-
-    report = segment_pictures(
-        segmenter, pictures, folder, kinds=kinds, opacity=opacity, tau=tau, overwrite=force
-    )
+    gather = gather_of(**gathered)
+    with closing(Segmenter(model, provider=provider, threads=threads, tile=tile, gather=gather)) as segmenter:
+        segmenter.check_tau(tau)
+        report = segment_pictures(
+            segmenter, pictures, folder, kinds=kinds, opacity=opacity, tau=tau, overwrite=force
+        )
     for _, sentence in report.failed:
         click.echo(f"Left out: {sentence}", err=True)
     if not report.done:
@@ -78,6 +82,8 @@ def image(
 
 
 main.add_command(video)
+main.add_command(merge)
+main.add_command(drift)
 
 
 @main.command()
@@ -124,6 +130,7 @@ main.add_command(video)
 )
 @click.option("--provider", type=click.Choice(PROVIDERS), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
+@gathering
 def demo(
     models: tuple[Path, ...],
     provider: Any,
@@ -133,6 +140,11 @@ def demo(
     max_seconds: float,
     max_memory: int,
     max_queue: int,
+    gather: Path | None,
+    gather_every: int,
+    slot: int,
+    device: str | None,
+    gather_save: float,
     **options: Any,
 ) -> None:
     """Serve a web page that segments pictures and videos with one or several models.
@@ -152,7 +164,8 @@ def demo(
         seconds=max_seconds,
         queue=max_queue,
     )
-    run(models, provider, threads, limits=limits, **options)
+    gathered = gather_of(gather, gather_every, slot, device, gather_save)
+    run(models, provider, threads, limits=limits, gather=gathered, **options)
 
 
 @main.command()

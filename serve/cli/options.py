@@ -1,12 +1,15 @@
 """What the commands of `serve` share: options and phrases. Nothing heavy is imported."""
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from fractions import Fraction
+from pathlib import Path
 from typing import Any
 
 import click
 
 _FASTEST = 100_000  # frames per second, of cameras for crashes
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400}
 PROVIDERS = (
     "auto",
     "cpu",
@@ -90,6 +93,67 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
     ):
         command = option(command)
     return command
+
+
+class Slot(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only
+    """A length of time in whole seconds: 600s, 30m, 1h or 1d."""
+
+    name = "LENGTH"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        if isinstance(value, int):
+            return value
+        number, unit = str(value)[:-1], str(value)[-1:]
+        if unit not in _UNITS or not number.isdigit() or not int(number):
+            self.fail(f"{value!r} is no length of time; give a whole number and s, m, h or d, such as 1h.")
+        return int(number) * _UNITS[unit]
+
+
+def gathering(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Options of gathering, which `gather_of` takes."""
+    for option in (
+        click.option(
+            "--gather-save",
+            type=click.FloatRange(min=0, min_open=True),
+            default=60,
+            show_default=True,
+            metavar="SECONDS",
+            help="Write what was gathered so often: a kill costs no more.",
+        ),
+        click.option(
+            "--device", metavar="NAME", help="Name that what is gathered gets.  [default: this host's]"
+        ),
+        click.option(
+            "--slot", type=Slot(), default="1h", show_default=True, help="Add up what is gathered in it."
+        ),
+        click.option(
+            "--gather-every",
+            type=click.IntRange(min=1),
+            default=10,
+            show_default=True,
+            help="Gather from one frame of N.",
+        ),
+        click.option(
+            "--gather",
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Count what the model sees in FILE, for `serve drift`; for models exported with --gather.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def gather_of(
+    gather: Path | None, gather_every: int, slot: int, device: str | None, gather_save: float
+) -> Any:
+    """What a Segmenter takes, of the options of `gathering`; None without --gather."""
+    if gather is None:
+        return None
+    from serve.gathering.gatherer import Gather
+
+    chosen = Gather(gather, gather_every, slot, interval=gather_save)
+    return chosen if device is None else replace(chosen, device=device)
 
 
 def ran(segmenter: Any, seconds: float, count: int, unit: str) -> str:

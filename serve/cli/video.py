@@ -1,13 +1,14 @@
 """`serve video`: one video to a file, or many to a folder."""
 
 import sys
+from contextlib import closing
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
 
 import click
 
-from serve.cli.options import Rate, Seconds, common, joined, ran
+from serve.cli.options import Rate, Seconds, common, gather_of, gathering, joined, ran
 from serve.errors import InputError
 from serve.video.outputs import ENCODERS, OUTPUTS
 
@@ -69,6 +70,7 @@ _QUALITIES = ", ".join(f"{name}: 0 to {e.worst}, by default {e.crf}" for name, e
     flag_value="csv",
     help="Also write each class's share of every frame, as CSV or Parquet.  [csv if not said]",
 )
+@gathering
 @common
 def video(
     model: Path,
@@ -84,6 +86,11 @@ def video(
     provider: Any,
     threads: int | None,
     force: bool,
+    gather: Path | None,
+    gather_every: int,
+    slot: int,
+    device: str | None,
+    gather_save: float,
     **options: Any,
 ) -> None:
     """Segment videos, with the same frame times and sound.
@@ -115,20 +122,24 @@ def video(
     opening = {"provider": provider, "threads": threads, "tile": tile, "callers": callers(threads)}
     if single and cluster:
         raise InputError(f"{out} is one file, but --ray fills a folder; give a folder as the output.")
+    if cluster and gather:
+        raise InputError("--gather is for one process, --ray starts many; leave one of them out.")
+    opening["gather"] = gather_of(gather, gather_every, slot, device, gather_save)
+    left_out: list[Path] = []
     if single:
         source = _only_input(inputs, out, settings, fps, force)
-        segmenter = Segmenter(model, **opening)
-        _one(segmenter, source, out, settings, force)
-        return
-    left_out: list[Path] = []
-    sources = find_videos(inputs, sys.stdin, fps, _say, left_out.append)
-    segmenter = Segmenter(model, **opening)
-    jobs = plan(segmenter, sources, out, settings, tile=tile, force=force)
-    if cluster:
-        outcomes = _on_cluster(jobs, segmenter, settings, cluster, threads, tile)
-        write_report(out / REPORT, outcomes, left_out)
     else:
-        outcomes = run_batch(jobs, out, local_work(segmenter, settings), settings.selection, left_out)
+        sources = find_videos(inputs, sys.stdin, fps, _say, left_out.append)
+    with closing(Segmenter(model, **opening)) as segmenter:
+        if single:
+            _one(segmenter, source, out, settings, force)
+            return
+        jobs = plan(segmenter, sources, out, settings, tile=tile, force=force)
+        if cluster:
+            outcomes = _on_cluster(jobs, segmenter, settings, cluster, threads, tile)
+            write_report(out / REPORT, outcomes, left_out)
+        else:
+            outcomes = run_batch(jobs, out, local_work(segmenter, settings), settings.selection, left_out)
     _summarise(segmenter, outcomes, out / REPORT)
 
 

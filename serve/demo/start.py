@@ -7,7 +7,7 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -41,11 +41,14 @@ def run(
     auth: Path | None,
     examples: Sequence[str],
     limits: Limits,
+    gather: Any = None,
 ) -> None:
     """Open the models and serve the page until stopped; see `serve demo --help`.
 
     The process ends with it: threads in the middle of a frame, or of a library, are not waited for.
     """
+    if gather is not None and len(models) > 1:
+        raise InputError(f"--gather is for one model, but {len(models)} are given; start a demo for each.")
     names = tuple(map(host_name, allow_host))
     server = Server(host, port, names, () if auth is None else read_accounts(auth))
     offered = find_examples(examples)
@@ -55,6 +58,7 @@ def run(
         scratch("blda-demo") as made,
         _ending(made),
         _environment(_SILENT | most | {"GRADIO_TEMP_DIR": os.path.realpath(made)}),
+        ExitStack() as stack,
     ):
         folder = os.path.realpath(made)  # as requests must name files in it
         try:
@@ -64,7 +68,10 @@ def run(
         from serve.demo.page import serve_demo
         from serve.inference.segmenter import Segmenter
 
-        segmenters = [Segmenter(model, provider=provider, threads=threads) for model in models]
+        segmenters = [
+            stack.enter_context(closing(Segmenter(model, provider=provider, threads=threads, gather=gather)))
+            for model in models
+        ]
         if not server.accounts and not _is_local(host):
             click.echo(
                 f"Everybody who reaches {host} may use this page; --auth asks for a password.", err=True

@@ -1,6 +1,7 @@
 """Frames in, label maps out."""
 
-from collections.abc import Collection
+import weakref
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 
 from serve.card import Card, Correction
 from serve.errors import InputError
+from serve.gathering.gatherer import Gather
+from serve.inference.catching import Catch, open_gatherer
 from serve.inference.large import Way, Ways
 from serve.inference.mosaic import Arrays, check_tile, run_tiled
 from serve.inference.opening import open_runtime
@@ -66,6 +69,7 @@ class Segmenter:
         threads: int | None = None,
         tile: int | Literal["auto"] | None = None,
         callers: int = 1,
+        gather: Gather | str | Path | None = None,
     ) -> None:
         """Open `model`.
 
@@ -78,10 +82,13 @@ class Segmenter:
                 fixed; if it is not, frames for which the memory does not suffice are cut into tiles that it
                 suffices for (see serve/inference/large.py), and `notice` says so.
             callers: how many threads are going to call it at the same time; `threads` are shared among them.
+            gather: count the logits of every n-th frame in a file, for `serve drift` and a later fold; needs
+                a graph exported with --gather. It is written at intervals, by `close`, and at the end of the
+                process. A path gathers as `serve.gathering.gatherer.Gather` does by default.
 
         Raises:
             InputError: see `open_runtime`; a tile below `card.minimum_size`, one that the graph can't take,
-                or "auto" for a graph that takes any size.
+                or "auto" for a graph that takes any size; a graph or a file that can't be gathered with.
         """
         self.runtime = open_runtime(model, provider, threads, callers)
         self._callers = callers
@@ -92,6 +99,13 @@ class Segmenter:
         self._extras: list[str] = [name for name in ("scores", "uncorrected_labels") if name in outputs]
         batch = self._inputs["image"].shape[0]
         self._fixed_batch = batch if isinstance(batch, int) else None
+        self._gatherer = None if gather is None else open_gatherer(gather, self.runtime)
+        self._finalizer = None if self._gatherer is None else weakref.finalize(self, self._gatherer.close)
+
+    def close(self) -> None:
+        """Write what was gathered and was not yet; without `gather` there is nothing to close."""
+        if self._finalizer is not None:
+            self._finalizer()
 
     @property
     def callers(self) -> int:
@@ -143,22 +157,29 @@ class Segmenter:
         if frames.dtype != np.uint8 or frames.ndim not in (3, 4) or frames.shape[-1] != 3 or frames.size == 0:
             raise ValueError(f"frames must be uint8 [(N,) H, W, 3], got {frames.dtype} {frames.shape}")
         batch = frames if frames.ndim == 4 else frames[None]
+        due = [] if self._gatherer is None else self._gatherer.due(len(batch))
+        outputs = self._outputs(batch, tau, extras, due)
+        if frames.ndim == 3:
+            outputs = {name: array[0] for name, array in outputs.items()}
+        return Segmentation(**outputs)
+
+    def _outputs(
+        self, batch: Pixels, tau: float | None, extras: bool | Collection[str], due: Sequence[int] = ()
+    ) -> Arrays:
+        """Labels and extras of a batch, whichever way memory allows; frames that are `due` are gathered."""
         wanted = [n for n in self._extras if extras is True or (extras and n in extras)]
         feed_tau = self._feed_tau(tau)
         way: Way | None = self._way(*batch.shape[:3])
         while way is not None:
             try:
-                outputs = self._segment(batch, way, wanted, feed_tau)
-                break
+                return self._segment(batch, way, wanted, feed_tau, due)
             except (OutOfMemoryError, MemoryError) as error:  # the latter around the runs
                 way = self._smaller(way, batch)
                 if way is None and isinstance(error, InputError):
                     raise
                 if way is None:
                     raise self._failure(error, batch) from error
-        if frames.ndim == 3:
-            outputs = {name: array[0] for name, array in outputs.items()}
-        return Segmentation(**outputs)
+        raise AssertionError  # a way is None only where something was raised
 
     def labels_of_scores(self, scores_Chw: NDArray[np.float32], height: int, width: int) -> Labels:
         """Labels [height, width] of a frame from its scores [C, h, w], as the graph itself makes them.
@@ -174,7 +195,7 @@ class Segmenter:
 
     def warm_up(self, height: int, width: int, batch: int = 1) -> None:
         """Run once on black frames of this size, so that no later call pays for lazy set-up."""
-        self(np.zeros((batch, height, width, 3), np.uint8))
+        self._outputs(np.zeros((batch, height, width, 3), np.uint8), None, False)
 
     def check_tau(self, tau: float | None) -> None:
         """Raise InputError unless `tau` is None or one that this graph can take."""
@@ -239,23 +260,36 @@ class Segmenter:
         return Way(self.runtime, self._tile if self._is_cut(height, width) else None)
 
     def _segment(
-        self, batch: Pixels, way: Way, wanted: list[str], tau: dict[str, NDArray[np.float32]]
+        self,
+        batch: Pixels,
+        way: Way,
+        wanted: list[str],
+        tau: dict[str, NDArray[np.float32]],
+        due: Sequence[int],
     ) -> Arrays:
         """Labels and the outputs `wanted` of frames of any size."""
         height, width = batch.shape[1:3]
+        catch = Catch(self.card, due, (height, width))
 
         def run(names: list[str], images_NHWC: Pixels) -> Arrays:
             return self._run(way.runtime, names, images_NHWC, tau)
 
         if way.tile is not None:
             scored = "scores" in self._extras
-            parts = [run_tiled(run, self.card, frame, way.tile, wanted, scored) for frame in batch]
+            parts = [
+                run_tiled(catch.around(run, range(n, n + 1)), self.card, frame, way.tile, wanted, scored)
+                for n, frame in enumerate(batch)
+            ]
+            catch.count(self._gatherer)
             return {name: np.stack([part[name] for part in parts]) for name in parts[0]}
         step = way.frames or len(batch)
         runs = [
-            run(["labels", *wanted], fit(self.card, batch[start : start + step]))
+            catch.around(run, range(start, start + step))(
+                ["labels", *wanted], fit(self.card, batch[start : start + step])
+            )
             for start in range(0, len(batch), step)
         ]
+        catch.count(self._gatherer)
         outputs = runs[0] if len(runs) == 1 else {n: np.concatenate([r[n] for r in runs]) for n in runs[0]}
         for name in {"labels", "uncorrected_labels"} & outputs.keys():
             outputs[name] = unfit(self.card, outputs[name], height, width)

@@ -159,8 +159,8 @@ def test_what_a_little_correction_leaves_is_the_ratio_of_two_estimates():
     statistics = favouring(2.0)
     before = float(bias_without_labels_corrected(statistics, 0.0).abs().sum())
     after = float(bias_without_labels_corrected(statistics, 0.1).abs().sum())
-    assert bias_left(statistics) == pytest.approx(after / before)
-    assert bias_left(statistics) < 0.85 and doubt(statistics) == ""
+    assert bias_left(statistics) == pytest.approx(after / before, abs=0.01)
+    assert bias_left(statistics) < 0.82 and doubt(statistics) == ""
 
 
 def test_a_correction_that_evens_nothing_out_is_doubted():
@@ -172,7 +172,7 @@ def test_a_correction_that_evens_nothing_out_is_doubted():
         torch.tensor([True, False, False, False, False, False]),
         eps=0.01,
     )
-    assert bias_left(raised) > 0.85
+    assert bias_left(raised) > 0.82
     assert f"would leave {bias_left(raised):.0%} of the bias" in doubt(raised)
 
 

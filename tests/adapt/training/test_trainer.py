@@ -72,7 +72,7 @@ def test_training_learns_the_source(domains: Path, tmp_path: Path) -> None:
 def test_the_run_folder_says_what_it_is(finished: Path) -> None:
     card = json.loads((finished / "card.json").read_text())
     assert card["finished"] and card["iterations"] == 6
-    assert set(card["evaluation"]) == {"0.0", "0.2", "1.0"}
+    assert set(card["evaluation"]) == {"0.0", "0.5", "1.0"}
     assert [line["iteration"] for line in trace(finished)] == [1, 2, 3, 4, 5, 6]
     assert {path.name for path in (finished / "last").iterdir()} == {
         "0000004.safetensors",

@@ -64,6 +64,7 @@ def _start(folder: Path, shift: Shift, arm: str, place: Place, seed: int, first:
         target=target,
         target_labels=pictures.few if arm in WITH_LABELS else None,
         classes=shift.class_file,
+        preset=None,  # nothing is chosen from the machine
         settings=settings,
     )
 

@@ -9,7 +9,8 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from serve.card import Card, Correction, GraphInfo, to_metadata
+from serve.card import Card, Correction, GraphInfo, Key, to_metadata
+from serve.gathering.rule import Rule, rule_text
 
 CLASSES = ("red", "green", "blue")
 PALETTE = ((255, 0, 0), (0, 255, 0), (0, 0, 255))
@@ -39,9 +40,13 @@ def write_graph(
     batch: str | int = "N",
     runtime_tau: bool = False,
     extras: bool = False,
+    gather: Rule | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Path:
-    """A graph whose label is the strongest colour channel, blue being favoured by BLUE_PER_TAU * tau."""
+    """A graph whose label is the strongest colour channel, blue being favoured by BLUE_PER_TAU * tau.
+
+    With `gather`, it outputs the channels' means as logits, as one that was exported for gathering.
+    """
     height, width = size or ("H", "W")
     favour = np.array([0, 0, BLUE_PER_TAU], np.float32)
     initializers = [
@@ -70,11 +75,20 @@ def write_graph(
             helper.make_tensor_value_info("uncorrected_labels", TensorProto.UINT8, [batch, height, width]),
             helper.make_tensor_value_info("scores", TensorProto.FLOAT, [batch, 3, "h", "w"]),
         ]
+    if gather is not None:
+        nodes += [
+            helper.make_node("Transpose", ["plain"], ["plain channels"], perm=[0, 3, 1, 2]),
+            helper.make_node(
+                "AveragePool", ["plain channels"], ["logits"], kernel_shape=[4, 4], strides=[4, 4]
+            ),
+        ]
+        outputs.append(helper.make_tensor_value_info("logits", TensorProto.FLOAT, [batch, 3, "h", "w"]))
     graph = helper.make_graph(nodes, "strongest", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     correction = Correction(TAU, runtime_tau, 8, 24, 0.01, 0.03, "nothing real", ("green",))
     info = GraphInfo(card(size), correction, {"labels_equal": 0.9999})
-    helper.set_model_props(model, to_metadata(info) if metadata is None else metadata)
+    known = {} if gather is None else {Key.GATHER: rule_text(gather), Key.NETWORK: '{"sha256": "strongest"}'}
+    helper.set_model_props(model, to_metadata(info) | known if metadata is None else metadata)
     onnx.save(model, path)
     return path
 

@@ -132,6 +132,17 @@ def test_unknown_values_are_explained(tmp_path: Path):
     assert "unknown values: 1 of 3 label files" in "\n".join(describe(found))
 
 
+def test_of_data_that_cannot_be_read_at_all_lines_and_records_are_still_made(tmp_path: Path):
+    root = flawed_data.sound(tmp_path)
+    for path in (root / "source" / "images").iterdir():
+        path.write_bytes(b"no picture")
+    found = looked_at(root)
+    assert len(found.problems) == 3 and "damaged: 3 (a.png, b.png, c.png)" in "\n".join(describe(found))
+    assert to_dict(found)["labelled"][0]["class_pixels"] == {} and "source unknown" in "\n".join(
+        describe(found)
+    )
+
+
 def test_training_still_refuses_what_is_alone(tmp_path: Path):
     root = flawed_data.flawed(tmp_path)
     with pytest.raises(InputError, match="have no label file"):

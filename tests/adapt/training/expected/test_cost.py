@@ -1,5 +1,8 @@
 """What a training is expected to take: counts that are known, and properties."""
 
+import subprocess
+import sys
+
 import pytest
 import torch
 from torch import nn
@@ -97,6 +100,32 @@ def test_memory_is_of_weights_and_of_what_is_kept():
         }
     )
     assert expected_memory(less, segmenter) == pytest.approx(AROUND + 4 * weights + MARGIN * 0.3 * kept)
+
+
+PEAK = """
+import resource, torch
+from adapt.config.settings import load_config
+from adapt.model.build import build
+from adapt.training.expected.cost import AROUND, expected_memory
+from adapt.training.expected.work import time_pass
+
+def resident():
+    return 1024 * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+config = load_config("demo", None, ("data.crop=[256, 256]", "training.batch=16", "method.host=source"))
+segmenter = build(config.model, 5).segmenter
+time_pass(segmenter, 1, (64, 64), torch.device("cpu"))
+before = resident()
+time_pass(segmenter, 16, (256, 256), torch.device("cpu"))
+print(resident() - before, expected_memory(config, segmenter) - AROUND)
+"""
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peaks are counted in KiB")
+def test_memory_is_about_what_a_pass_takes(root):
+    done = subprocess.run([sys.executable, "-c", PEAK], cwd=root, capture_output=True, text=True, check=True)
+    taken, expected = map(float, done.stdout.split())
+    assert 0.6 * expected < taken < 1.3 * expected, f"{taken / 1e6:.0f} MB of {expected / 1e6:.0f} MB"
 
 
 @pytest.mark.parametrize(
