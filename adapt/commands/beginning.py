@@ -11,6 +11,7 @@ from adapt.model.build import COPY, Built, build
 from adapt.model.foreign import open_foreign
 from adapt.run.cards import CARD
 from adapt.run.run import load_run
+from adapt.training.checks import check_classes
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,18 @@ class Beginning:
     """Settings that describe it."""
 
 
-def begin(config: Config) -> Beginning:
+def begin(config: Config, preset: str | None) -> Beginning:
     """A new network as the settings describe it, or the one that they name.
 
     Raises:
-        InputError: it can't be had, or its classes are not those of the source.
+        InputError: it can't be had, or its classes are not those of the source, or not the preset's.
     """
     if config.model.start is None:
         classes = _of_source(config)
+        check_classes(config, preset, classes)  # before an encoder is fetched
         return Beginning(build(config.model, len(classes)), classes, config.model)
     begun = _named(config, config.model.start)
+    check_classes(config, preset, begun.classes)
     if begun.built.recipe.get("whole") and config.method.feature_distance > 0:
         raise InputError(
             f"method.host={config.method.host} keeps the encoder near its pretrained state, and which "

@@ -52,7 +52,7 @@ from adapt.run.run import (
 )
 from adapt.run.stored import read_class_pixels
 from adapt.training.alone import alone
-from adapt.training.checks import check_classes, check_machine, check_network, check_settings
+from adapt.training.checks import check_machine, check_network, check_settings
 from adapt.training.journal import last_evaluation, rewind
 from adapt.training.ranks import join_ranks
 from adapt.training.trainer import Trainer
@@ -93,10 +93,9 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
         say_differences(config, preset)
     config = without_source(absolute(config))
     torch.manual_seed(config.training.seed)
-    begun = begin(config)
+    begun = begin(config, preset)
     built, classes = begun.built, begun.classes
     config = config.model_copy(update={"model": begun.model})
-    check_classes(config, preset, classes)
     source = _open_source(config, classes)
     labelled, evaluation = open_labelled_target(config, classes), open_evaluation(config, classes)
     parts = find_target(config.data.target)

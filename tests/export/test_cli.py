@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import export.pipeline
 from adapt.cli import main as adapt_main
+from adapt.run.cards import DEFAULT_TAU
 from export.cli.commands import main
 from export.fold.folded import graph_info
 
@@ -35,7 +36,7 @@ def trained(tmp_path_factory) -> Path:
 @pytest.fixture(scope="module")
 def exported(trained, tmp_path_factory) -> Path:
     path = tmp_path_factory.mktemp("files") / "model.onnx"
-    result = call("onnx", trained, "-o", path)
+    result = call("onnx", trained, "-o", path, "--tau", DEFAULT_TAU)  # so short a training is doubted
     assert result.exit_code == 0, result.output
     assert "passed: against the network of" in result.output
     assert f"blda serve image {path}" in result.output
