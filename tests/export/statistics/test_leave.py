@@ -44,7 +44,7 @@ def test_it_is_left_as_it_is_and_said(target, tmp_path, given):
     if given == "config.json":
         options, name = (), "class1"
         (tmp_path / "config.json").write_text(json.dumps({"semantic_loss_ignore_index": SKY}))
-        who = "config.json beside the model says that it does not count"
+        who = "config.json beside it says that it does not count"
     told = call("calibrate", model, "--target", target, *NORMALISED, *options, "-o", stats)
     assert told.exit_code == 0, told.output
     assert f"left as it is: {name}, {who}" in told.output
