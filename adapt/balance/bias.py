@@ -26,7 +26,7 @@ MOST_ROWS = 20
 LITTLE = 0.1
 """A small strength of the correction."""
 MOST_LEFT = 0.82
-"""Share of the estimated bias that a small correction may leave. Chosen on the networks of seed 0 in
+"""Share of the estimated bias that a small correction may leave. Chosen on the first networks of seed 0 in
 docs/evidence.md, between the most that one left which gained and the least that one left which lost."""
 
 
