@@ -8,6 +8,7 @@ import os
 import random
 import signal
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,20 @@ def _same_dice() -> None:
     torch = sys.modules.get("torch")  # a test that has not imported it draws nothing from it
     if torch is not None:
         torch.manual_seed(seed)
+
+
+@pytest.fixture(autouse=True)
+def _same_priority() -> Iterator[None]:
+    """No test leaves a real-time process behind, as an encoder did: that starves what follows."""
+    if not hasattr(os, "sched_getscheduler"):  # not Linux
+        yield
+        return
+    before = os.sched_getscheduler(0)
+    yield
+    after = os.sched_getscheduler(0)
+    if after != before:
+        os.sched_setscheduler(0, before, os.sched_param(0))
+    assert after == before
 
 
 @pytest.fixture(scope="session")

@@ -103,7 +103,7 @@ class _DrawnSink:
         self._writer.write_frame(self._draw(item), item.frame.pts, item.frame.duration)
 
     def write_audio(self, packet: Any) -> None:
-        self._writer.sound.write(packet)
+        self._writer.write_audio(packet)
 
     def moved(self, path: Path) -> None:
         self._writer.path = path

@@ -7,7 +7,7 @@ the process; finished, libav turns it into an ordinary one by adding the index (
 
 import os
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from fractions import Fraction
 from pathlib import Path
 from typing import Any, Self
@@ -18,6 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.errors import InputError
+from serve.media.priority import kept_priority
 from serve.video.outputs import Encoder
 from serve.video.sound import Sound
 
@@ -94,7 +95,8 @@ class VideoWriter:
         context.sample_aspect_ratio = sample_aspect_ratio
         context.colorspace = context.color_primaries = context.color_trc = _BT709
         context.color_range = _LIMITED
-        self.sound = Sound(self._container, audio, live=live)
+        with self._opening():
+            self.sound = Sound(self._container, audio, live=live)
 
     def write_frame(self, pixels: NDArray[np.uint8], pts: int, duration: int) -> None:
         """Append uint8 [H, W, 3] RGB, shown from `pts` to the next one, the last one for `duration` units."""
@@ -104,7 +106,8 @@ class VideoWriter:
             format="yuv420p", dst_colorspace=_BT709, dst_color_range=_LIMITED
         )
         frame.pts, frame.time_base = pts, self._time_base
-        packets = self._video.encode(frame)
+        with self._opening():
+            packets = self._video.encode(frame)
         if self._live:  # each is the frame just given, and may be the last
             for packet in packets:
                 packet.duration = duration
@@ -114,7 +117,12 @@ class VideoWriter:
 
     def write_audio(self, packet: Any) -> None:
         """Append a packet of one of the source's audio streams."""
-        self.sound.write(packet)
+        with self._opening():
+            self.sound.write(packet)
+
+    def _opening(self) -> AbstractContextManager[None]:
+        """For what may open the encoder, as the first frame or the first sound does."""
+        return nullcontext() if self._video.codec_context.is_open else kept_priority()
 
     def __enter__(self) -> Self:
         return self

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import socket
 import threading
 import time
@@ -39,9 +40,11 @@ def test_codecs_keep_times_exactly(tmp_path: Path, segmenter: Segmenter, codec, 
         if codec != "h264"
         else write_clip(tmp_path / "in.mp4", times=VARIABLE, time_base=Fraction(1, 90))
     )
+    scheduled = os.sched_getscheduler(0)
     segment_video(
         segmenter, source, tmp_path / "out.mp4", codec=codec, preset=preset, output="colors", crf=15
     )
+    assert os.sched_getscheduler(0) == scheduled, "SVT-AV1 would make it a real-time thread"
     with av.open(str(tmp_path / "out.mp4")) as container:
         stream = container.streams.video[0]
         assert stream.codec_context.name.startswith(name) or stream.codec_context.codec.name == name
