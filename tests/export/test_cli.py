@@ -47,7 +47,7 @@ def test_a_run_becomes_a_checked_file(exported):
     info = graph_info(onnx.load(exported), "")
     assert info.card.classes == ("ground", "sky", "box") and info.card.size is None
     assert info.correction.tau == 0.5 and not info.correction.runtime_tau
-    assert info.correction.error_bound <= 0.05  # a network of six iterations, whose curves are steep
+    assert info.correction.error_bound <= 0.1  # a network of six iterations, whose curves are steep
     assert info.verification["passed"] is True and "target pictures" in info.verification["pictures"]
     assert run(onnx.load(exported), pictures(1, 65, 97))["labels"].shape == (1, 65, 97)
 
@@ -115,7 +115,7 @@ def test_a_file_folded_again_with_another_tau_needs_no_run(exported, trained, tm
     out = tmp_path / "again.onnx"
     extras = ("--runtime-tau", "--scores", "--uncorrected-labels", "--size", "64x96")
     data = ("--data", trained.parent / "target")
-    result = call("onnx", exported, "--tau", 0.1, *extras, *data, "--error-bound", 0.02, "-o", out)
+    result = call("onnx", exported, "--tau", 0.1, *extras, *data, "--error-bound", 0.05, "-o", out)
     assert result.exit_code == 0, result.output
     model = onnx.load(out)
     info = graph_info(model, "")
