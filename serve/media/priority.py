@@ -20,7 +20,7 @@ def kept_priority() -> Iterator[None]:
         yield
         return
     before = _scheduling()
-    own = before[threading.get_native_id()]
+    own = before[0]
     try:
         yield
     finally:
@@ -32,10 +32,17 @@ def kept_priority() -> Iterator[None]:
 
 
 def _scheduling() -> dict[int, tuple[int, Any]]:
-    """Policy and parameters of every thread of this process."""
-    found = {}
-    for path in Path("/proc/self/task").iterdir():
+    """Policy and parameters of every thread of this process, and as 0 of the calling one.
+
+    Of that one alone where the system does not list them by the numbers that it takes, as in a container
+    without a list of its own.
+    """
+    found = {0: (os.sched_getscheduler(0), os.sched_getparam(0))}
+    try:
+        threads = {int(path.name) for path in Path("/proc/self/task").iterdir()}
+    except OSError:
+        return found
+    for thread in threads if threading.get_native_id() in threads else ():
         with suppress(OSError):  # it has ended
-            thread = int(path.name)
             found[thread] = os.sched_getscheduler(thread), os.sched_getparam(thread)
     return found

@@ -85,7 +85,7 @@ def run(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def page(run: Path) -> Path:
-    result = adapt("report", str(run))
+    result = adapt("report", str(run), "--tau", "0.5")  # so short a training is doubted
     assert result.exit_code == 0, result.output
     file = run / "report" / "report.html"
     assert str(file) in result.output

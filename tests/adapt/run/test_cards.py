@@ -74,7 +74,7 @@ def test_a_card_whose_parts_disagree(copy: Path) -> None:
 
 
 def test_a_card_of_a_newer_format_may_be_anything_else(copy: Path) -> None:
-    (copy / "card.json").write_text('{"format": 2, "new": true}')
+    (copy / "card.json").write_text('{"format": 3, "new": true}')
     with pytest.raises(InputError, match="upgrade blda"):
         load_run(copy)
 

@@ -160,7 +160,9 @@ def test_the_loss_takes_the_targets_shifts_of_the_step_before() -> None:
     before = balance.target_table
     fresh = new_balance()
     fresh.statistics.load_state_dict(balance.statistics.state_dict())
-    for got, want in zip(fresh.target_so_far(), before, strict=True):
+    for got, want in zip(
+        fresh.target_so_far()[:3], before[:3], strict=True
+    ):  # the fourth is of networks elsewhere
         assert torch.equal(got, want), "a resumed run has the same"
     step = a_step(method, balance)
     loss = source_term(step)["source"]

@@ -22,7 +22,7 @@ import resource, sys
 import numpy as np
 from serve import Segmenter
 from serve.inference import large
-from serve.inference import memory
+from serve.media import memory
 
 mode, graph, given, out = sys.argv[1:]
 if mode == "mistaken":
@@ -140,14 +140,14 @@ def test_faults_of_our_own_in_opening_are_not_called_the_user_s(
 
 
 def test_faults_of_our_own_are_not_called_a_foreign_model_s() -> None:
-    from export.foreign import network as foreign_network
+    from export.foreign.outlet import run_once
 
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])
     pixels = np.zeros((1, 3, 8, 8), np.float32)
     for error, expected in ((KeyError("image"), KeyError), (RuntimeError("shapes"), InputError)):
         session = Broken(None, 0, error)
         with pytest.raises(expected):
-            foreign_network._run(session, image, pixels, Path("m.onnx"))
+            run_once(session, image, pixels, Path("m.onnx"))
 
 
 def test_what_onnx_runtime_raises_is_a_failed_run(network: Path) -> None:

@@ -49,7 +49,9 @@ def as_calibration(target: Path, monkeypatch: pytest.MonkeyPatch) -> Pixels:
         raise InputError("enough")
 
     network = SimpleNamespace(
-        intake=SimpleNamespace(size=None), outlet=SimpleNamespace(classes=len(card().classes))
+        path=Path("model.onnx"),
+        intake=SimpleNamespace(size=None),
+        outlet=SimpleNamespace(classes=len(card().classes)),
     )
     monkeypatch.setattr(calibrate, "open_uncalibrated", lambda *_: (network, GraphInfo(card())))
     monkeypatch.setattr(calibrate, "logits_graph_of", lambda _: None)
