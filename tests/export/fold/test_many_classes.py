@@ -13,7 +13,7 @@ from export.fold.fold import Extras, Strength, fold
 def test_150_classes_agree_with_the_oracle():
     """Two of the hypotheses: the oracle takes seconds for each."""
     C, stats = 150, statistics(150, 1)
-    model = fold(logits_as_pixels(C), card(C), Strength(stats, "random"), Extras(scores=True))
+    model = fold(logits_as_pixels(C), card(C), Strength(stats, "random", 0.2), Extras(scores=True))
     logits = np.random.default_rng(0).normal(0, 5, (1, C, 8, 8)).astype(np.float32)
     scores, f = as_rows(correction_alone(model, logits)), as_rows(logits).astype(np.float64)
     rows, anchors = (tuple(p.double().numpy() for p in m) for m in (stats.rows, stats.anchors))
