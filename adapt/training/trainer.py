@@ -24,13 +24,7 @@ from adapt.model.segmenter import Segmenter, StudentNetwork
 from adapt.run.anchors import kept_anchors
 from adapt.run.cards import DEFAULT_TAU, Card, Evaluated
 from adapt.run.checkpoint import load_checkpoint, restore, resumed_modules, save_checkpoint
-from adapt.run.run import (
-    new_card,
-    new_statistics,
-    prefixed,
-    write_card,
-    write_tensors,
-)
+from adapt.run.run import new_card, new_statistics, prefixed, write_card, write_tensors
 from adapt.training.alone import alone
 from adapt.training.failures import check_finite, within_memory
 from adapt.training.feature_distance import new_distance
@@ -59,6 +53,7 @@ class Trainer:
         self.classes = classes
         self.domains = domains
         self.source_free = domains.source is None
+        built.segmenter.fixed_norms = self.source_free
         self.accelerator = new_accelerator(config, folder)
         device = self.accelerator.device
         if config.training.recompute_activations:
