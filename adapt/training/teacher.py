@@ -45,7 +45,7 @@ def new_teacher(student: Segmenter, crop: tuple[int, int]) -> Segmenter:
     return teacher
 
 
-def teacher_momentum(iteration: int, largest: float) -> float:
+def teacher_momentum(iteration: float, largest: float) -> float:
     """alpha = min(1 - 1 / (t + 1), largest): a plain average at first, an exponential one later."""
     return min(1 - 1 / (iteration + 1), largest)
 
