@@ -132,7 +132,8 @@ def test_a_run_of_ours_is_gone_on_with_without_its_source(
     finished: Path, domains: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    result = adapt(*adapt_from(finished, domains, run, "method.anchors=" + str(finished)))
+    sets = ("method.balance=online", "method.anchors=" + str(finished))
+    result = adapt(*adapt_from(finished, domains, run, *sets))
     assert result.exit_code == 0, result.output
     before, after = load_run(finished), load_run(run)
     assert after.classes == before.classes and after.card.recipe == before.card.recipe
