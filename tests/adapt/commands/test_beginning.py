@@ -20,7 +20,8 @@ from adapt.run.run import load_run
 from adapt.training.trainer import Trainer
 from adapt.training.watching import guard
 
-SETTINGS = tuple(s for s in tiny.SETTINGS if not s.startswith(("model.", "method.rare_class")))
+LEFT = ("model.", "method.rare_class", "method.balance")
+SETTINGS = tuple(s for s in tiny.SETTINGS if not s.startswith(LEFT))
 """Those that are of use without a source."""
 
 
