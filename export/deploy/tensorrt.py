@@ -8,7 +8,6 @@ TensorRT for RTX builds on machines without a GPU, where only running the engine
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,9 +17,10 @@ from typing import Any
 import onnx
 
 from adapt.errors import InputError
+from export.deploy.engine_files import save
 from export.fold.folded import graph_info
 from serve.card import Card, to_metadata
-from serve.media.whole import replacing, unfinished
+from serve.media.whole import replacing
 
 Shape = tuple[int, int, int]
 """(N, H, W) of a batch of pictures."""
@@ -158,24 +158,6 @@ def build_engine(
     _save_timings(config, options.timing_cache)
     save(engine, sidecar, output, overwrite=overwrite)
     return built
-
-
-def save(engine: bytes, sidecar: dict[str, Any], output: Path, *, overwrite: bool) -> None:
-    """Write an engine, and its card under the name that goes with the one it gets.
-
-    Raises:
-        NameTakenError: not to overwrite, and somebody else made `output` meanwhile; both are kept beside it.
-    """
-    with unfinished(output, overwrite=overwrite) as made:
-        made.path.write_bytes(engine)
-        made.name()
-        with replacing(sidecar_of(made.path)) as temporary:
-            temporary.write_text(json.dumps(sidecar, indent=2) + "\n")
-
-
-def sidecar_of(engine: Path) -> Path:
-    """Where an engine's card lies."""
-    return engine.with_name(engine.name + ".json")
 
 
 class _Log:

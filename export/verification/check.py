@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from adapt.errors import InputError
-from export.deploy.tensorrt import sidecar_of
+from export.deploy.engine_files import naming_alone, sidecar_of
 from export.fold.fingerprint import fingerprint
 from export.fold.folded import graph_info, lineage, record_verification, unfold
 from export.precision.conversion import precision_of
@@ -133,7 +133,10 @@ def _check_engine(file: Path, against: Path | None, data: Path | None) -> Check:
 
 def _store_beside(file: Path, sidecar: Sidecar, result: Verification) -> None:
     side = sidecar_of(file)
-    fields = json.loads(side.read_text())
-    fields["metadata"] |= to_metadata(replace(sidecar.info, verification=result.record()))
-    with replacing(side) as temporary:
-        temporary.write_text(json.dumps(fields, indent=2) + "\n")
+    with naming_alone(side.parent):
+        fields = json.loads(side.read_text())
+        if fields["metadata"] != sidecar.metadata:
+            raise InputError(f"{file} was built again while it was checked; check it once more.")
+        fields["metadata"] |= to_metadata(replace(sidecar.info, verification=result.record()))
+        with replacing(side) as temporary:
+            temporary.write_text(json.dumps(fields, indent=2) + "\n")

@@ -18,6 +18,15 @@ PROVIDERS = (
     "openvino",
 )  # as in serve.inference.runtime, which loads numpy
 
+CLUSTER = click.option(
+    "--ray",
+    "cluster",
+    is_flag=False,
+    flag_value="auto",
+    metavar="[ADDRESS]",
+    help="Spread the work over a Ray cluster: this machine's, or that at an address; local starts one.",
+)
+
 
 class Tile(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only
     """Pixels along a tile's side, or "auto"."""

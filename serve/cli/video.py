@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from serve.cli.options import Rate, Seconds, common, gather_of, gathering, joined, ran
+from serve.cli.options import CLUSTER, Rate, Seconds, common, gather_of, gathering, joined, ran
 from serve.errors import InputError
 from serve.video.outputs import ENCODERS, OUTPUTS
 
@@ -55,14 +55,7 @@ _QUALITIES = ", ".join(f"{name}: 0 to {e.worst}, by default {e.crf}" for name, e
     metavar="SECONDS",
     help="How long to try to get a camera or stream back that broke off; 0: end there.",
 )
-@click.option(
-    "--ray",
-    "cluster",
-    is_flag=False,
-    flag_value="auto",
-    metavar="[ADDRESS]",
-    help="Spread the work over a Ray cluster: this machine's, or that at an address; local starts one.",
-)
+@CLUSTER
 @click.option(
     "--shares",
     type=click.Choice(("csv", "parquet")),
