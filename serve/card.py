@@ -123,6 +123,12 @@ class GraphInfo:
     """Of a graph with several corrections, all of them; `correction` is the first's, which runs unless the
     input `profile` says another."""
 
+    @property
+    def every(self) -> tuple["Profile", ...]:
+        """All corrections: the profiles, or the only one under no name, or none."""
+        own = () if self.correction is None else (Profile("", self.correction),)
+        return self.profiles or own
+
     def number_of(self, profile: str, source: str) -> int:
         """Which profile has that name, in the file named `source`. Raises InputError if none has."""
         names = [each.name for each in self.profiles]

@@ -39,6 +39,11 @@ class Tabled(NamedTuple):
     tau: float
 
 
+def scope_of(profile: int) -> str:
+    """What the names of a profile's own constants begin with, behind PREFIX; nothing for the first one's."""
+    return f"profile{profile}/" if profile else ""
+
+
 def centred_table(table: LookupTable, most: float) -> tuple[LookupTable, bool]:
     """The table with every row of Delta centred on 0, its own logit left aside.
 
@@ -96,7 +101,7 @@ def rows_of_several(b: Builder, tabled: Sequence[Tabled], runtime: bool, wide: b
     """Of several corrections, for the one that the input `profile` says."""
     tables, C = [each.table for each in tabled], len(tabled[0].table.knots)
     most = max(table.bins for table in tables)
-    parts = [b if n == 0 else b.within(f"profile{n}/") for n in range(len(tabled))]
+    parts = [b.within(scope_of(n)) for n in range(len(tabled))]
     if runtime:
         shifts = [
             _filled(part, _shifts(part, table), most - table.bins)

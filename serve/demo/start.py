@@ -42,6 +42,7 @@ def run(
     examples: Sequence[str],
     limits: Limits,
     gather: Any = None,
+    profile: str | None = None,
 ) -> None:
     """Open the models and serve the page until stopped; see `serve demo --help`.
 
@@ -68,9 +69,12 @@ def run(
         from serve.demo.page import serve_demo
         from serve.inference.segmenter import Segmenter
 
+        opening = {"provider": provider, "threads": threads, "gather": gather, "profile": profile}
+        opened = [stack.enter_context(closing(Segmenter(model, **opening))) for model in models]
         segmenters = [
-            stack.enter_context(closing(Segmenter(model, provider=provider, threads=threads, gather=gather)))
-            for model in models
+            each if name == each.profile else each.under(name)
+            for each in opened
+            for name in dict.fromkeys((each.profile, *each.profiles))  # that of --profile first
         ]
         if not server.accounts and not _is_local(host):
             click.echo(
