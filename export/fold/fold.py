@@ -10,6 +10,7 @@ linear: it stands before the one upsampling, at the decoder's stride.
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
 import onnx
 from onnx import TensorProto, helper
@@ -61,8 +62,12 @@ class Strength:
     @cached_property
     def table(self) -> LookupTable:
         """Made once, however often it is folded: a network in another precision has the same."""
-        meant = BOUND_TAU if self.runtime or self.tau == 0 else self.tau
-        return lookup_table(self.statistics, meant, self.error_bound)
+        return lookup_table(self.statistics, BOUND_TAU if self.runtime else self.tau, self.error_bound)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether it ever does: a fixed strength of 0 does not, and has no table."""
+        return self.runtime or self.tau != 0
 
     @property
     def excluded(self) -> tuple[int, ...]:
@@ -104,8 +109,7 @@ def fold(
         made_from: fingerprints of the graphs that the logits graph was made from, if it was.
 
     Raises:
-        InputError: not such a graph, statistics of another number of classes, or profiles that can't be in
-            one graph.
+        InputError: not such a graph, statistics of other classes, or profiles that can't be in one graph.
     """
     model = unfold(logits_graph)
     pixels, logits = _ends(model)
@@ -121,17 +125,19 @@ def fold(
     front = len(b.nodes)
     scores = logits
     runtime = strength is not None and strength.runtime
-    tables: list[LookupTable | None] = [None] * len(folded)
-    if any(each.tau != 0 or runtime for each in folded):
-        tables = [each.table if each.tau != 0 or runtime else None for each in folded]
-        centred = [centred_table(each.table, MAX_TAU if runtime else each.tau) for each in folded]
-        tabled = [Tabled(table, each.tau) for (table, _), each in zip(centred, folded, strict=True)]
-        wide = any(beyond for _, beyond in centred)
+    tables = [each.table if each.corrects else None for each in folded]
+    if some := [table for table in tables if table]:  # the first stands for those without
+        used = [
+            centred_table(table or some[0], MAX_TAU if runtime else each.tau)
+            for table, each in zip(tables, folded, strict=True)
+        ]
+        tabled = [Tabled(table, each.tau) for (table, _), each in zip(used, folded, strict=True)]
+        wide = any(beyond for _, beyond in used)
         scores = corrected_scores(b, logits, tabled, runtime, wide, folded[0].excluded)
     described = [_describe(card, each, table) for each, table in zip(folded, tables, strict=True)]
-    info = replace(info, correction=described[0] if described else None)
+    info = replace(info, correction=next(iter(described), None))
     if len(folded) > 1:
-        named = [Profile(each.profile, said) for each, said in zip(folded, described, strict=True)]
+        named = (Profile(each.profile, said) for each, said in zip(folded, described, strict=True))
         info = replace(info, profiles=tuple(named))
     add_labels(b, card, scores, "labels")
     if extras.uncorrected_labels:
@@ -200,28 +206,24 @@ def _check(model: onnx.ModelProto, logits: str, card: Card, folded: Sequence[Str
             )
         if not 0 <= strength.tau <= MAX_TAU:
             raise InputError(f"tau is {strength.tau:g}, but must lie in [0, {MAX_TAU:g}].")
-    _check_profiles(card, folded)
+    _check_profiles(folded)
 
 
-def _check_profiles(card: Card, folded: Sequence[Strength]) -> None:
-    """What several corrections must have in common to lie in one graph."""
+def _check_profiles(folded: Sequence[Strength]) -> None:
     if len(folded) > MOST_PROFILES:
         raise InputError(
             f"{len(folded)} profiles were given, but a file holds {MOST_PROFILES} at most; make two files."
         )
-    for other in folded[1:]:
-        first = folded[0]
-        if other.excluded != first.excluded:
-            names = [[card.classes[c] for c in each.excluded] for each in (first, other)]
-            one, two = (", ".join(each) or "none" for each in names)
+    for one, other in pairwise(folded):
+        if other.excluded != one.excluded:
             raise InputError(
-                f"the profile {first.profile} leaves out other classes ({one}) than {other.profile} ({two}), "
-                "but profiles of one file must leave out the same; name them with --leave."
+                f"the profiles {one.profile} and {other.profile} leave out different classes, but those of "
+                "one file must leave out the same; name them with --leave."
             )
-        if first.runtime and other.tau != first.tau:
+        if one.runtime and other.tau != one.tau:
             raise InputError(
-                f"--runtime-tau has one default for all profiles, but {first.profile} has tau {first.tau:g} "
-                f"and {other.profile} {other.tau:g}; give one with --tau."
+                f"--runtime-tau has one default for all profiles, but {one.profile} has tau {one.tau:g} and "
+                f"{other.profile} {other.tau:g}; give one with --tau."
             )
 
 

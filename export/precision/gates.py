@@ -155,7 +155,7 @@ def agreement(
     """
     info = graph_info(reference, "the graph")
     sessions = [open_session(graph, "the graph") for graph in (reference, model)]
-    chosen: list[dict[str, Any]] = [{"profile": np.int32(n)} for n in range(len(info.profiles))]
+    chosen: list[dict[str, Any]] = [{"profile": np.array(n, np.int32)} for n in range(len(info.profiles))]
     found = [_agreement(sessions, info.card, frames, pictures, profile) for profile in chosen or [{}]]
     return min(found, key=lambda each: (each.overall, min(each.classes.values(), default=1)))
 

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 import torch
 from onnx_segmenters import card, pictures, plain_segmenter, run, same_bytes, statistics
@@ -16,7 +15,7 @@ from serve.card import MOST_PROFILES, Key
 from serve.gathering.rule import Rule
 
 ALL = Extras(scores=True, uncorrected_labels=True)
-C = 5
+C = 3
 
 
 def solo(seed: int, tau: float, runtime: bool = False, **more: object) -> Strength:
@@ -35,8 +34,8 @@ def folded(strength: Strength | None, size=None) -> onnx.ModelProto:
 @pytest.mark.parametrize("size", [None, (64, 96)])
 def test_a_profile_says_what_a_file_of_its_own_says_bit_by_bit(size):
     """Of different strengths, error bounds and so numbers of bins, and with one that corrects nothing."""
-    strengths = [solo(0, 0.2), solo(1, 1.0, error_bound=0.002), solo(2, 0.0), solo(3, 2.0)]
-    assert len({each.table.bins for each in strengths}) > 1
+    strengths = [solo(0, 0.2), solo(1, 1.0, error_bound=0.3), solo(2, 0.0), solo(0, 2.0)]
+    assert len({each.table.bins for each in strengths if each.corrects}) > 1
     model, image = folded(together(*strengths), size), pictures(2, 64, 96)
     onnx.checker.check_model(model, full_check=True)
     seen = set()
@@ -51,7 +50,7 @@ def test_a_profile_says_what_a_file_of_its_own_says_bit_by_bit(size):
 
 @pytest.mark.parametrize("tau", [0.0, 0.3, 1.0])
 def test_with_a_run_time_tau_too(tau):
-    strengths = [solo(0, 0.3, True), solo(1, 0.3, True, error_bound=0.0005)]
+    strengths = [solo(0, 0.3, True), solo(1, 0.3, True, error_bound=0.004)]
     assert strengths[0].table.bins != strengths[1].table.bins
     model, image = folded(together(*strengths)), pictures(1, 70, 90)
     for number, strength in enumerate(strengths):
@@ -139,9 +138,8 @@ def test_an_older_files_own_weight_of_that_name_is_no_default_of_ours():
 
 def test_a_number_that_no_profile_has_is_an_error_and_no_wrong_label():
     model = folded(together(solo(0, 0.2), solo(1, 0.2)))
-    session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     with pytest.raises(Exception, match=r"indices element out of data bounds"):
-        session.run(["labels"], {"image": pictures(1, 64, 64), "profile": np.int32(2)})
+        run(model, pictures(1, 64, 64), profile=2)
 
 
 def test_what_can_not_be_in_one_graph_is_refused():
@@ -150,7 +148,7 @@ def test_what_can_not_be_in_one_graph_is_refused():
         ([solo(0, 0.2)] * (MOST_PROFILES + 1), "9 profiles were given, but a file holds 8 at most"),
         (
             [solo(0, 0.2), Strength(leaving, "", 0.2)],
-            r"out other classes \(none\) than p1 \(class2\).*--leave",
+            "p0 and p1 leave out different classes.*--leave",
         ),
         ([solo(0, 0.2, True), solo(1, 0.4, True)], "p0 has tau 0.2 and p1 0.4; give one with --tau"),
     ):
