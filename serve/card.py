@@ -134,10 +134,9 @@ class GraphInfo:
         names = [each.name for each in self.profiles]
         if profile in names:
             return names.index(profile)
-        there = (
-            f"has the profiles {', '.join(names)}; choose one" if names else "has no profiles; leave it out"
-        )
-        raise InputError(f"--profile {profile} is not in {source}, which {there}.")
+        if not names:
+            raise InputError(f"--profile {profile} is not in {source}, which has no profiles; leave it out.")
+        raise InputError(f"--profile {profile} is not in {source}; choose one of {', '.join(names)}.")
 
     def under(self, number: int) -> "GraphInfo":
         """The same with the correction of a profile as the one that runs."""

@@ -45,6 +45,7 @@ def test_pictures(model: Path, picture: Path, tmp_path: Path) -> None:
 
 
 def test_a_batch_of_videos_is_done_again_under_another_profile(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "in").mkdir()
     write_clip(tmp_path / "in/clip.mp4", times=range(4))
     done = ("video", model, tmp_path / "in", "-o", tmp_path / "out", "--output", "colors")
     assert serve(*done, "--profile", "night").exit_code == 0
