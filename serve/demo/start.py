@@ -71,11 +71,7 @@ def run(
 
         opening = {"provider": provider, "threads": threads, "gather": gather, "profile": profile}
         opened = [stack.enter_context(closing(Segmenter(model, **opening))) for model in models]
-        segmenters = [
-            each if name == each.profile else each.under(name)
-            for each in opened
-            for name in dict.fromkeys((each.profile, *each.profiles))  # that of --profile first
-        ]
+        segmenters = every_profile(opened)
         if not server.accounts and not _is_local(host):
             click.echo(
                 f"Everybody who reaches {host} may use this page; --auth asks for a password.", err=True
@@ -87,6 +83,18 @@ def run(
                 err=True,
             )
         serve_demo(segmenters, Path(folder), server, limits, offered)
+
+
+def every_profile(opened: Sequence[Any]) -> list[Any]:
+    """Segmenters with, behind each, those of the other corrections of its file.
+
+    What is seen under these is not gathered: a file of counts is of one profile.
+    """
+    return [
+        each if name == each.profile else each.under(name)
+        for each in opened
+        for name in dict.fromkeys((each.profile, *each.profiles))
+    ]
 
 
 @contextmanager
