@@ -61,6 +61,10 @@ class Method(Settings):
     """Share of labelled pictures of the target among the labelled crops, where there are some."""
     jitter: float = Field(0.2, ge=0, le=0.5)
     """Strength of colour jitter on mixed images."""
+    start_norms: float = Field(0.5, ge=0, le=1)
+    """Without a source: share of the target's mean and variance in batch normalisation, from the start."""
+    start_adjustment: float = Field(0.5, ge=0, le=2)
+    """Without a source: strength by which the classifier is adjusted to the classes' shares at the start."""
     mix_temperature: float | None = Field(0.5, gt=0)
     """Without a source: how evenly ClassMix chooses classes; small favours rare and under-predicted ones
     more, None chooses all alike."""

@@ -63,6 +63,9 @@ PAIRS = [
     ("daformer-online", "daformer-online-no-density"),
     ("mic", "source"),
     ("mic-online", "mic"),
+    ("source-free", "source"),
+    ("source-free-start", "source"),
+    ("source-free", "source-free-start"),
 ]
 
 
