@@ -39,6 +39,7 @@ from adapt.errors import InputError
 from adapt.model.build import COPY, Built
 from adapt.model.device import best_device
 from adapt.run.anchors import keep_anchors, read_anchors
+from adapt.run.checkpoint import has_checkpoint
 from adapt.run.fingerprint import describe_changes, fingerprint, moved, read_fingerprint, write_fingerprint
 from adapt.run.run import (
     PRETRAINED,
@@ -180,7 +181,7 @@ def resumed_trainer(
     kept = changed.model_copy(update={"data": changed.data.model_copy(update={"changed": "refuse"})})
     if kept != run.config:  # only now: a run must not be left with settings that it cannot be resumed with
         write_text(path / "config.yaml", kept.to_yaml())
-    if any((path / "last").glob("*.safetensors")):
+    if has_checkpoint(path / "last"):
         trainer.resume()
     if trainer.accelerator.is_main_process:  # the others write nothing down
         rewind(path, trainer.iteration)

@@ -21,8 +21,8 @@ class Method(Settings):
     """How to self-train; `adapt.config.choices.HOSTS` says what each is."""
     balance: BalanceName = "online"
     """When to balance; `adapt.config.choices.BALANCES` says what each is."""
-    tau: float = Field(0.1, ge=0, le=2)
-    """Strength of the online correction."""
+    tau: float = Field(0.5, ge=0, le=2)
+    """Strength of the online correction. 0.1 in the paper; see docs/evidence.md."""
     adjustment_tau: float = Field(1.0, gt=0, le=2)
     """Strength of the logit-adjusted loss, by which log shares are multiplied (Menon et al. 2020 take 1)."""
     effective_beta: float = Field(0.999, gt=0, lt=1)

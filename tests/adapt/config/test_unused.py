@@ -262,7 +262,7 @@ def test_every_other_setting_is_read_in_a_training(
             ("method.host=source", "method.masked_consistency=1", "method.ignored_rows=[0.1, 0.2]"),
             ("method.ignored_rows=[0.1, 0.2], method.masked_consistency=1.0, since method.host is source",),
         ),
-        (("method.balance=off", "method.tau=0.5"), ("method.tau=0.5, since method.balance is not online",)),
+        (("method.balance=off", "method.tau=0.3"), ("method.tau=0.3, since method.balance is not online",)),
     ],
 )
 def test_what_would_do_nothing_is_listed_with_its_reason(
