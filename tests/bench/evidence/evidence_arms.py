@@ -6,7 +6,9 @@ SEEDS = (0, 1, 2)
 
 PLAIN = ("method.balance=off",)
 LOSS = ("method.balance=logit-adjustment",)
-ONLINE = ("method.balance=online", "method.tau=0.1", "method.statistics_warmup={quarter}")
+BALANCED = ("method.balance=online", "method.statistics_warmup={quarter}")
+ONLINE = (*BALANCED, "method.tau=0.1")
+HALF_ONLINE, HALF_LOSS = (*BALANCED, "method.tau=0.5"), (*LOSS, "method.adjustment_tau=0.5")
 WITHOUT_DENSITY = (*ONLINE, "method.density_weight=0")
 # No camera here sees a bonnet, so DAFormer's ignored rows are not for them; short runs want a faster teacher.
 TEACHER = "method.teacher_momentum=0.99"
@@ -30,14 +32,14 @@ ARMS: dict[str, tuple[str, ...]] = {
     "daformer-online-no-density": (*DAFORMER, *WITHOUT_DENSITY),
     "dacs-few-labels": (*DACS, *PLAIN),
     # Other strengths of what balances in training: the paper's is 0.1, the rival's 1.
-    "dacs-online-0.5": (*DACS, *ONLINE, "method.tau=0.5"),
-    "dacs-logit-adjustment-0.5": (*DACS, *LOSS, "method.adjustment_tau=0.5"),
-    "daformer-online-0.5": (*DAFORMER, *ONLINE, "method.tau=0.5"),
-    "daformer-logit-adjustment-0.5": (*DAFORMER, *LOSS, "method.adjustment_tau=0.5"),
+    "dacs-online-0.5": (*DACS, *HALF_ONLINE),
+    "dacs-logit-adjustment-0.5": (*DACS, *HALF_LOSS),
+    "daformer-online-0.5": (*DAFORMER, *HALF_ONLINE),
+    "daformer-logit-adjustment-0.5": (*DAFORMER, *HALF_LOSS),
     "mic": (*MIC, *PLAIN),
     "mic-online": (*MIC, *ONLINE),
     # Without a source, from the finished source-only run.
-    "source-free": (*DACS, *LOSS, "method.adjustment_tau=0.5"),
+    "source-free": (*DACS, *HALF_LOSS),
     "source-free-start": (*DACS, *PLAIN),
 }
 """In the order in which they are trained: of each seed, every arm on all shifts before the next arm."""
