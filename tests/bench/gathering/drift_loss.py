@@ -35,7 +35,6 @@ from adapt.data.datasets import LabelledFolder
 from adapt.evaluation.scores import Scores
 from adapt.run.run import load_run
 from serve.fleet.drift import Drift, drift
-from serve.media.whole import replacing
 
 LOOKED_AT, REFERENCE = 12, 24
 """Blocks at most, of 4 pictures."""
@@ -49,18 +48,19 @@ def main() -> int:
     parser.add_argument("--runs", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--pairs", nargs="+", choices=ORDER, default=list(ORDER))
     parser.add_argument("--svg", type=Path, help="draw the scatter here")
     parser.add_argument("--only", choices=("points", "same", "summary"), help="one part alone")
     given = parser.parse_args()
     torch.set_num_threads(1)
     given.out.mkdir(parents=True, exist_ok=True)
     for seed in given.seeds if given.only in (None, "points") else ():
-        for shift in ORDER:
+        for shift in given.pairs:
             _measure(given.data, given.runs, given.out, shift, seed)
     if given.only in (None, "same"):
         for name, counted in alarms(given.out):
             print(name, counted, flush=True)
-    points = [point for path in sorted(given.out.glob("*.json")) for point in json.loads(path.read_text())]
+    points = [point for path in sorted(given.out.glob("*.jsonl")) for point in _read(path)]
     print(summary(points))
     if given.svg is not None:
         given.svg.write_text(scatter(points))
@@ -68,10 +68,11 @@ def main() -> int:
 
 
 def _measure(data: Path, runs: Path, out: Path, shift: str, seed: int) -> None:
-    """The points of one run, if they are not there yet."""
-    place, folder = out / f"{shift}-{seed}.json", runs / shift / f"source-{seed}"
-    if place.exists() or not (folder / "finished").exists():
+    """The points of one run that are not there yet."""
+    place, folder = out / f"{shift}-{seed}.jsonl", runs / shift / f"source-{seed}"
+    if not (folder / "finished").exists():
         return
+    done = {point["name"] for point in _read(place)} if place.exists() else set()
     recipe, run = load_shift(shift), load_run(folder)
     pictures = place_of(recipe, data, out / "data", seed)
     opened = partial(LabelledFolder, classes=load_classes(recipe.class_file), size=run.config.data.size)
@@ -82,15 +83,19 @@ def _measure(data: Path, runs: Path, out: Path, shift: str, seed: int) -> None:
     kept = out / "gathered" / f"{shift}-{seed}"
     kept.mkdir(parents=True, exist_ok=True)
     before = look(network, reference, kept / "reference")
-    found = []
     for name, looked in _conditions(blocks[1::2], blocks_of(target), source, shift):
+        if name in done:
+            continue
         after = look(network, looked, kept / name)
         said = drift(kept / name, kept / "reference")
         point = _point(said, network.subject.rule.step, before, after)
-        found.append({"pair": shift, "seed": seed, "name": name, **point})
+        with place.open("a") as file:
+            file.write(json.dumps({"pair": shift, "seed": seed, "name": name, **point}) + "\n")
         print(shift, seed, name, f"lost {point['lost']:.1f}, moved {point['moved']:.2f}", flush=True)
-    with replacing(place) as temporary:
-        temporary.write_text(json.dumps(found))
+
+
+def _read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
 
 
 def _conditions(

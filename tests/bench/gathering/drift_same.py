@@ -20,7 +20,7 @@ from serve.gathering.counts import Counts
 from serve.gathering.rule import BINS, Rule
 from serve.gathering.store import Gathered
 
-TIMES = 200
+TIMES = 500
 COMPONENTS = 5
 
 
@@ -30,6 +30,8 @@ def alarms(out: Path) -> Iterator[tuple[str, str]]:
         for domain, names in (("source", ("reference", "same")), ("target", ("target",))):
             files = [Gathered(folder / name) for name in names if (folder / name).exists()]
             blocks = [file.counts(n) for file in files for n in range(len(file.head.records))]
+            if not blocks:
+                continue
             rule = files[0].head.subject.rule
             found = [_twice(blocks, rule, False)]
             if len(blocks) // 2 >= BLOCKS:
