@@ -28,9 +28,9 @@ from bench_serve import Rows
 from gathered_files import HOUR, MORNING, drawn, subject
 
 from serve.gathering.packing import pack
-from serve.gathering.store import Head, Record, write_gathered
+from serve.gathering.store import Gathered, Head, Record, write_gathered
 
-CLASSES, KINDS, SLOTS = 19, 50, 24
+CLASSES, KINDS, SLOTS, PIXELS = 19, 50, 24, 4000
 LIMIT = 1000.0
 """MB, of a million bytes."""
 ROOT = Path(__file__).parents[3]
@@ -39,7 +39,7 @@ ROOT = Path(__file__).parents[3]
 def write_fleet(folder: Path, files: int) -> list[Path]:
     """So many files of one slot each."""
     rng, of = np.random.default_rng(0), subject(CLASSES)
-    kinds = [pack(drawn(of, rng, 20_000, rng.normal(0, 0.3, CLASSES)).values) for _ in range(KINDS)]
+    kinds = [pack(drawn(of, rng, PIXELS, rng.normal(0, 0.3, CLASSES)).values) for _ in range(KINDS)]
     record = Record(0, "", 0.0, 0.0, 5, 0)
     paths = []
     for number in range(files):
@@ -115,6 +115,8 @@ def main() -> int:
             seconds, most = merge(inputs, folder / words)
             print(f"{words}: {seconds:.0f} s", flush=True)
             rows.add(f"MB to merge {given.files} files, {words}", most, LIMIT)
+        total = int(Gathered(folder / "a folder").total().pixels.sum())
+        assert total == PIXELS * given.files, "every pixel of every file is in the sum"
         same = [filecmp.cmp(folder / "a folder", folder / "backwards", shallow=False)]
         if given.ray:
             with watched_workers() as workers:

@@ -14,6 +14,8 @@ Points = Sequence[dict[str, Any]]
 
 def rank_correlation(x: Sequence[float], y: Sequence[float]) -> float:
     """Spearman's: Pearson's of the ranks, ties share the mean of theirs; NaN where one side is all alike."""
+    if not len(x):
+        return float("nan")
     a, b = (_ranks(np.asarray(values, np.float64)) for values in (x, y))
     a, b = a - a.mean(), b - b.mean()
     size = np.sqrt((a @ a) * (b @ b))
@@ -55,7 +57,7 @@ def _spread(points: Points, measure: str, pair: str | None) -> str:
 def _of_classes(points: Points, pair: str | None) -> str:
     def of(chosen: Points) -> float:
         pairs = [(m, l) for p in chosen for _, l, m, _ in p["classes"] if l is not None and m is not None]
-        return rank_correlation(*zip(*pairs, strict=True))
+        return rank_correlation([m for m, _ in pairs], [l for _, l in pairs])
 
     return _with_interval(points, pair, of)
 
