@@ -75,15 +75,24 @@ def _workers() -> Iterator[float]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             if (folder / "cmdline").read_bytes().startswith(b"ray::merge_part"):
-                lines = (folder / "status").read_text().splitlines()
-                yield next(int(line.split()[1]) * 1024 / 1e6 for line in lines if line.startswith("VmHWM"))
+                yield _most((folder / "status").read_text())
         except (OSError, StopIteration):  # it ended meanwhile
             continue
 
 
-MERGE = "import resource, sys; from serve.cli.commands import main; main(standalone_mode=False); " + (
-    "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6, file=sys.stderr)"
-)
+def _most(status: str) -> float:
+    """MB that a process held at most; since it began, unlike `ru_maxrss`, which a parent leaves behind."""
+    return next(int(line.split()[1]) * 1024 / 1e6 for line in status.splitlines() if line.startswith("VmHWM"))
+
+
+MERGE = """
+import sys
+from pathlib import Path
+from serve.cli.commands import main
+main(standalone_mode=False)
+print(Path("/proc/self/status").read_text(), file=sys.stderr)
+"""
+"""The command, and then what the kernel says of the process."""
 
 
 def merge(inputs: list[str], out: Path, *options: str) -> tuple[float, float]:
@@ -93,7 +102,7 @@ def merge(inputs: list[str], out: Path, *options: str) -> tuple[float, float]:
     done = subprocess.run(command, capture_output=True, text=True, cwd=ROOT)
     if done.returncode:
         raise SystemExit(done.stderr)
-    return time.monotonic() - begin, float(done.stderr.splitlines()[-1])
+    return time.monotonic() - begin, _most(done.stderr)
 
 
 def main() -> int:
