@@ -16,12 +16,20 @@ of a pixel, and no C*C tensor of pixels; the own term is left out by its zero an
 cancels; and the cost does not depend on how exact the table is.
 
 The tables are made inside the graph, of the few knots that the file stores: D is linear between knots
-K[l,0] < K[l,1] < ..., which bounded ramps over the bins write as
+K[l,0] < K[l,1] < ..., so with m the last knot that is not above k
 
-    D[c,l,k] = D[c,l,0] + sum_m (D[c,l,m] - D[c,l,m-1]) * clip((k - K[l,m-1]) / (K[l,m] - K[l,m-1]), 0, 1).
+    D[c,l,k] = D[c,l,m] + (k - K[l,m]) * (D[c,l,m+1] - D[c,l,m]) / (K[l,m+1] - K[l,m]),
 
-Runtimes fold that into constants when a file is opened; of a run-time tau, all but the last exponential. At
-tau == 0 the logits themselves are taken, so that labels equal the uncorrected ones exactly.
+two look-ups in the knots. How many knots lie at or below k is counted without a number for every pair of a
+knot and a bin: bins are written in two digits, k = R * b + r with R about the root of their number, and of
+the knots R * b' + r'
+
+    #(K <= k) = #(b' < b) + sum over knots of [b' = b] * [r' <= r],
+
+of which the last is a product of matrices. So what the tables take is in proportion to the tables alone,
+however many knots they have. Runtimes fold that into constants when a file is opened; of a run-time tau, all
+but the last exponential. At tau == 0 the logits themselves are taken, so that labels equal the uncorrected
+ones exactly.
 
 Logits off the grid, which reaches beyond the last quantiles of all rows, weigh in the sum as its ends do.
 Adding a constant to all logits of a hypothesis changes nothing, so every row of Delta is centred on 0 and the
@@ -43,12 +51,13 @@ distance to the best of the others,
     score[v] = f[v] - max_l f[l] + max_c score[c]         over classes l, c that are not excluded.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
 from onnx import TensorProto
 
-from export.fold.nodes import Builder
+from export.fold.nodes import PREFIX, Builder
 from export.fold.tables import LookupTable
 
 NOTHING = -1e38
@@ -128,22 +137,36 @@ def _tables(b: Builder, table: LookupTable, strength: str, wide: bool) -> tuple[
     `wide`, it is without its exponential.
     """
     C, bins = len(table.knots), table.bins
-    ends = [b.constant(np.array(k, np.float32), f"bins_{name}") for k, name in ((0, "from"), (bins, "to"))]
-    k = b.op("Range", [*ends, b.floats(1.0, "bin_step")], "bin_numbers")
-    k = b.op("Reshape", [k, b.integers([1, bins, 1], "bins_second")], "bin_column")
-    after = b.op("Sub", [k, b.floats(table.knots[:, None, :-1], "knots")], "after_knots")  # [C, bins, M - 1]
-    slopes = b.op("Mul", [after, b.floats(1 / np.diff(table.knots)[:, None], "knot_slopes")], "ramp_lines")
-    ramps = b.op("Clip", [slopes, b.floats(0.0, "ramp_least"), b.floats(1.0, "ramp_most")], "ramps")
+    k = _range(b, bins, "bin_numbers")
+    below = _knots_below(b, table)  # [C, bins] rows of the knots of all channels
+    left = b.floats(table.knots[:, :-1].reshape(-1), "knots")
+    after = b.op("Sub", [k, b.op("Gather", [left, below], "knot_below", axis=0)], "after_knot")
+    after = b.op("Reshape", [after, b.integers([C, bins, 1], "bins_second")], "after_knot_column")
     shift = table.shift.transpose(1, 2, 0).copy()  # [l, M, c]
     shift[np.arange(C), :, np.arange(C)] = NOTHING
     own = table.shift.diagonal().T[:, :, None]  # [l, M, 1]
+    ends = [b.integers([n], f"knots_{name}") for n, name in ((0, "from"), (-1, "to"), (1, "next"))]
+    last, axis = b.integers([len(table.knots[0])], "knots_end"), b.integers([1], "knot_axis")
+    widths = b.floats(1 / np.diff(table.knots)[:, :, None], "per_knot_distance")
     tables = []
     for name, values in (("shift", shift), ("own", own)):
-        steps, start = b.floats(np.diff(values, axis=1), f"{name}_steps"), values[:, :1]
-        rises = b.op("MatMul", [ramps, steps], f"{name}_rises")
-        between = b.op("Add", [rises, b.floats(start, f"{name}_start")], f"{name}_table")
+        stored = b.floats(values, f"{name}_knots")
+        rows = b.integers([-1, values.shape[2]], f"{name}_rows")
+        lower = b.op("Slice", [stored, ends[0], ends[1], axis], f"{name}_lower")
+        upper = b.op("Slice", [stored, ends[2], last, axis], f"{name}_upper")
+        slopes = b.op("Mul", [b.op("Sub", [upper, lower], f"{name}_rises"), widths], f"{name}_slopes")
+        at, slope = (
+            b.op(
+                "Gather",
+                [b.op("Reshape", [x, rows], f"{x}_rows".removeprefix(PREFIX)), below],
+                f"{name}_{of}",
+            )
+            for x, of in ((lower, "at_knot"), (slopes, "slope"))
+        )  # [C, bins, C] and [C, bins, 1]
+        between = b.op("Add", [at, b.op("Mul", [slope, after], f"{name}_beyond")], f"{name}_table")
         tables.append(b.op("Mul", [between, strength], f"strong_{name}"))
-    z = b.op("Mul", [k, b.floats(table.width, "bin_width")], "bin_offsets")
+    z = b.op("Reshape", [k, b.integers([1, bins, 1], "bins_alone")], "bin_column")
+    z = b.op("Mul", [z, b.floats(table.width, "bin_width")], "bin_offsets")
     z = b.op("Add", [z, b.floats(-(bins - 1) / 2 * table.width, "bin_0_centre")], "bin_centres")
     middle = table.start + (bins - 1) / 2 * table.width
     own_less_middle = b.op("Sub", [tables[1], b.floats(middle, "middle")], "own_less_middle")
@@ -154,6 +177,46 @@ def _tables(b: Builder, table: LookupTable, strength: str, wide: bool) -> tuple[
         b.op("Reshape", [others, b.integers([C * bins, C], "rows")], "rows_of_all"),
         b.op("Reshape", [own_less_middle, b.integers([C * bins], "flat")], "own_of_all"),
     )
+
+
+def _range(b: Builder, count: int, name: str) -> str:
+    """0, 1, ... count - 1 in float, [count]."""
+    ends = [b.floats(float(n), f"{name}_{end}") for n, end in ((0, "from"), (count, "to"), (1, "step"))]
+    return b.op("Range", ends, name)
+
+
+def _knots_below(b: Builder, table: LookupTable) -> str:
+    """For every bin of a channel, [C, bins] int32: the row of its last knot at or below it.
+
+    Rows are those of the knots but the last of each channel, of all channels one after the other.
+    """
+    (C, M), bins = table.knots.shape, table.bins
+    R = math.isqrt(bins - 1) + 1
+    # The first knot is bin 0 and the last one ends the last piece; neither begins another.
+    knots = b.floats(table.knots[:, 1:-1, None], "inner_knots")  # [C, M - 2, 1]
+    halves = b.op("Add", [knots, b.floats(0.5, "half_bin")], "inner_knot_middles")
+    high = b.op("Floor", [b.op("Mul", [halves, b.floats(1 / R, "per_block")], "in_blocks")], "knot_blocks")
+    low = b.op("Sub", [knots, b.op("Mul", [high, b.floats(R, "block")], "block_starts")], "in_block")
+    digits = _range(b, R, "digits")
+    flags = []
+    for name, kind, inputs in (
+        ("same_block", "Equal", [high, digits]),
+        ("not_above", "LessOrEqual", [low, digits]),
+        ("block_before", "Less", [high, digits]),
+    ):
+        flag = b.op(kind, inputs, name)  # [C, M - 2, R]
+        flags.append(b.op("Cast", [flag], f"{name}_float", to=TensorProto.FLOAT))
+    same = b.op("Transpose", [flags[0]], "same_block_last", perm=[0, 2, 1])
+    inside = b.op("MatMul", [same, flags[1]], "knots_in_block")  # [C, R, R]
+    before = b.op("ReduceSum", [flags[2], b.integers([1], "sum_axis")], "knots_before", keepdims=0)
+    before = b.op("Reshape", [before, b.integers([C, R, 1], "blocks_second")], "knots_before_column")
+    count = b.op("Add", [inside, before], "knots_below")
+    count = b.op("Reshape", [count, b.integers([C, R * R], "all_bins")], "knots_below_flat")
+    ends = [b.integers([n], f"bins_{name}") for n, name in ((0, "from"), (bins, "to"), (1, "axis"))]
+    count = b.op("Slice", [count, *ends], "knots_below_bins")
+    first = (np.arange(C) * (M - 1.0)).reshape(C, 1)
+    rows = b.op("Add", [count, b.floats(first, "first_knots")], "knot_rows")
+    return b.op("Cast", [rows], "whole_knot_rows", to=TensorProto.INT32)
 
 
 def _log_sums(b: Builder, position: str, exponentials: str, summed: Sequence[int]) -> str:
