@@ -101,7 +101,7 @@ def open_session(
     options = options or ort.SessionOptions()
     options.log_severity_level = _QUIET
     if not options.intra_op_num_threads and cores() < (os.cpu_count() or 1):
-        # Its own default counts the machine's cores: with fewer of them, its threads spin in each other's way.
+        # Its default counts the machine's cores: with fewer of them, threads spin in each other's way.
         options.intra_op_num_threads = cores()
     try:
         with redirect_stdout(io.StringIO()):  # it prints that it falls back from TensorRT
