@@ -18,6 +18,7 @@ from export.sources.given import Given
 from export.sources.pictures import calibration_pictures, pictures_for
 from export.sources.source import Source, index_of, open_source
 from export.statistics.gathered import Anchors, is_gathered, open_gathered
+from export.verification.band import MOST
 from export.verification.changes import changes
 from export.verification.parity import verify
 from export.verification.result import Verification
@@ -211,7 +212,9 @@ def write_verified(
         onnx.checker.check_model(written, full_check=True)
         faults = source.unlike(graph_info(written, str(output)).card)
         reference = source.reference()
-        result = verify(written, str(output), reference, source.words, frames, pictures, faults=faults)
+        result = verify(
+            written, str(output), reference, source.words, frames, pictures, faults=faults, most=MOST
+        )
         if not result.passed:
             raise InputError(f"nothing was written to {output}, because the check {result.report()}")
         record_verification(model, result.record(), str(output))

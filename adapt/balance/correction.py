@@ -226,9 +226,7 @@ def cumulative_density(rows: Mixture, logits: Tensor, labels: Tensor) -> Tensor:
     return cdf(rows.select(labels), own.unsqueeze(-1)).squeeze(-1)
 
 
-def _shift_inside(
-    statistics: ShiftStatistics, z: Tensor, refine: int, rows: Tensor | None = None
-) -> Tensor:
+def _shift_inside(statistics: ShiftStatistics, z: Tensor, refine: int, rows: Tensor | None = None) -> Tensor:
     """Delta at points z [R, C, G] that lie inside the support, of some rows or all."""
     rows = torch.arange(len(z), device=z.device) if rows is None else rows
     probability = cdf(statistics.rows.select(rows), z).clamp(statistics.eps, 1 - statistics.eps)

@@ -88,7 +88,8 @@ def _shift_curves(stored: bytes) -> tuple[Curves, ...]:
         shift = exact_shift(statistics, z, ends, rows)
         steps.update()
     remainder = _remainder(statistics, z, z + shift, rows) * statistics.seen[rows].view(-1, 1, 1)
-    grids = torch.lerp(*(end.unsqueeze(-1) for end in ends), torch.linspace(0, 1, points, dtype=torch.float64))
+    low, high = (end.unsqueeze(-1) for end in ends)
+    grids = low + (high - low) * torch.linspace(0, 1, points, dtype=torch.float64)
     grids[rows] = z
     wholes = [torch.zeros(len(grids), len(grids), part.shape[-1]).double() for part in (shift, remainder)]
     for whole, part in zip(wholes, (shift, remainder), strict=True):

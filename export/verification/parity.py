@@ -25,6 +25,7 @@ from export.fold.session import ALTERED, Labels, open_session
 from export.fold.tables import MAX_TAU, Grid
 from export.precision.conversion import precision_of
 from export.sources.reference import Reference
+from export.verification.band import band_of
 from export.verification.exact import COARSE_RELATIVE, COARSE_ROUNDING, RELATIVE, ROUNDING, Exactness
 from export.verification.result import Tally, Verification
 from serve.card import Card, GraphInfo
@@ -75,6 +76,7 @@ def verify(
     pictures: str,
     truths: Sequence[Labels] = (),
     faults: Sequence[str] = (),
+    most: int | None = None,
 ) -> Verification:
     """Compare a deployable graph with a reference on pictures.
 
@@ -86,8 +88,11 @@ def verify(
         frames: at least one; from `export.sources.pictures.pictures_for`.
         truths: ground truth [H, W] of each frame, or nothing.
         faults: what is known to be wrong already, in words.
+        most: terms of exact scores that are looked at in a picture (export/verification/band.py); None looks
+            at all pixels. With truths, all are.
     """
-    return compare(graph_candidate(model, source), reference, against, frames, pictures, truths, faults)
+    candidate = graph_candidate(model, source)
+    return compare(candidate, reference, against, frames, pictures, truths, faults, most)
 
 
 def compare(
@@ -98,6 +103,7 @@ def compare(
     pictures: str,
     truths: Sequence[Labels] = (),
     faults: Sequence[str] = (),
+    most: int | None = None,
 ) -> Verification:
     """Compare anything that runs with a reference; see `verify`.
 
@@ -107,6 +113,7 @@ def compare(
     info = candidate.info
     exactness = Exactness(candidate.statistics, candidate.grid, candidate.rounding, candidate.relative)
     tally, strengths = Tally(info.card), _strengths(info)
+    parts_only = False
     trim = _needs_trimming(frames, info.card, candidate.least)
     shown = tqdm(frames, desc="checking", unit="image", delay=5, leave=False)
     for position, frame in enumerate(shown):
@@ -120,15 +127,20 @@ def compare(
         with torch.no_grad():
             logits = reference(images)
         size = images.shape[1:3]
+        band = band_of(position, len(frames), tuple(logits.shape), None if given else most)
+        parts_only = parts_only or not band.whole
+        logits = logits[:, :, band.rows]
         for tau in strengths:
             said = candidate.run(images, tau)
             right = exactness.of(logits, tau, _proven(info, tau))
             first = tau == strengths[0]
-            tally.add(right, said.labels, said.scores, size, given[0] if given and first else None, first)
+            truth_now = given[0] if given and first else None
+            tally.add(right, said.labels, said.scores, size, truth_now, first, band)
             if given and first and tau > 0:
                 tally.add_plain(logits, given[0])
             if said.uncorrected_labels is not None and first:
-                tally.add(exactness.of(logits, 0), said.uncorrected_labels, None, size, own=False)
+                tally.add(exactness.of(logits, 0), said.uncorrected_labels, None, size, None, False, band)
+    pictures += " (a band of rows of each)" * parts_only
     return tally.result(against, pictures, len(frames), strengths, tuple(faults))
 
 

@@ -56,7 +56,7 @@ def write_model(path: Path, classes: int) -> Path:
         value = conv(value, kernel, np.zeros(WIDTH), f"layer{layer}", pads=[1, 1, 1, 1])
     colours = rng.uniform(0, 1, (classes, 3))
     centres = colours @ spread[:, :, 0, 0].T
-    scale = 20.0 / WIDTH
+    scale = 6.0 / WIDTH
     kernel = 2 * scale * centres[:, :, None, None]
     conv(value, kernel, -scale * (centres**2).sum(1), "logits")
     shape = ["n", "c", "h", "w"]
