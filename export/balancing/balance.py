@@ -30,8 +30,11 @@ from export.statistics.calibrate import Looked, Request, calibrate_on, look, ope
 from serve.card import Key
 from serve.inference.segmenter import Segmenter
 from serve.media.files import check_outputs
+from serve.media.images import write_image
 from serve.media.whole import replacing, scratch
 
+CHECKED_WORK, CHECKED_ROWS = 2**31, 128
+"""Most terms C^2 P of the P pixels of a picture that the file is checked on, and the fewest rows for that."""
 CHECKED = "the footage"
 """Folder of the pictures that the file is checked on; its name goes into the file."""
 
@@ -123,7 +126,7 @@ def balance(
         chosen = choose_strength(model, stats, looked.network.intake.size, tau, labels)
         say(f"  {chosen.why}")
         say("[4/5] folding and checking")
-        checked = _checked_on(footage, place / CHECKED)
+        checked = _checked_on(footage, place / CHECKED, looked)
         exported = export_onnx(
             model,
             output,
@@ -174,10 +177,20 @@ def _check_early(looked: Looked, labels: Path | None) -> None:
         check_labels(open_labelled(labels, listed, looked.network.intake.size))
 
 
-def _checked_on(footage: UnlabelledImages, folder: Path) -> Path:
-    """A folder of the pictures that the page shows, for `export_onnx` to check the file on."""
+def _checked_on(footage: UnlabelledImages, folder: Path, looked: Looked) -> Path:
+    """A folder of the pictures that the page shows, for `export_onnx` to check the file on.
+
+    Of many classes, middle rows of these, if the model takes pictures of any size: the file takes C^2
+    numbers a pixel.
+    """
     folder.mkdir()
     for place in shown(len(footage)):
+        height, width = footage[place].shape[:2]
+        rows = max(CHECKED_ROWS, CHECKED_WORK // (len(looked.names) ** 2 * width))
+        if looked.network.intake.size is None and rows < height:
+            top = (height - rows) // 2
+            write_image(folder / f"{place:06d}.png", footage[place][top : top + rows])
+            continue
         path = footage.paths[place].resolve()
         (folder / f"{place:06d}{path.suffix}").symlink_to(path)
     return folder

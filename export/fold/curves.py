@@ -92,8 +92,8 @@ def _shift_curves(stored: bytes) -> tuple[Curves, ...]:
     grids = low + (high - low) * torch.linspace(0, 1, points, dtype=torch.float64)
     grids[rows] = z
     wholes = [torch.zeros(len(grids), len(grids), part.shape[-1]).double() for part in (shift, remainder)]
-    for whole, part in zip(wholes, (shift, remainder), strict=True):
-        whole[rows] = part
+    for whole, some in zip(wholes, (shift, remainder), strict=True):
+        whole[rows] = some
     parts = [part.transpose(0, 1).contiguous().numpy() for part in (grids, *wholes)]
     for part in parts:
         part.flags.writeable = False

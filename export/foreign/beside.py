@@ -208,7 +208,7 @@ def _object(file: Path) -> dict[str, Any]:
 
 def _sides(value: object) -> tuple[int, int]:
     """(height, width) of two whole numbers, or one for both."""
-    sides = list(value) if isinstance(value, list | tuple) else [value] * 2
+    sides: list[Any] = list(value) if isinstance(value, list | tuple) else [value] * 2
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
         raise ValueError(f"imgsz is {value!r}, not two whole numbers above 0")
     return sides[0], sides[1]

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 MOST = 2**22
 """Terms C^2 P of the P decoder pixels that are looked at in a picture: 11,600 pixels of 19 classes."""
-LEAST = 8
+LEAST = 4
 """Decoder rows that are looked at, however many classes there are."""
 
 
