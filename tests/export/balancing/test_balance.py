@@ -57,7 +57,9 @@ def test_the_file_is_the_one_of_calibrate_and_onnx_with_its_statistics(made, foo
     names = ("--classes", footage / "classes.yaml")
     first = call("calibrate", model, "--target", footage / "images", *NORMALISED, *names, "-o", stats)
     assert first.exit_code == 0, first.output
-    shutil.copytree(footage / "images", tmp_path / "the footage")  # the folder's name is in the file
+    (tmp_path / "the footage").mkdir()  # the folder's name is in the file
+    for number in shown(6):
+        shutil.copy(footage / "images" / f"{number}.png", tmp_path / "the footage")
     second = call("onnx", model, "--stats", stats, "--data", tmp_path / "the footage", "-o", twin)
     assert second.exit_code == 0, second.output
     assert balanced.read_bytes() == twin.read_bytes()
