@@ -52,12 +52,9 @@ class Curves(NamedTuple):
         if z.ndim > 1:
             parts = zip(self.z, padded, z, strict=True)
             return np.stack([remainder[np.searchsorted(grid, points)] for grid, remainder, points in parts])
-        rows = []
-        for grid, remainder in zip(self.z, padded, strict=True):
-            # How many of the points lie up to each grid point says the same as where each point lies.
-            ends = np.searchsorted(z, grid, side="right")
-            rows.append(np.repeat(remainder, np.diff(ends, prepend=0, append=len(z))))
-        return np.stack(rows)
+        # How many of the points lie up to each grid point says the same as where each point lies.
+        ends = np.searchsorted(z, self.z, side="right")
+        return np.repeat(padded, np.diff(ends, prepend=0, append=len(z)).ravel()).reshape(-1, len(z))
 
 
 def shift_curves(statistics: ShiftStatistics) -> list[Curves]:
