@@ -37,7 +37,9 @@ from adapt.data.survey.sets import Opened
 from adapt.data.survey.words import describe_sets
 from adapt.errors import InputError
 from adapt.model.build import COPY, Built
+from adapt.model.device import best_device
 from adapt.run.anchors import keep_anchors, read_anchors
+from adapt.run.checkpoint import has_checkpoint
 from adapt.run.fingerprint import describe_changes, fingerprint, moved, read_fingerprint, write_fingerprint
 from adapt.run.run import (
     PRETRAINED,
@@ -56,6 +58,7 @@ from adapt.training.checks import check_machine, check_network, check_settings
 from adapt.training.journal import last_evaluation, rewind
 from adapt.training.ranks import join_ranks
 from adapt.training.trainer import Trainer
+from adapt.training.watching.start import set_to_target
 from serve.media.whole import creating, replacing
 
 SOURCE_PIXELS, TARGET_PIXELS = "class_pixels.npy", "target_class_pixels.npy"
@@ -125,6 +128,8 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
         say_draws(config, source, target)
         if config.method.anchors is not None:
             keep_anchors(folder, read_anchors(config.method.anchors, config.method.components))
+        if config.source_free and target is not None:
+            set_to_target(built.segmenter, target, config, best_device())
         write_fingerprint(folder, fingerprint(config.data.source, source, parts))
         write_text(folder / "config.yaml", config.to_yaml())
         if built.factory is not None:
@@ -176,7 +181,7 @@ def resumed_trainer(
     kept = changed.model_copy(update={"data": changed.data.model_copy(update={"changed": "refuse"})})
     if kept != run.config:  # only now: a run must not be left with settings that it cannot be resumed with
         write_text(path / "config.yaml", kept.to_yaml())
-    if any((path / "last").glob("*.safetensors")):
+    if has_checkpoint(path / "last"):
         trainer.resume()
     if trainer.accelerator.is_main_process:  # the others write nothing down
         rewind(path, trainer.iteration)

@@ -7,8 +7,8 @@ from onnx import TensorProto, helper
 from onnx_segmenters import statistics
 
 import export.fold.tables
-from export.fold.correct import _tables
 from export.fold.nodes import PREFIX, Builder
+from export.fold.rows import Tabled, rows_of_one
 from export.fold.tables import LookupTable, lookup_table
 
 TAU = 0.5
@@ -45,7 +45,7 @@ def test_the_nodes_say_what_the_knots_say(most, monkeypatch):
     assert most is None or table.bins == most
     assert (table.knots[:, -1] >= table.bins).any()  # spare ones
     b = Builder()
-    _tables(b, table, b.floats(TAU, "strength"), wide=True)
+    rows_of_one(b, [Tabled(table, TAU)], runtime=False, wide=True)
     exponents, own = opened(b, [PREFIX + "exponents", PREFIX + "own_of_all"])
     exact, C = at_all_bins(table), 3
     offsets = (np.arange(table.bins) - (table.bins - 1) / 2) * table.width
@@ -62,7 +62,7 @@ def test_no_value_has_a_number_for_every_pair_of_a_knot_and_a_bin():
     table = lookup_table(statistics(3, 4), TAU, 0.001)
     C, M, bins = *table.knots.shape, table.bins
     b = Builder()
-    _tables(b, table, b.floats(TAU, "strength"), wide=False)
+    rows_of_one(b, [Tabled(table, TAU)], runtime=False, wide=False)
     names = [node.output[0] for node in b.nodes]
     graph = helper.make_graph(
         b.nodes, "tables", [], [helper.make_empty_tensor_value_info(name) for name in names], b.initializers
