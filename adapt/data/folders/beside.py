@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from adapt.data.images import read_labels
+from adapt.data.images import LABEL_SUFFIXES, read_labels
 from adapt.data.label_codes import values_in
 from adapt.errors import InputError
 
@@ -89,8 +89,8 @@ def _in_folders(apart: Iterable[Path], pictures: Iterable[Path]) -> set[Path]:
 
 
 def has_few_values(path: Path) -> bool:
-    """Whether a file is a PNG that can be read and has as few values as labels have."""
+    """Whether a file loses nothing, can be read, and has as few values as labels have."""
     try:
-        return path.suffix.lower() == ".png" and len(values_in(read_labels(path))) <= _FEW
+        return path.suffix.lower() in LABEL_SUFFIXES and len(values_in(read_labels(path))) <= _FEW
     except InputError:
         return False

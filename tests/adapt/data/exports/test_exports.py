@@ -134,8 +134,8 @@ def test_a_part_of_an_export_may_be_named(tmp_path):
 
 def test_an_export_without_its_pictures_says_so(tmp_path):
     root = exports.cvat(tmp_path / "x")
-    (root / "JPEGImages").rename(root / "elsewhere")
-    with pytest.raises(InputError, match=r"no folder JPEGImages/; export it with its pictures"):
+    (root / "JPEGImages").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"no pictures with labels of the same names, in JPEGImages/"):
         find_classes(root, None)
 
 

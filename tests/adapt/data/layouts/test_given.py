@@ -28,10 +28,11 @@ COLOURS = ClassList(exports.NAMES, (0, 1, 2), tuple(exports.COLORS[name] for nam
 
 
 def odd(root: Path) -> Path:
-    """A layout that nothing tells: cam/ and truth/ with names that end in -z."""
+    """A layout that nothing tells: cam/, and truth/ and older/ with names that end in -z."""
     for stem in "abc":
         trees.picture(root / "cam" / "day" / f"{stem}.jpg")
         trees.write(root / "truth" / "day" / f"{stem}-z.png", exports.truth(stem))
+        trees.write(root / "older" / "day" / f"{stem}-z.png", trees.blocks([0, 1]).astype(np.uint8))
     (root / "classes.yaml").write_text(CLASSES)
     return root
 
@@ -45,7 +46,8 @@ def train(root: Path, out: Path, *words: str) -> Result:
 
 def test_patterns_on_the_command_line_are_kept_in_the_run(tmp_path):
     root = odd(tmp_path / "data")
-    expect_refusal(train(root, tmp_path / "x"), "labels")
+    refused = "cam/ with labels in older/ or as cam/ with labels in truth/; say which, such as --images"
+    expect_refusal(train(root, tmp_path / "x"), refused)
     words = ("--images", "cam/**/*.jpg", "--labels", "truth/**/*.png", "--label-suffix", "-z")
     result = train(root, tmp_path, *words)
     assert result.exit_code == 0, result.output
