@@ -48,7 +48,9 @@ _TRAINING = (
     click.option("--labels", metavar="GLOB", help="Pattern of its label files."),
     click.option("--label-suffix", metavar="TEXT", help="_mask where X_mask.png belongs to X.jpg."),
     click.option(
-        "--repair-labels", type=click.Choice(["nearest"]), help="Take odd colours for the nearest ones."
+        "--repair-labels",
+        type=click.Choice(["nearest"]),
+        help="Take odd colours and averaged ids for near ones.",
     ),
     click.option(
         "--evaluate", type=FOLDER, help="Labelled data set of the target domain, for evaluation only."

@@ -21,6 +21,7 @@ from adapt.data.datasets import (
 from adapt.data.domains import Unpaired, open_labelled
 from adapt.data.folders.target import TargetPart, describe_target
 from adapt.data.frames import check_video
+from adapt.data.values.averaged import describe_averaged
 from adapt.data.values.ignored import describe_ignored
 
 
@@ -91,13 +92,13 @@ def training_domains(
 
 
 def checked_labels(domain: str, dataset: LabelledImages, said: Collection[str] = ()) -> LabelReport:
-    """Read it all, and say what of it does not count, unless it has been said.
+    """Read it all, and say what of it does not count or looks averaged, unless it has been said.
 
     Raises:
         InputError: as `check_labels`.
     """
     report = check_labels(dataset)
-    for line in describe_ignored(domain, dataset, report):
+    for line in (*describe_ignored(domain, dataset, report), *describe_averaged(domain, dataset)):
         if line not in said:
             say(line)
     return report

@@ -53,7 +53,8 @@ def train(
         label_map: YAML file `id: class`, if the source's labels have other ids.
         images, labels: glob patterns of the source's pictures and label files, below its folder.
         label_suffix: how its label files' names end after their pictures'.
-        repair_labels: "nearest" takes unknown colours in its labels for the nearest known ones.
+        repair_labels: "nearest" takes unknown colours in its labels for the nearest known ones, and ids that
+            averaging made at edges back.
         preset: named starting point of the settings (`adapt presets`); AUTO chooses encoder, crop and
             iterations from data and machine, as far as the settings leave them open, None nothing.
         config: YAML file of settings, over the preset.

@@ -105,7 +105,7 @@ def _as_written(file: Path, content: dict[str, Any], split: Split) -> Pairs:
     if not images:
         beside = _in_place_of_images(places[0], str(masks) if masks else "labels")
         raise InputError(
-            f"No picture in {places[0]} has {'a mask' if masks else 'polygons'} of the same name in {beside}; "
+            f"No picture in {places[0]} has {'a mask' if masks else 'polygons'} of its name in {beside}; "
             f"put them there{f', or name the folder of masks in {file.name} (masks_dir)' if masks else ''}."
         )
     return Pairs(images, labels, Tails("", ""), without, [])

@@ -38,8 +38,8 @@ def find(root: Path, split: Split) -> Labelled | None:
     found = _as_exported(place) or find_under_any_names(place, split)
     if found is None:
         raise InputError(
-            f"{place} has no pictures with labels of the same names, in JPEGImages/ and SegmentationClass/ or "
-            "any other two folders; export the labels as PNG, with their pictures, or put them there."
+            f"{place} has no pictures with labels of the same names, in JPEGImages/ and SegmentationClass/ "
+            "or any other two folders; export the labels as PNG, with their pictures, or put them there."
         )
     listed = _listed(place, split)
     pairs = [

@@ -21,6 +21,7 @@ from adapt.data.survey.looks import (
     look_at_video,
     only,
 )
+from adapt.data.values.averaged import describe_averaged
 from adapt.data.values.ignored import describe_ignored
 from adapt.data.values.unknown import describe_unknown
 from serve.media.video.reader import VideoReader
@@ -174,7 +175,7 @@ def _labelled(
 
 
 def _ignored(role: str, dataset: LabelledImages, part: LabelledPart, looks: list[Look]) -> Iterator[str]:
-    """What `adapt train` says of pixels that do not count, of the pictures that were looked at."""
+    """What `adapt train` says of pixels that do not count, or look averaged, of what was looked at."""
     if not looks:
         return
     place = {path: position for position, path in enumerate(part.found.images)}
@@ -182,6 +183,7 @@ def _ignored(role: str, dataset: LabelledImages, part: LabelledPart, looks: list
     pixels = np.array([look.class_pixels for look in looks], np.int64)
     report = LabelReport(pixels, np.array([look.ignored for look in looks], np.int64))
     yield from describe_ignored(role, sample, report)
+    yield from describe_averaged(role, sample)
 
 
 def _target(part: TargetPart, frames: int, everything: bool) -> TargetSurvey:

@@ -20,6 +20,7 @@ from adapt.config.settings import Data
 from adapt.data.datasets import check_labels, open_target
 from adapt.data.domains import find_classes, open_labelled, open_source
 from adapt.data.exports.huggingface import stored_bytes
+from adapt.data.finding import find_labelled
 from adapt.errors import InputError
 
 TOOLS: list[tuple[Callable[[Path], Path], str, str, str]] = [
@@ -30,6 +31,7 @@ TOOLS: list[tuple[Callable[[Path], Path], str, str, str]] = [
     (exports.supervisely, "Supervisely", "abc", "abc"),
     (json_exports.coco_instances, "COCO", "abc", "abc"),
     (json_exports.label_studio, "Label Studio", "abc", "abc"),
+    (json_exports.label_studio_min, "Label Studio", "abc", "abc"),
     (json_exports.label_studio_png, "Label Studio", "abc", "abc"),
     (exports.ultralytics_masks, "Ultralytics", "ab", "c"),
     (exports.ultralytics_polygons, "Ultralytics", "ab", "c"),
@@ -117,6 +119,17 @@ def test_ade20k_does_not_count_what_is_none_of_its_classes(tmp_path):
     assert counted(root, "train") == {"car": truth["car"], "road": truth["road"]}
     assert counted(root, "val") == {"car": exports.counts("c")["car"]}
     assert "in the layout of ADE20K" in starts(root, tmp_path)
+
+
+def test_tasks_that_cannot_be_used_are_counted(tmp_path):
+    root = json_exports.label_studio_min(tmp_path / "x")
+    assert find_labelled(root, "train").note == "left out 1 tasks without any region"
+    (root / "pictures" / "b.jpg").unlink()
+    (root / "z.json").write_text('[{"id": 1, "image": "b.jpg", "label": [{"brushlabels": ["x"]}]}]')
+    assert find_labelled(root, "train").note == (
+        "left out 1 tasks whose pictures are not there and 1 tasks without any region and the other exports "
+        "z.json"
+    )
 
 
 def test_labelme_s_older_export(tmp_path):
