@@ -4,7 +4,8 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
-from adapt.commands.start import new_trainer, resumed_trainer
+from adapt.commands.resuming import Places, resumed_trainer
+from adapt.commands.start import new_trainer
 from adapt.config.presets import AUTO, SOURCE_FREE
 from adapt.config.settings import Config, load_config
 from adapt.config.weights import split_weights
@@ -127,6 +128,8 @@ def resume(
     *,
     source: Sequence[Path | str] = (),
     target: Sequence[Path | str] = (),
+    target_labels: Path | str | None = None,
+    evaluate: Path | str | None = None,
 ) -> Run:
     """Continue a run where it was interrupted; returns and ends as `train` does.
 
@@ -135,12 +138,15 @@ def resume(
         settings: "section.key=value" texts, to change from here on.
         source: where its sources are now, if they have moved: each of them, with the same files.
         target: the same of the targets.
+        target_labels, evaluate: the same of labelled pictures of the target, and of those to evaluate on.
 
     Raises:
         InputError: not a run, already finished, changes that would make it another run, or its data has
             changed or gone.
     """
-    trainer = resumed_trainer(Path(run), tuple(settings), [*map(Path, source)], [*map(Path, target)])
+    labelled, evaluation = (None if path is None else Path(path) for path in (target_labels, evaluate))
+    places = Places((*map(Path, source),), (*map(Path, target),), labelled, evaluation)
+    trainer = resumed_trainer(Path(run), tuple(settings), places)
     return _trained(trainer)
 
 
