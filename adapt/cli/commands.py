@@ -37,13 +37,6 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 @click.option("-o", "--output", type=FOLDER, help="Run folder to write.")
 @training_options
 @click.option(
-    "--from",
-    "start",
-    metavar="MODEL",
-    help="Begin with a run, a folder of transformers, or file.py:function; no --source is needed then.",
-)
-@click.option("--weights", type=FOLDER, help="State dict for the module of a file.py:function.")
-@click.option(
     "--resume",
     type=FOLDER,
     metavar="RUN",

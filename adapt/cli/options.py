@@ -56,6 +56,13 @@ _TRAINING = (
         "--evaluate", type=FOLDER, help="Labelled data set of the target domain, for evaluation only."
     ),
     click.option(
+        "--from",
+        "start",
+        metavar="MODEL",
+        help="Begin with a run, a folder of transformers, or file.py:function; no --source is needed then.",
+    ),
+    click.option("--weights", type=FOLDER, help="State dict for the module of a file.py:function."),
+    click.option(
         "--preset",
         help="Named starting point of the settings; `adapt presets` lists them  [default: auto].",
     ),

@@ -42,7 +42,7 @@ from adapt.run.run import (
     write_text,
 )
 from adapt.training.alone import alone
-from adapt.training.checks import check_network, check_settings
+from adapt.training.checks import check_settings
 from adapt.training.ranks import join_ranks
 from adapt.training.trainer import Trainer
 from serve.media.whole import creating
@@ -87,12 +87,8 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
     labelled, evaluation = open_labelled_target(config, classes), open_evaluation(config, classes)
     parts = find_target(config.data.target)
     check_openable(parts)
-    said: list[str] = []
-    if source is None:
-        check_network(config, built.segmenter)
-    else:
-        opened = Opened(source, parts, labelled, evaluation)
-        config, said = look_first(config, preset, opened, built.segmenter, reasons)
+    opened = Opened(classes, source, parts, labelled, evaluation)
+    config, said = look_first(config, preset, opened, built.segmenter, reasons)
     # From here on everything is read, which takes long: the shortest first.
     with creating(out, replace=force) as folder:
         if evaluation is not None:

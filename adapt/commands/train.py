@@ -65,8 +65,7 @@ def train(
     Raises:
         InputError: anything wrong with the settings, the data or the place of the run.
     """
-    if preset == AUTO and start is not None and not source:
-        preset = SOURCE_FREE
+    preset = preset_of(preset, start, source)
     loaded = settings_of(
         source=source,
         target=target,
@@ -86,6 +85,13 @@ def train(
     )
     trainer = new_trainer(loaded, Path(output), force, preset)
     return _trained(trainer)
+
+
+def preset_of(
+    preset: str | None, start: Path | str | None, source: Path | str | Sequence[Path | str]
+) -> str | None:
+    """The named preset; instead of AUTO the source-free one where a model is given and no source."""
+    return SOURCE_FREE if preset == AUTO and start is not None and not source else preset
 
 
 def settings_of(

@@ -124,7 +124,9 @@ class Survey(NamedTuple):
 class Opened(NamedTuple):
     """Data as it is found, of which nothing has been read."""
 
-    source: LabelledImages
+    classes: ClassList
+    source: LabelledImages | None
+    """None where a trained network is adapted without one."""
     target: list[TargetPart]
     labelled_target: LabelledImages | None
     evaluation: LabelledImages | None
@@ -146,7 +148,7 @@ def survey(opened: Opened, frames: int, everything: bool) -> Survey:
         for part in dataset.parts
     ]
     target = [_target(part, frames, everything) for part in opened.target]
-    return Survey(opened.source.classes, labelled, target, _twice(opened), everything)
+    return Survey(opened.classes, labelled, target, _twice(opened), everything)
 
 
 def _labelled(
@@ -202,7 +204,7 @@ def _twice(opened: Opened) -> dict[str, list[Twice]]:
     if opened.evaluation is None:
         return {}
     trained = {
-        "source": opened.source.image_paths,
+        "source": [] if opened.source is None else opened.source.image_paths,
         "labelled target": [] if opened.labelled_target is None else opened.labelled_target.image_paths,
         "target": [picture for part in opened.target for picture in part.pictures],
     }
