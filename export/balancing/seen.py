@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from adapt.balance.correction import posthoc_scores, shift_table
 from adapt.balance.logit_statistics import range_warning
@@ -15,6 +14,7 @@ from export.foreign.network import Network
 from export.statistics.calibrate import MEASURE, Outcome
 from export.statistics.gather import MIN_PIXELS
 from serve.inference.segmenter import Segmenter
+from serve.media.progress import Bar
 
 PICTURES = 4
 WORK = 2**25
@@ -64,7 +64,7 @@ def change(outcome: Outcome, tau: float) -> Change:
 def pairs(network: Network, target: UnlabelledImages, deployed: Segmenter) -> list[Pair]:
     """Pictures of the target, evenly: what the model says of them, and what the balanced file says."""
     found = []
-    for index in tqdm(_evenly(len(target), PICTURES), desc="before and after", unit="image"):
+    for index in Bar(_evenly(len(target), PICTURES), desc="before and after", unit="image"):
         image = target[index]
         logits = torch.from_numpy(network.logits(image[None]))
         before = labels_of_logits(logits, network.outlet.output_stride, image.shape[:2], None, 0.0)

@@ -19,11 +19,11 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor
-from tqdm import tqdm
 
 from adapt.balance.correction import exact_shift, support
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture
+from serve.media.progress import Bar
 
 Array = NDArray[np.float64]
 
@@ -66,7 +66,7 @@ def _shift_curves(stored: bytes) -> tuple[Curves, ...]:
     points = int(np.clip(2**22 // len(statistics.seen) ** 2, 192, 2048))
     lower, upper = support(statistics)
     even = torch.linspace(0, 1, points // 2, dtype=torch.float64)
-    steps = tqdm(total=3, desc="exact curves", unit="step", delay=5, leave=False)
+    steps = Bar(total=3, desc="exact curves", unit="step", delay=5, leave=False)
     with steps:
         z = lower.unsqueeze(-1) + (upper - lower).unsqueeze(-1) * even
         for count in (points // 2, points):  # each pass resolves a climb a hundred times finer

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 from torch import Tensor
-from tqdm import tqdm
 
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.data.images import resize_image, resize_labels
@@ -31,6 +30,7 @@ from serve.card import Card, GraphInfo
 from serve.inference.engine import EngineRuntime
 from serve.inference.runtime import first_line
 from serve.media.images import Image
+from serve.media.progress import Bar
 
 TRIM = (3, 5)
 """Rows and columns that the first picture loses if padding would not be seen otherwise."""
@@ -108,7 +108,7 @@ def compare(
     exactness = Exactness(candidate.statistics, candidate.grid, candidate.rounding, candidate.relative)
     tally, strengths = Tally(info.card), _strengths(info)
     trim = _needs_trimming(frames, info.card, candidate.least)
-    shown = tqdm(frames, desc="checking", unit="image", delay=5, leave=False)
+    shown = Bar(frames, desc="checking", unit="image", delay=5, leave=False)
     for position, frame in enumerate(shown):
         image = _fitting(frame, info.card)
         truth = resize_labels(truths[position], image.shape[:2]) if truths else None
