@@ -273,13 +273,14 @@ def _no_images(folder: Path) -> str:
 
 
 def _not_labelled(path: Path) -> str:
-    images = path / "images"
-    if images.is_dir():
-        return _no_images(images)
-    known = dict.fromkeys(layout.name for layout in LAYOUTS if not layout.exact)
+    pictures = walk(path).pictures
+    for folder in (path / "images", path):
+        if folder.is_dir() and not any(folder in picture.parents for picture in pictures):
+            return _no_images(folder)
     return (
-        f"{path} has no folder images/, nor the layout of {', '.join(known)} or CamVid; labelled data needs "
-        "images/ and labels/ with files of equal names."
+        f"{path} holds {len(pictures)} pictures, such as {pictures[0].relative_to(path)}, but no label files "
+        "that are theirs by name; put these into labels/ beside images/, say which they are with --images "
+        "and --labels, or use the pictures as an unlabelled --target."
     )
 
 

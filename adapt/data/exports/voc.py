@@ -5,12 +5,14 @@ The classes are in CVAT's labelmap.txt (name:red,green,blue:parts:actions) or in
 without either they are VOC's own. https://docs.cvat.ai/docs/manual/advanced/formats/format-smask/
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from adapt.data.classes import ClassList, Color
 from adapt.data.folders.walk import walk
-from adapt.data.images import LABEL_SUFFIXES
+from adapt.data.images import LABEL_SUFFIXES, read_labels, read_palette
 from adapt.data.known_classes import distinct_colors
+from adapt.data.label_codes import values_in
 from adapt.data.layouts.contents import find_under_any_names
 from adapt.data.layouts.pairing import pair
 from adapt.data.layouts.patterns import LabelFiles, Labelled, Layout
@@ -26,6 +28,7 @@ _NAMES_OF_VOC = (
     "tvmonitor",
 )
 _CVAT, _LABELME = "labelmap.txt", "class_names.txt"
+_LOOKED_AT = 3  # label files that tell whether they are of VOC
 _BORDER: Color = (224, 224, 192)
 VOC21 = ClassList(_NAMES_OF_VOC, tuple(range(21)), distinct_colors(21), ignore=(255, _BORDER))
 
@@ -53,7 +56,7 @@ def find(root: Path, split: Split) -> Labelled | None:
             f"names there anew, or take all of them with --images '{_below(found.images[0], place)}/*' "
             f"--labels '{_below(found.labels[0], place)}/*'."
         )
-    name, classes = _classes(place)
+    name, classes = _classes(place, [label for _, label in pairs])
     kind = LabelFiles(found.kind.path, classes)
     images, labels = ([each[i] for each in pairs] for i in (0, 1))
     return Labelled(place, Layout(name, ""), images, labels, kind, found.note)
@@ -112,10 +115,24 @@ def _listed(place: Path, split: Split) -> set[str] | None:
     }
 
 
-def _classes(place: Path) -> tuple[str, ClassList]:
+def _classes(place: Path, labels: Sequence[Path]) -> tuple[str, ClassList | None]:
+    """What the tool is called, and its classes; without a file of classes VOC's own, if the labels are so."""
     tool = "labelme (VOC export)" if (place / _LABELME).is_file() else "CVAT (Segmentation mask)"
     own = classes_in(place)
-    return (tool, own) if own is not None else ("Pascal VOC", VOC21)
+    if own is not None:
+        return tool, own
+    if place.name.startswith("VOC20") or all(map(_is_of_voc, labels[:_LOOKED_AT])):
+        return "Pascal VOC", VOC21
+    return f"{labels[0].parent.name}/ and a folder of pictures", None
+
+
+def _is_of_voc(label: Path) -> bool:
+    """Whether a label file has VOC's palette, or its colours."""
+    palette = read_palette(label) if label.suffix.lower() == ".png" else None
+    if palette is not None:
+        return palette[1:21] == VOC21.palette[1:]
+    values = read_labels(label)
+    return values.ndim == 3 and {*values_in(values)} <= {*VOC21.code.colors}
 
 
 def classes_in(place: Path) -> ClassList | None:

@@ -1,5 +1,6 @@
 """Exports of labelling tools, read as they are: class counts equal the truth, and training starts."""
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -150,6 +151,29 @@ def test_an_export_without_its_pictures_says_so(tmp_path):
     (root / "JPEGImages").rename(tmp_path / "elsewhere")
     with pytest.raises(InputError, match=r"no pictures with labels of the same names, in JPEGImages/"):
         find_classes(root, None)
+
+
+def test_folders_called_as_voc_s_are_not_its_classes(tmp_path):
+    """Without labelmap.txt, nothing says what CVAT's colours mean, and they are not VOC's."""
+    root = exports.cvat(tmp_path / "x")
+    (root / "labelmap.txt").unlink()
+    found = find_labelled(root, "train")
+    assert found.kind.classes is None and "VOC" not in found.layout.name
+    with pytest.raises(InputError, match=r"has no class file.*adapt classes"):
+        find_classes(root, None)
+
+
+def test_labelme_s_files_find_their_pictures_in_another_folder(tmp_path):
+    root = exports.labelme(tmp_path / "x")
+    for folder, kind in (("photos", "jpg"), ("json", "json")):
+        (root / folder).mkdir()
+        for file in sorted(root.glob(f"*.{kind}")):
+            content = file.read_text() if kind == "json" else ""
+            file.rename(root / folder / file.name)
+            if kind == "json":  # some versions write no size
+                less = {k: v for k, v in json.loads(content).items() if not k.startswith("imageH")}
+                (root / folder / file.name).write_text(json.dumps(less))
+    assert counted(root, "train") == exports.counts("a", "b", "c")
 
 
 def test_drawn_classes_are_told_by_name(tmp_path):

@@ -186,6 +186,26 @@ def test_a_draft_of_colours(tmp_path):
     check_labels(open_source(Data(source=(tmp_path,)), classes))
 
 
+def test_a_draft_keeps_all_values_of_a_class(tmp_path):
+    root = exports.ultralytics_masks(tmp_path / "u")
+    label = root / "masks" / "train" / "a.png"
+    trees.write(label, np.array([0, 5, 9], np.uint8)[exports.truth("a")])  # b has 6 for the same class
+    text = draft(find_labelled(root, "train"))
+    assert "{id: 9, name: road}" in text and "ignore: []" in text
+    trees.write(root / "masks" / "train" / "b.png", np.array([0, 6, 9], np.uint8)[exports.truth("a")])
+    assert "name: car}" in (text := draft(find_labelled(root, "train"))) and "[5, 6]" in text
+
+
+def test_a_draft_of_a_renamed_export_has_its_names(tmp_path):
+    root = exports.cvat(tmp_path / "x")
+    (root / "JPEGImages").rename(root / "fotos")
+    (root / "ImageSets" / "Segmentation" / "default.txt").unlink()
+    (root / "ImageSets" / "Segmentation").rmdir()
+    (root / "SegmentationClass").rename(root / "Masken")
+    text = draft(find_labelled(root, "train"))
+    assert "# names from the file that a tool left there" in text and "name: road}" in text
+
+
 def test_values_that_are_no_classes_get_no_draft(tmp_path):
     trees.picture(tmp_path / "images" / "a.png")
     trees.picture(tmp_path / "labels" / "a.png")
