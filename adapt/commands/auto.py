@@ -1,4 +1,4 @@
-"""The preset `auto`: encoder, crop and iterations, as far as the settings leave them open, with reasons."""
+"""The preset `auto`: encoder, crop, iterations and balance, where settings leave them open."""
 
 from typing import NamedTuple
 
@@ -7,6 +7,7 @@ import torch
 import yaml
 
 from adapt.config.settings import Config
+from adapt.config.unused import NEEDS, ONLINE
 from adapt.data.survey.looks import Looked
 from adapt.data.survey.sets import Survey
 from adapt.model.device import best_device
@@ -33,6 +34,9 @@ FEWEST, MOST, ROUND = 4000, 40_000, 1000
 NIGHT = 12 * 3600
 """Seconds that a training on a CPU may take, at its fewest iterations or more."""
 FEWEST_ON_CPU = 1000
+ADJUSTMENT = 0.5
+"""Strength of the logit-adjusted loss: of the balances in docs/evidence.md with which no run ended below
+training on the source alone, the one that gained most."""
 
 
 class Chosen(NamedTuple):
@@ -85,10 +89,26 @@ def is_at_hand(name: str) -> bool:
 
 
 def choose_rest(config: Config, segmenter: Segmenter, survey: Survey) -> Chosen:
-    """Crop and iterations for a network and data."""
-    config, reasons = _choose_crop(config, segmenter, survey)
-    config, more = _choose_iterations(config, segmenter, survey)
-    return Chosen(config, [*reasons, *more])
+    """Crop, iterations and balance for a network and data."""
+    config, balance = _choose_balance(config)  # which says whose warm-up follows the iterations
+    config, crop = _choose_crop(config, segmenter, survey)
+    config, iterations = _choose_iterations(config, segmenter, survey)
+    return Chosen(config, [*crop, *iterations, *balance])
+
+
+def _choose_balance(config: Config) -> Chosen:
+    """What self-training needed so as not to end below the source alone; not where another is asked for."""
+    theirs = {key for key, needs in NEEDS.items() if ONLINE in needs} | {
+        "method.balance",
+        "method.adjustment_tau",
+    }
+    if not config.method.self_training or not all(is_open(config, *key.split(".")) for key in theirs):
+        return Chosen(config, [])
+    why = (
+        f"balance logit-adjustment at {ADJUSTMENT:g}: with it no run ended below the source alone "
+        "(docs/evidence.md); --set method.balance=online has the paper's"
+    )
+    return Chosen(_with(config, "method", balance="logit-adjustment", adjustment_tau=ADJUSTMENT), [why])
 
 
 def _choose_crop(config: Config, segmenter: Segmenter, survey: Survey) -> Chosen:

@@ -129,7 +129,11 @@ def gather(
             )
         whose = rows if pooled is None else pooled
         statistics = fit_shift_statistics(
-            rows, whose.anchors(), min_pixels=MIN_PIXELS, steps=EM_STEPS, anchor_bins=whose.bins
+            rows,
+            whose.anchors("classes", MIN_PIXELS),
+            min_pixels=MIN_PIXELS,
+            steps=EM_STEPS,
+            anchor_bins=whose.bins,
         )
         if left:
             labels = _corrected_labels(told, statistics)

@@ -60,7 +60,9 @@ def open_gathered(
     histogram = histogram_of(counts, head.subject.rule, sum(record.outside for record in records))
     if not bool((histogram.row_pixels >= MIN_PIXELS).any()):
         raise InputError(f"{file} gives no class {MIN_PIXELS} logit pixels; gather for longer.")
-    statistics = fit_shift_statistics(histogram, histogram.anchors(), min_pixels=MIN_PIXELS, steps=EM_STEPS)
+    statistics = fit_shift_statistics(
+        histogram, histogram.anchors("classes", MIN_PIXELS), min_pixels=MIN_PIXELS, steps=EM_STEPS
+    )
     of = "the same"
     if anchors == "model":
         before = source.statistics().statistics

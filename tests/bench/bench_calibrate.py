@@ -26,7 +26,7 @@ from torch.nn import functional as F
 
 from adapt.balance.bins import extent_of, fresh
 from adapt.balance.correction import posthoc_scores, shift_table
-from adapt.balance.histogram import Histogram, logit_histogram
+from adapt.balance.histogram import Histogram, Pooling, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.data.datasets import LabelledFolder, UnlabelledFolder
 from adapt.data.domains import open_labelled
@@ -144,9 +144,9 @@ def variants(
     bins = fresh(extent_of(kept, torch.ones_like(plain, dtype=torch.bool)))
     by_plain, by_balanced = (logit_histogram(kept, labels, bins=bins) for labels in (plain, balanced))
     found = {
-        "plain argmax": fit(by_plain),
-        "plain, anchors pooled by class": fit(by_plain, by_class=True),
-        "balanced, anchors pooled by class": fit(by_balanced, by_class=True),
+        "plain argmax": fit(by_plain, "classes"),
+        "plain, anchors pooled over pixels": fit(by_plain, "pixels"),
+        "balanced, anchors pooled over pixels": fit(by_balanced, "pixels"),
         "balanced, 2 rounds": gather(network, target, None, 2).statistics,
     }
     if source is not None:
@@ -160,13 +160,11 @@ def variants(
     return rows
 
 
-def fit(rows: Histogram, by_class: bool = False) -> ShiftStatistics:
-    """Statistics with anchors pooled by pixels, or with every class counting the same."""
-    anchors = rows.anchors()
-    if by_class:
-        weight = torch.where(rows.row_pixels >= MIN_PIXELS, 1e5 / rows.row_pixels.clamp_min(1), 0.0)
-        anchors = Histogram(rows.counts * weight.view(-1, 1, 1), rows.outside).anchors()
-    return fit_shift_statistics(rows, anchors, min_pixels=MIN_PIXELS, steps=EM_STEPS)
+def fit(rows: Histogram, pooling: Pooling) -> ShiftStatistics:
+    """Statistics with anchors of one pooling or the other."""
+    return fit_shift_statistics(
+        rows, rows.anchors(pooling, MIN_PIXELS), min_pixels=MIN_PIXELS, steps=EM_STEPS
+    )
 
 
 def time_ratio(network: Network, target: UnlabelledFolder) -> float:

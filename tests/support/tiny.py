@@ -18,6 +18,7 @@ SETTINGS = (
     "depths: [1, 1, 1, 1], layer_type: basic}}",
     "model.decoder=segformer",
     "model.width=8",
+    "method.balance=online",
     "method.min_pixels=4",
     "method.rare_class_temperature=0.01",
     "training.iterations=6",

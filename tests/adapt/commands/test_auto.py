@@ -115,10 +115,28 @@ def test_iterations_follow_the_data(monkeypatch, seen):
         many = seen._replace(
             labelled=[seen.labelled[0]._replace(part=part._replace(found=found))], target=seen.target
         )
-        config = choose_rest(load_config(AUTO, None, ("data.crop=[32, 32]",)), small_segmenter(), many).config
+        asked = load_config(AUTO, None, ("data.crop=[32, 32]", "method.balance=online"))
+        config = choose_rest(asked, small_segmenter(), many).config
         assert config.training.iterations == wanted, count
         assert config.training.warmup == min(1500, wanted // 10)
         assert config.method.statistics_warmup == min(1500, wanted // 4)
+
+
+def test_the_balance_is_the_one_that_did_not_end_below_the_source(monkeypatch, seen):
+    machine(monkeypatch, "cuda")
+    chosen = choose_rest(load_config(AUTO), small_segmenter(), seen)
+    method = chosen.config.method
+    assert (method.balance, method.adjustment_tau, method.statistics_warmup) == (
+        "logit-adjustment",
+        0.5,
+        1500,
+    )
+    assert "balance logit-adjustment at 0.5" in chosen.reasons[2]
+    for settings in (("method.balance=online",), ("method.tau=0.3",), ("method.adjustment_tau=1.0",)):
+        asked = load_config(AUTO, None, settings)
+        assert choose_rest(asked, small_segmenter(), seen).config.method.balance == asked.method.balance
+    alone = load_config(AUTO, None, ("method.host=source",))
+    assert choose_rest(alone, small_segmenter(), seen).config.method.balance == alone.method.balance
 
 
 def test_a_cpu_gets_a_night(monkeypatch, seen):
@@ -134,7 +152,7 @@ def test_a_cpu_gets_a_night(monkeypatch, seen):
 
 def test_what_somebody_set_is_left_alone_and_nothing_chosen_is_idle(monkeypatch, seen):
     machine(monkeypatch, "cuda")
-    config = load_config(AUTO, None, ("data.crop=[8, 8]", "training.iterations=7", "training.batch=3"))
+    config = load_config(AUTO, None, ("data.crop=[8, 8]", "training.iterations=7", "method.tau=0.2"))
     assert choose_rest(config, small_segmenter(), seen) == (config, [])
     plain = load_config(AUTO, None, ("method.balance=posthoc", "training.warmup=5"))
     chosen = choose_rest(plain, small_segmenter(), seen).config

@@ -43,7 +43,9 @@ def test_statistics_are_those_of_the_models_own_balanced_labels(plain, target):
     pixels = torch.tensor(logits, dtype=torch.float32)[None, :, None]
     bins = fresh(Extent(pixels.min(), pixels.max()))
     rows = logit_histogram(pixels, torch.tensor(labels)[None, None], bins=bins)
-    expected = fit_shift_statistics(rows, rows.anchors(), min_pixels=MIN_PIXELS, steps=EM_STEPS)
+    expected = fit_shift_statistics(
+        rows, rows.anchors("classes", MIN_PIXELS), min_pixels=MIN_PIXELS, steps=EM_STEPS
+    )
     found, record = read_statistics(plain[1])
     for name, value in expected.state().items():
         torch.testing.assert_close(found.state()[name], value, rtol=1e-3, atol=1e-3)
@@ -137,7 +139,7 @@ def test_a_labelled_source_gives_the_anchors(plain, target, tmp_path):
     logits = [torch.tensor(oracle_logits(data[i].image), dtype=torch.float32) for i in range(len(data))]
     labels = [torch.from_numpy(data[i].labels[2::4, 2::4].copy()) for i in range(len(data))]
     pooled = counted_in_all((f[None], y[None]) for f, y in zip(logits, labels, strict=True))
-    expected = fit_shift_statistics(pooled, pooled.anchors(), steps=EM_STEPS).anchors
+    expected = fit_shift_statistics(pooled, pooled.anchors("classes", MIN_PIXELS), steps=EM_STEPS).anchors
     found, record = read_statistics(stats)
     for ours, theirs in zip(found.anchors, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-3, atol=1e-3)
@@ -151,7 +153,8 @@ def test_further_rounds_label_with_the_corrected_model(plain, target, tmp_path):
         read_statistics(plain[1])[1],
         read_statistics(calibrated(model, target, *NORMALISED, "--rounds", 3))[1],
     )
-    assert after.pixels[3] > before.pixels[3] and after.pixels[1] < before.pixels[1]
+    # The ground, of which the model misses half, and the sky, which it takes much of it for.
+    assert after.pixels[0] > before.pixels[0] and after.pixels[1] < before.pixels[1]
     assert "in 3 rounds" in after.source
 
 
