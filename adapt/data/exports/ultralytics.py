@@ -132,7 +132,7 @@ def _elsewhere(root: Path, file: Path, content: dict[str, Any], split: Split) ->
         place = [*unnamed, *everything.pairs.images][0].parent.relative_to(root).as_posix()
         raise InputError(
             f"{file} names the folder {content[split]} for '{split}', which is not there; write there which "
-            f"one it is, such as {split}: {place}"
+            f"one it is, such as `{split}: {place}`."
         )
     choice = choose(root, [*pictures, *labels], labels)
     return None if choice is None else choice.pairs

@@ -23,6 +23,7 @@ from adapt.data.layouts.unpaired import refuse_alone
 from adapt.errors import InputError
 
 _LOOKED_AT = 4  # files of a folder, that tell what the others are
+_MOST_KINDS = 24  # names of folders that may be those of pictures or of labels; more are places or times
 
 
 class _Kind(NamedTuple):
@@ -84,24 +85,25 @@ def label_like(files: Sequence[Path]) -> set[Path]:
     for path in files:
         if path.suffix.lower() in LABEL_SUFFIXES:
             by_folder.setdefault(path.parent, []).append(path)
+    stems = Counter((path.parent, key(path.stem)) for path in files)
     found: set[Path] = set()
     for there in by_folder.values():
+        endings = [path for path in there if _is_after_another(path, stems)]
+        if not endings and not has_few_values(there[len(there) // 2]):
+            continue  # pictures alone: reading is what takes time
         chosen = {int(i) for i in np.linspace(0, len(there) - 1, _LOOKED_AT).round()}
         few = [has_few_values(there[i]) for i in chosen]
         if all(few):
             found |= {*there}
         elif any(few):
-            found |= {path for path in _after_others(there, files) if has_few_values(path)}
+            found |= {path for path in endings if has_few_values(path)}
     return found
 
 
-def _after_others(files: Sequence[Path], among: Sequence[Path]) -> Iterator[Path]:
-    """Files that are called as another one in their folder is, with an ending or another suffix."""
-    stems = Counter((path.parent, key(path.stem)) for path in among)
-    for path in files:
-        bases = [key(base) for base, tail in cuts(path.stem) if tail]
-        if stems[path.parent, key(path.stem)] > 1 or any(stems[path.parent, base] for base in bases):
-            yield path
+def _is_after_another(path: Path, stems: Counter[tuple[Path, str]]) -> bool:
+    """Whether it is called as another file in its folder is, with an ending or another suffix."""
+    bases = [key(base) for base, tail in cuts(path.stem) if tail]
+    return stems[path.parent, key(path.stem)] > 1 or any(stems[path.parent, base] for base in bases)
 
 
 def labels_among(pictures: Sequence[Path], root: Path) -> set[Path]:
@@ -114,17 +116,18 @@ def labels_among(pictures: Sequence[Path], root: Path) -> set[Path]:
 
 
 def _ways(files: Sequence[Path], labels: set[Path], root: Path) -> Iterator[list[_Kind]]:
-    """Kinds told by no folder (labels beside pictures), by the first one that differs, and by the last."""
+    """Kinds told by the first folder that differs, by the last, and by none (labels beside pictures)."""
     places = {path.parent: _without_split(path.parent.relative_to(root).parts) for path in files}
     first = _in_common(list(places.values()))
-    for level in (None, first, -1):
+    for level in (first, -1, None):
         kinds: dict[str, _Kind] = {}
         for path in files:
             parts = list(places[path.parent])
             name = parts.pop(level) if level is not None and len(parts) > max(level, 0) else ""
             kind = kinds.setdefault(name, _Kind(name, [], []))
             (kind.labels if path in labels else kind.pictures).append(("/".join(parts), path))
-        yield list(kinds.values())
+        if len(kinds) <= _MOST_KINDS:
+            yield list(kinds.values())
 
 
 def _without_split(parts: Sequence[str]) -> tuple[str, ...]:

@@ -43,7 +43,7 @@ def told(root: Path, refusal: InputError) -> Data:
     if "--labels" in message:
         words = shlex.split(message[message.index("--images") :].removesuffix("."))
         return Data(source=(root,), images=words[1], labels=words[3])
-    if (line := re.search(r"write there which one it is, such as (train): (.*)", message)) is not None:
+    if (line := re.search(r"write there which one it is, such as `(train): (.*)`\.", message)) is not None:
         file = next(root.rglob("data.yaml"))
         text = re.sub(r"(?m)^train: .*$", f"train: {line[2]}", file.read_text())
         file.write_text(text)
