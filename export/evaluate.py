@@ -65,9 +65,10 @@ def score_file(
     size: tuple[int, int] | None,
     other_model: bool = False,
     target: Sequence[Path] = (),
+    profile: str | None = None,
 ) -> Scorecard:
     """Scores by strength of the correction, and of the baselines; arguments as of `count_file`."""
-    counted = count_file(file, data, taus, stats, size, other_model, target)
+    counted = count_file(file, data, taus, stats, size, other_model, target, profile)
     counts = counted.ways
     return Scorecard(counted.classes, strengths_of(counts), baselines_of(counts), counted.shares)
 
@@ -80,6 +81,7 @@ def count_file(
     size: tuple[int, int] | None,
     other_model: bool = False,
     target: Sequence[Path] = (),
+    profile: str | None = None,
 ) -> Counted:
     """What every strength of the correction, and every baseline, gets right, picture by picture.
 
@@ -93,6 +95,7 @@ def count_file(
             the file's are brought to them.
         other_model: take `stats` though they are of another graph.
         target: unlabelled pictures or videos that the baselines' shares are counted on; empty has none.
+        profile: which correction of a file of ours that holds several; None is its first.
 
     Raises:
         InputError: a file that can't be run or can't do a strength, or data that does not fit it.
@@ -105,7 +108,7 @@ def count_file(
                 f"{file} was not exported here, so how it takes pictures is not known; run "
                 f"`blda export calibrate {file}` (no labels needed) and give its file with --stats."
             )
-        segmenter = Segmenter(file)
+        segmenter = Segmenter(file, profile=profile)
         card = segmenter.card
         logits = _network_inside(file) if target else None
         labeller = _shipped(segmenter, taus, logits)

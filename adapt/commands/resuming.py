@@ -25,6 +25,7 @@ from adapt.data.folders.target import find_target
 from adapt.data.survey.words import describe_sets
 from adapt.errors import InputError
 from adapt.model.build import COPY, Built
+from adapt.run.checkpoint import has_checkpoint
 from adapt.run.fingerprint import (
     Fingerprint,
     describe_changes,
@@ -94,7 +95,7 @@ def resumed_trainer(path: Path, assignments: tuple[str, ...] = (), places: Place
     kept = changed.model_copy(update={"data": changed.data.model_copy(update={"changed": "refuse"})})
     if kept != run.config:  # only now: a run must not be left with settings that it cannot be resumed with
         write_text(path / "config.yaml", kept.to_yaml())
-    if any((path / "last").glob("*.safetensors")):
+    if has_checkpoint(path / "last"):
         trainer.resume()
     if trainer.accelerator.is_main_process:  # the others write nothing down
         rewind(path, trainer.iteration)

@@ -30,6 +30,7 @@ from adapt.data.folders.target import find_target
 from adapt.data.images import write_png
 from adapt.data.survey.sets import Opened
 from adapt.model.build import COPY
+from adapt.model.device import best_device
 from adapt.run.anchors import keep_anchors, read_anchors
 from adapt.run.fingerprint import fingerprint, write_fingerprint
 from adapt.run.run import (
@@ -45,6 +46,7 @@ from adapt.training.alone import alone
 from adapt.training.checks import check_settings
 from adapt.training.ranks import join_ranks
 from adapt.training.trainer import Trainer
+from adapt.training.watching.start import set_to_target
 from serve.media.whole import creating
 
 FRAMES = 4
@@ -108,6 +110,8 @@ def _create(config: Config, out: Path, force: bool, preset: str | None) -> None:
         say_draws(config, source, target)
         if config.method.anchors is not None:
             keep_anchors(folder, read_anchors(config.method.anchors, config.method.components))
+        if config.source_free and target is not None:
+            set_to_target(built.segmenter, target, config, best_device())
         write_fingerprint(folder, fingerprint(config.data, source, parts, labelled, evaluation))
         write_text(folder / "config.yaml", config.to_yaml())
         if built.factory is not None:

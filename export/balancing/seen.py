@@ -11,7 +11,8 @@ from adapt.balance.logit_statistics import range_warning
 from adapt.data.datasets import UnlabelledImages
 from adapt.evaluation.prediction import labels_of_logits
 from export.foreign.network import Network
-from export.statistics.calibrate import MEASURE, Outcome
+from export.statistics.calibrate import Outcome
+from export.statistics.checks import MEASURE
 from export.statistics.gather import MIN_PIXELS
 from serve.inference.segmenter import Segmenter
 from serve.media.progress import Bar

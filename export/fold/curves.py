@@ -23,6 +23,7 @@ from torch import Tensor
 from adapt.balance.correction import exact_shift, support
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture
+from serve.card import MOST_PROFILES
 from serve.media.progress import Bar
 
 Array = NDArray[np.float64]
@@ -53,13 +54,13 @@ class Curves(NamedTuple):
 def shift_curves(statistics: ShiftStatistics) -> list[Curves]:
     """Delta of every channel, exact at the grid points to the rounding of float64.
 
-    The last ones are kept: with 150 classes they cost most of a minute, and a fold, its repetition in another
-    precision and the check of both ask for the same.
+    The last ones are kept, as many as a file has profiles: with 150 classes they cost most of a minute, and a
+    fold, its repetition in another precision and the check of both ask for the same.
     """
     return list(_shift_curves(save(statistics.to(torch.float64).state())))
 
 
-@lru_cache(maxsize=1)
+@lru_cache(maxsize=MOST_PROFILES)
 def _shift_curves(stored: bytes) -> tuple[Curves, ...]:
     """Read-only, of statistics in float64 as bytes of a safetensors file."""
     statistics = ShiftStatistics.from_state(load(stored))

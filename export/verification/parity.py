@@ -6,6 +6,8 @@ torch.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -64,6 +66,8 @@ class Candidate(NamedTuple):
     """The same."""
     least: tuple[int, int] = (1, 1)
     """Height and width of the smallest pictures that it takes, if those of its card are not."""
+    profile: str = ""
+    """Which of the file's corrections it is, if there are several."""
 
 
 def verify(
@@ -87,11 +91,11 @@ def verify(
         truths: ground truth [H, W] of each frame, or nothing.
         faults: what is known to be wrong already, in words.
     """
-    return compare(graph_candidate(model, source), reference, against, frames, pictures, truths, faults)
+    return compare(graph_candidates(model, source), reference, against, frames, pictures, truths, faults)
 
 
 def compare(
-    candidate: Candidate,
+    candidates: Sequence[Candidate],
     reference: Reference,
     against: str,
     frames: Sequence[Image],
@@ -101,16 +105,18 @@ def compare(
 ) -> Verification:
     """Compare anything that runs with a reference; see `verify`.
 
+    Of a file with several corrections, each is a candidate, in their order, and all are compared with the
+    same logits. What is found is said of the first one, or of one that fails; ground truth is for the first.
+
     The first picture loses a few rows and columns if all sides are multiples of the stride, so that padding
     and cropping are looked at; and it is given together with its mirror image, so that batches are.
     """
-    info = candidate.info
-    exactness = Exactness(candidate.statistics, candidate.grid, candidate.rounding, candidate.relative)
-    tally, strengths = Tally(info.card), _strengths(info)
-    trim = _needs_trimming(frames, info.card, candidate.least)
+    candidate, card = candidates[0], candidates[0].info.card
+    ways = [_Way(each, number == 0) for number, each in enumerate(candidates)]
+    trim = _needs_trimming(frames, card, candidate.least)
     shown = Bar(frames, desc="checking", unit="image", delay=5, leave=False)
     for position, frame in enumerate(shown):
-        image = _fitting(frame, info.card)
+        image = _fitting(frame, card)
         truth = resize_labels(truths[position], image.shape[:2]) if truths else None
         parts = [image, *([] if truth is None else [truth])]
         if position == 0 and trim:
@@ -119,23 +125,49 @@ def compare(
         images, *given = (np.stack([part, part[:, ::-1]]) if both else part[None] for part in parts)
         with torch.no_grad():
             logits = reference(images)
-        size = images.shape[1:3]
-        for tau in strengths:
-            said = candidate.run(images, tau)
-            right = exactness.of(logits, tau, _proven(info, tau))
-            first = tau == strengths[0]
-            tally.add(right, said.labels, said.scores, size, given[0] if given and first else None, first)
-            if given and first and tau > 0:
-                tally.add_plain(logits, given[0])
+        for way in ways:
+            way.add(images, logits, given[0] if given else None)
+    results = [way.tally.result(against, pictures, len(frames), way.strengths, tuple(faults)) for way in ways]
+    worst = next((n for n, result in enumerate(results) if not result.passed), 0)
+    names = tuple(each.profile for each in candidates if each.profile)
+    return replace(results[worst], profiles=names, profile=candidates[worst].profile)
+
+
+class _Way:
+    """One candidate, and what is counted of it."""
+
+    def __init__(self, candidate: Candidate, labelled: bool) -> None:
+        """`labelled`: ground truth counts."""
+        self.tally, self.strengths = Tally(candidate.info.card), _strengths(candidate.info)
+        self._candidate, self._labelled = candidate, labelled
+        parts = candidate.statistics, candidate.grid, candidate.rounding, candidate.relative
+        self._exactness = Exactness(*parts)
+
+    def add(self, images: Image, logits: Tensor, truth: Labels | None) -> None:
+        """Compare on pictures [N, H, W, 3], of which the reference has the logits [N, C, h, w]."""
+        tally, exactness, size = self.tally, self._exactness, images.shape[1:3]
+        given = truth if self._labelled else None
+        for tau in self.strengths:
+            said = self._candidate.run(images, tau)
+            right = exactness.of(logits, tau, _proven(self._candidate.info, tau))
+            first = tau == self.strengths[0]
+            tally.add(right, said.labels, said.scores, size, given if first else None, first)
+            if given is not None and first and tau > 0:
+                tally.add_plain(logits, given)
             if said.uncorrected_labels is not None and first:
                 tally.add(exactness.of(logits, 0), said.uncorrected_labels, None, size, own=False)
-    return tally.result(against, pictures, len(frames), strengths, tuple(faults))
 
 
 def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
-    """A graph, run by ONNX Runtime with its scores, whether or not it offers them.
+    """A graph with its default profile, if it has several; see `graph_candidates`."""
+    return graph_candidates(model, source)[0]
 
-    The folded strength is the one that it has by itself, so a run-time tau is not fed with it.
+
+def graph_candidates(model: onnx.ModelProto, source: str) -> list[Candidate]:
+    """A graph under each of its profiles, run by ONNX Runtime with its scores, whether or not it offers them.
+
+    The folded strength is the one that it has by itself, so a run-time tau is not fed with it; and neither is
+    the first profile's number.
     """
     info = graph_info(model, source)
     offered = [value.name for value in model.graph.output]
@@ -144,10 +176,12 @@ def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
     session = open_session(whole, source, advice=ALTERED)
     names = ["labels", scores, *(name for name in offered if name == "uncorrected_labels")]
 
-    def run(image: Image, tau: float) -> Said:
+    def run(image: Image, tau: float, profile: int = 0) -> Said:
         feeds: dict[str, NDArray[Any]] = {"image": image}
         if info.correction is not None and info.correction.runtime_tau and tau != info.correction.tau:
             feeds["tau"] = np.array(tau, np.float32)
+        if profile:
+            feeds["profile"] = np.array(profile, np.int32)
         try:
             labels, found, *uncorrected = session.run(names, feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -159,7 +193,18 @@ def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
     rounding = (ROUNDING, RELATIVE)
     if precision_of(model).name != "fp32" or _in_steps(model):
         rounding = (COARSE_ROUNDING, COARSE_RELATIVE)
-    return Candidate(info, folded_statistics(model), run, table_grid(model), min(batch, 2), *rounding)
+    return [
+        Candidate(
+            info.under(n),
+            folded_statistics(model, n),
+            partial(run, profile=n),
+            table_grid(model, n),
+            min(batch, 2),
+            *rounding,
+            profile=name,
+        )
+        for n, name in enumerate([each.name for each in info.profiles] or [""])
+    ]
 
 
 def _in_steps(model: onnx.ModelProto) -> bool:
@@ -172,14 +217,14 @@ def _in_steps(model: onnx.ModelProto) -> bool:
 
 
 def engine_candidate(
-    engine: EngineRuntime, statistics: ShiftStatistics | None, grid: Grid | None
+    engine: EngineRuntime, statistics: ShiftStatistics | None, grid: Grid | None, profile: int = 0
 ) -> Candidate:
-    """An open engine, which knows its card but not the statistics that were folded into it.
+    """An open engine under a profile. It knows its card but not the statistics that were folded into it.
 
     Raises:
         InputError: it is corrected, and there are no statistics to check that by.
     """
-    info = engine.info
+    info = engine.info.under(profile)
     if info.correction is not None and statistics is None:
         raise InputError(
             f"{engine.path} is corrected; give with --against the graph that it was built from, or its run."
@@ -191,12 +236,15 @@ def engine_candidate(
         feeds: dict[str, NDArray[Any]] = {"image": image}
         if info.correction is not None and info.correction.runtime_tau:
             feeds["tau"] = np.array(tau, np.float32)
+        if profile:
+            feeds["profile"] = np.array(profile, np.int32)
         found = dict(zip(names, engine.run(names, feeds), strict=True))
         scores = torch.from_numpy(found["scores"]) if "scores" in found else None
         return Said(found["labels"], scores, found.get("uncorrected_labels"))
 
     known = None if info.correction is None else statistics
-    return Candidate(info, known, run, grid, least=(engine.least[1], engine.least[2]))
+    name = info.profiles[profile].name if info.profiles else ""
+    return Candidate(info, known, run, grid, least=(engine.least[1], engine.least[2]), profile=name)
 
 
 def _strengths(info: GraphInfo) -> tuple[float, ...]:

@@ -59,6 +59,10 @@ class Verification:
     """At the first strength; None without ground truth."""
     faults: tuple[str, ...] = ()
     """What keeps the two from being compared at all, in words: sizes, types, another network."""
+    profiles: tuple[str, ...] = ()
+    """Corrections of the file that were compared, one after the other; empty if it has one or none."""
+    profile: str = ""
+    """Which of them all the other numbers are of: the first one, or the first one that failed."""
 
     @property
     def passed(self) -> bool:
@@ -104,6 +108,9 @@ class Verification:
 
     def report(self) -> str:
         """For a person."""
+        under = ""
+        if self.profiles:
+            under = f", profiles {', '.join(self.profiles)}; numbers are of {self.profile}"
         rarest = min(self.class_agreement.items(), key=lambda item: item[1], default=("none", 0.0))
         strengths = ", ".join(f"{tau:g}" for tau in self.strengths)
         difference = "no scores to compare"
@@ -121,7 +128,7 @@ class Verification:
         failures = self.failures()
         lines = [
             f"{'FAILED' if failures else 'passed'}: against {self.against}",
-            f"  on {self.frames} {self.pictures}, tau {strengths}",
+            f"  on {self.frames} {self.pictures}, tau {strengths}{under}",
             *([] if self.faults else [f"  {difference}", f"  {equal}"]),
             *([f"  {line}" for line in self._labelled_lines()]),
             *(f"  not passed: {failure}." for failure in failures),

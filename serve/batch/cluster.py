@@ -50,6 +50,7 @@ class Opening:
     provider: Any = "auto"
     threads: int = 2
     tile: Any = None
+    profile: str | None = None
 
     @property
     def resources(self) -> dict[str, float]:
@@ -69,6 +70,7 @@ def _open(opening: Opening) -> Segmenter:
         threads=opening.threads,
         tile=opening.tile,
         callers=callers(opening.threads),
+        profile=opening.profile,
     )
 
 

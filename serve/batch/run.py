@@ -83,7 +83,7 @@ def plan(
     jobs = []
     for source in sources:
         target = target_of(source, folder, settings.output)
-        origin = batch_sidecar.origin(source, model, settings, tile)
+        origin = batch_sidecar.origin(source, model, settings, tile, segmenter.profile)
         finished = None if force else batch_sidecar.finished(target, origin)
         jobs.append(Job(source, target, origin, finished, force))
     waiting = [job.target for job in jobs if not job.finished]

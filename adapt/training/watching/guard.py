@@ -33,7 +33,7 @@ from adapt.run.run import load_run, prefixed, read_tensors, write_card, write_te
 from adapt.training.watching.best import best_of
 from adapt.training.watching.watch import agreement_of
 
-MOST_BIAS = 0.8
+MOST_BIAS = 0.5
 """Of at most 2 (1 - 1 / C)."""
 FALL = 0.25
 PICTURES = 16

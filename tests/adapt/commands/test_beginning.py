@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,11 +15,14 @@ from safetensors.torch import load_file, save_file
 from training_runs import adapt, trace
 from transformers_folder import NAMES, write_segformer
 
+from adapt.commands.beginning import without_source
+from adapt.config.settings import load_config
 from adapt.run.run import load_run
 from adapt.training.trainer import Trainer
 from adapt.training.watching import guard
 
-SETTINGS = tuple(s for s in tiny.SETTINGS if not s.startswith(("model.", "method.rare_class")))
+LEFT = ("model.", "method.rare_class", "method.balance")
+SETTINGS = tuple(s for s in tiny.SETTINGS if not s.startswith(LEFT))
 """Those that are of use without a source."""
 
 
@@ -75,7 +79,7 @@ def test_a_model_of_transformers_becomes_a_run(adapted: Path, theirs: Path) -> N
     ours = run.tensors["student.encoder.model.decode_head.classifier.weight"]
     assert ours.shape == theirs_head.shape and not torch.equal(ours, theirs_head)
     losses = trace(adapted)
-    assert set(losses[-1]) == {"iteration", "mixed", "mixed_density", "masked", "confident"}
+    assert set(losses[-1]) == {"iteration", "mixed", "confident"}
     data = json.loads((adapted / "data.json").read_text())
     assert data["source"] == [] and len(data["target"][0]["files"]) == 6
     assert not (adapted / "class_pixels.npy").exists()
@@ -157,7 +161,8 @@ def test_a_run_of_ours_is_gone_on_with_without_its_source(
     finished: Path, domains: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    result = adapt(*adapt_from(finished, domains, run, "method.anchors=" + str(finished)))
+    sets = ("method.balance=online", "method.anchors=" + str(finished))
+    result = adapt(*adapt_from(finished, domains, run, *sets))
     assert result.exit_code == 0, result.output
     before, after = load_run(finished), load_run(run)
     assert after.classes == before.classes and after.card.recipe == before.card.recipe
@@ -276,3 +281,17 @@ def test_a_source_beside_the_model_must_have_its_classes(theirs: Path, domains: 
     file.write_text(file.read_text().replace("sky", "car"))
     refused = adapt(*adapt_from(theirs, domains, tmp_path / "no"), "--source", str(other / "source"))
     expect_refusal(refused, "ground, sky, box", "ground, car, box")
+
+
+def test_a_run_that_saw_to_the_shares_is_not_adjusted_again(finished: Path, tmp_path: Path) -> None:
+    balanced = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = (balanced / "config.yaml").read_text()
+    (balanced / "config.yaml").write_text(before.replace("balance: online", "balance: logit-adjustment"))
+    assert (balanced / "config.yaml").read_text() != before
+
+    def strength(run: Path, *sets: str) -> float:
+        config = load_config(None, None, sets, {"model": {"start": str(run)}})
+        return without_source(config).method.start_adjustment
+
+    assert (strength(finished), strength(balanced)) == (0.5, 0)
+    assert strength(balanced, "method.start_adjustment=0.5") == 0.5

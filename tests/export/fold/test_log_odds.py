@@ -19,9 +19,9 @@ from onnx_segmenters import (
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture
 from adapt.errors import InputError
-from export.fold.correct import NOTHING
-from export.fold.fold import MAX_EXPONENT, Extras, Strength, fold
+from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info
+from export.fold.rows import MAX_EXPONENT, NOTHING
 from export.pipeline import export_onnx
 from export.verification.check import check_file
 from serve.card import LOG_ODDS, LOG_PROBABILITIES, Key
