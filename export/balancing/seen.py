@@ -6,7 +6,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from adapt.balance.correction import posthoc_scores, shift_table
 from adapt.balance.logit_statistics import range_warning
@@ -18,6 +17,7 @@ from export.statistics.calibrate import Outcome
 from export.statistics.checks import MEASURE
 from export.statistics.gather import MIN_PIXELS
 from serve.inference.segmenter import Segmenter
+from serve.media.progress import Bar
 
 PICTURES = 4
 WORK = 2**25
@@ -69,7 +69,7 @@ def change(outcome: Outcome, tau: float) -> Change:
 def pairs(network: Network, target: UnlabelledImages, deployed: Segmenter) -> list[Pair]:
     """Pictures of the target, evenly: what the model says of them, and what the balanced file says."""
     found = []
-    for index in tqdm(shown(len(target)), desc="before and after", unit="image"):
+    for index in Bar(shown(len(target)), desc="before and after", unit="image"):
         image = target[index]
         logits = torch.from_numpy(network.logits(image[None]))
         before = labels_of_logits(logits, network.outlet.output_stride, image.shape[:2], None, 0.0)

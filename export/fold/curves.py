@@ -19,12 +19,12 @@ import torch
 from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor
-from tqdm import tqdm
 
 from adapt.balance.correction import exact_shift, support
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture
 from serve.card import MOST_PROFILES
+from serve.media.progress import Bar
 
 Array = NDArray[np.float64]
 
@@ -77,7 +77,7 @@ def _shift_curves(stored: bytes) -> tuple[Curves, ...]:
     rows = known.nonzero().flatten()  # Delta of the others is 0
     lower, upper = (end[rows].unsqueeze(-1) for end in ends)
     even = torch.linspace(0, 1, points // 2, dtype=torch.float64)
-    steps = tqdm(total=3, desc="exact curves", unit="step", delay=5, leave=False)
+    steps = Bar(total=3, desc="exact curves", unit="step", delay=5, leave=False)
     with steps:
         z = lower + (upper - lower) * even
         for count in (points // 2, points):  # each pass resolves a climb a hundred times finer

@@ -20,10 +20,10 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from tqdm import tqdm
 
 from adapt.balance.logit_statistics import ShiftStatistics
 from export.fold.curves import Array, Curves, shift_curves
+from serve.media.progress import Bar
 
 DEFAULT_BOUND = 0.02
 """Proven |score error| in logits that the table is made for, of a network whose logits span ORDINARY."""
@@ -170,7 +170,7 @@ def _stored(
     """
     knots, values, errors, misses = [], [], [], []
     edges = _edges(low, width, bins)
-    for channel in tqdm(curves, desc="folding", unit="channel", delay=5, leave=False):
+    for channel in Bar(curves, desc="folding", unit="channel", delay=5, leave=False):
         bottom, top = range_in_bins(channel, edges)
         middle = (bottom + top) / 2
         chosen = _knots(middle, tolerance, most_knots)

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 from torch import Tensor
-from tqdm import tqdm
 
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.data.images import resize_labels
@@ -34,6 +33,7 @@ from serve.card import GraphInfo
 from serve.inference.engine import EngineRuntime
 from serve.inference.runtime import first_line
 from serve.media.images import Image
+from serve.media.progress import Bar
 
 _HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
@@ -119,7 +119,7 @@ def compare(
     ways = [_Way(each, number == 0) for number, each in enumerate(candidates)]
     parts_only = False
     trim = needs_trimming(frames, card, candidate.least)
-    shown = tqdm(frames, desc="checking", unit="image", delay=5, leave=False)
+    shown = Bar(frames, desc="checking", unit="image", delay=5, leave=False)
     for position, frame in enumerate(shown):
         image = fitting(frame, card)
         truth = resize_labels(truths[position], image.shape[:2]) if truths else None
