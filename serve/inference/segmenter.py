@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serve.card import Card, Correction
 from serve.errors import InputError
-from serve.gathering.gatherer import Gather
+from serve.gathering.gatherer import Gather, Seen
 from serve.inference.catching import Catch, open_gatherer
 from serve.inference.feeding import TAU_RANGE, choose
 from serve.inference.large import Way, Ways
@@ -78,9 +78,8 @@ class Segmenter:
                 fixed; if it is not, frames for which the memory does not suffice are cut into tiles that it
                 suffices for (see serve/inference/large.py), and `notice` says so.
             callers: how many threads are going to call it at the same time; `threads` are shared among them.
-            gather: count the logits of every n-th frame in a file, for `serve drift` and a later fold; needs
-                a graph exported with --gather. It is written at intervals, by `close`, and at the end of the
-                process. A path gathers as `serve.gathering.gatherer.Gather` does by default.
+            gather: count the logits of every n-th frame in a file; a path is `Gather(path)`. It is written at
+                intervals, by `close` and at the end of the process. Needs a graph exported with --gather.
             profile: name of the correction to run, of a graph that holds several; None is its first.
 
         Raises:
@@ -155,6 +154,11 @@ class Segmenter:
     def notice(self) -> str:
         """Which frames were cut into tiles for want of memory, in one sentence; empty if none were."""
         return self._ways.notice
+
+    @property
+    def gathered(self) -> Seen | None:
+        """What was gathered so far; None without `gather`."""
+        return None if self._gatherer is None else self._gatherer.seen()
 
     @property
     def extras(self) -> tuple[str, ...]:
