@@ -2,7 +2,7 @@
 
 Networks are strongly typed: an engine computes in the types that the ONNX file says, so half precision is the
 file's (`--precision fp16`) and no builder flag can be ignored. TensorRT knows no default for an input: a
-run-time tau becomes an input that must be fed, which `serve.inference.engine` does.
+run-time tau and the choice of a profile become inputs that must be fed, which `serve.inference.engine` does.
 
 TensorRT for RTX builds on machines without a GPU, where only running the engine has to wait.
 """
@@ -132,7 +132,7 @@ def build_engine(
             "use --rtx."
         ) from error
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    _parse(trt, log, network, _with_fed_tau(model))
+    _parse(trt, log, network, _with_fed_inputs(model))
     operators = _operators(trt, network)
     config = builder.create_builder_config()
     shapes = builder.create_optimization_profile()
@@ -219,13 +219,13 @@ def _parse(trt: Any, log: _Log, network: Any, model: onnx.ModelProto) -> None:
     raise InputError(f"TensorRT can't use the graph as it is: {places or log.reason()}.")
 
 
-def _with_fed_tau(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose input `tau` has no default, because TensorRT would take the default for a constant."""
+def _with_fed_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose inputs `tau` and `profile` have no default: TensorRT would take it for a constant."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    if "tau" in {value.name for value in copy.graph.input}:
-        for tensor in [t for t in copy.graph.initializer if t.name == "tau"]:
-            copy.graph.initializer.remove(tensor)
+    fed = {"tau", "profile"} & {value.name for value in copy.graph.input}
+    for tensor in [t for t in copy.graph.initializer if t.name in fed]:
+        copy.graph.initializer.remove(tensor)
     return copy
 
 

@@ -91,6 +91,11 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
             help="Cut larger pictures into overlapping tiles of this size; auto: a fixed-size model's.  "
             "[default: only where memory does not suffice]",
         ),
+        click.option(
+            "--profile",
+            metavar="NAME",
+            help="Correction to run, of a model that holds several.  [default: its first]",
+        ),
         click.option("--tau", type=float, help="Correction strength, 0 to 2; for graphs with runtime tau."),
         click.option(
             "--opacity",

@@ -75,6 +75,7 @@ def video(
     fps: Fraction | None,
     max_size: int | None,
     cluster: str | None,
+    profile: str | None,
     tile: Any,
     provider: Any,
     threads: int | None,
@@ -117,6 +118,7 @@ def video(
         raise InputError(f"{out} is one file, but --ray fills a folder; give a folder as the output.")
     if cluster and gather:
         raise InputError("--gather is for one process, --ray starts many; leave one of them out.")
+    opening["profile"] = profile
     opening["gather"] = gather_of(gather, gather_every, slot, device, gather_save)
     left_out: list[Path] = []
     if single:
@@ -179,7 +181,8 @@ def _on_cluster(jobs: Any, segmenter: Any, settings: Any, address: str, threads:
     from serve.batch.sidecar import fingerprint
 
     path = segmenter.runtime.path.resolve()
-    opening = Opening(path, fingerprint(path), segmenter.provider, threads or Opening.threads, tile)
+    threads = threads or Opening.threads
+    opening = Opening(path, fingerprint(path), segmenter.provider, threads, tile, segmenter.profile or None)
     return run_on_cluster(jobs, opening, settings, address)
 
 
