@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from adapt.balance.correction import ShiftTable, shift_table
 from adapt.data.datasets import LabelledImages
@@ -37,6 +36,7 @@ from export.sources.source import read_model
 from serve.card import Card, Key
 from serve.inference.segmenter import Segmenter
 from serve.inference.sizes import fit, unfit
+from serve.media.progress import Bar
 
 DEFAULT_TAUS = (0.0, DEFAULT_TAU, 1.0)
 
@@ -65,9 +65,10 @@ def score_file(
     size: tuple[int, int] | None,
     other_model: bool = False,
     target: Sequence[Path] = (),
+    profile: str | None = None,
 ) -> Scorecard:
     """Scores by strength of the correction, and of the baselines; arguments as of `count_file`."""
-    counted = count_file(file, data, taus, stats, size, other_model, target)
+    counted = count_file(file, data, taus, stats, size, other_model, target, profile)
     counts = counted.ways
     return Scorecard(counted.classes, strengths_of(counts), baselines_of(counts), counted.shares)
 
@@ -80,6 +81,7 @@ def count_file(
     size: tuple[int, int] | None,
     other_model: bool = False,
     target: Sequence[Path] = (),
+    profile: str | None = None,
 ) -> Counted:
     """What every strength of the correction, and every baseline, gets right, picture by picture.
 
@@ -93,6 +95,7 @@ def count_file(
             the file's are brought to them.
         other_model: take `stats` though they are of another graph.
         target: unlabelled pictures or videos that the baselines' shares are counted on; empty has none.
+        profile: which correction of a file of ours that holds several; None is its first.
 
     Raises:
         InputError: a file that can't be run or can't do a strength, or data that does not fit it.
@@ -105,7 +108,7 @@ def count_file(
                 f"{file} was not exported here, so how it takes pictures is not known; run "
                 f"`blda export calibrate {file}` (no labels needed) and give its file with --stats."
             )
-        segmenter = Segmenter(file)
+        segmenter = Segmenter(file, profile=profile)
         card = segmenter.card
         logits = _network_inside(file) if target else None
         labeller = _shipped(segmenter, taus, logits)
@@ -138,7 +141,7 @@ def _shares(logits: Reference, card: Card, target: Sequence[Path], size: tuple[i
     """Shares of the classes on unlabelled pictures, as the network sees them."""
     count = ShareCount(len(card.classes))
     with target_pictures(target, size) as images:
-        for index in tqdm(range(len(images)), desc="shares of the target", unit="image"):
+        for index in Bar(range(len(images)), desc="shares of the target", unit="image"):
             image = images[index]
             inside = card.size or image.shape[:2]  # what is padded does not count
             count.add(torch.as_tensor(logits(fit(card, image[None]))), card.output_stride, inside)
@@ -218,7 +221,7 @@ def _counters(
     labeller: Labeller, dataset: LabelledImages, num_classes: int, offsets: Offsets
 ) -> dict[Way, Counter]:
     counters: dict[Way, Counter] = {}
-    for index in tqdm(range(len(dataset)), desc="evaluate", unit="image"):
+    for index in Bar(range(len(dataset)), desc="evaluate", unit="image"):
         image, truth = dataset[index]
         for way, labels in labeller(image, offsets).items():
             counted = confusion_matrix(truth, resize_labels(labels, truth.shape[:2]), num_classes)

@@ -14,10 +14,12 @@ from export.fold.tables import MAX_TAU
 from export.precision.gates import in_precision
 from export.precision.kinds import PRECISIONS
 from export.sources.calibrated import open_calibrated
-from export.sources.given import Given
+from export.sources.given import Given, index_of
 from export.sources.pictures import calibration_pictures, pictures_for
-from export.sources.source import Source, index_of, open_source
+from export.sources.source import Source, open_source
 from export.statistics.gathered import Anchors, is_gathered, open_gathered
+from export.statistics.profiles import open_profiles
+from export.verification.band import MOST
 from export.verification.changes import changes
 from export.verification.parity import verify
 from export.verification.result import Verification
@@ -57,6 +59,7 @@ def export_onnx(
     precision: str | None = None,
     calibrate: Path | None = None,
     stats: Path | None = None,
+    profile: Sequence[str] = (),
     anchors: Anchors | None = None,
     slot: Sequence[str] = (),
     other_model: bool = False,
@@ -84,6 +87,9 @@ def export_onnx(
         calibrate: folder of pictures of the target, to find the ranges of int8 with.
         stats: file of statistics from `calibrate`, or one that was gathered in the field; None takes the
             source's own.
+        profile: several corrections for the file, of which a run chooses one: "NAME=STATS", or "NAME" for
+            what the source holds, see `export.statistics.profiles`. The first is the default; none given
+            takes those of the source.
         anchors: of gathered statistics, those in the "model" (None too) or of the "target" itself.
         slot: which times of gathered statistics, see `serve.gathering.times.slots_of`; none is all.
         other_model: `stats` is of the same weights, exported another time.
@@ -105,42 +111,41 @@ def export_onnx(
         raise InputError(f"--precision {precision} is not known; choose one of {', '.join(PRECISIONS)}.")
     if (precision is not None and PRECISIONS[precision].measured) != (calibrate is not None):
         raise InputError("--precision int8 and --calibrate DIR belong together; give both or neither.")
-    if not correct and (stats is not None or other_model or leave):
-        raise InputError("--stats, --other-model and --leave are of the correction; drop them or fold it.")
-    if (anchors is not None or slot) and (stats is None or not is_gathered(stats)):
+    if not correct and (stats is not None or profile or other_model or leave):
+        raise InputError(
+            "--stats, --profile, --other-model and --leave are of the correction; drop them or fold it."
+        )
+    if profile and (stats is not None or slot):
+        raise InputError(
+            "--profile NAME=STATS brings its own statistics, whole; leave --stats and --slot out, or fold a "
+            "part with them first and give the file that it makes: --profile night=night.onnx."
+        )
+    if (anchors is not None or slot) and not profile and (stats is None or not is_gathered(stats)):
         raise InputError("--anchors and --slot are of --stats that were gathered; leave them out.")
     check_outputs([output], force)
     measured = [] if calibrate is None else calibration_pictures(calibrate)
     say(f"reading {source}")
-    if stats is None:
-        opened: Source = open_source(source)
-        given = opened.statistics() if correct else None
-    elif is_gathered(stats):
-        opened, given = open_gathered(source, stats, anchors or "model", slots_of(slot))
-    else:
-        opened, given = open_calibrated(source, stats)
-    if given is not None and leave:
-        given = given.leaving([index_of(name, opened.card.classes) for name in leave])
-    if tau is None:
-        tau = opened.tau if stats is None else DEFAULT_TAU
-        tau = tau if given is None or given.tau is None else given.tau
-        if correct and tau == 0:
-            why = opened.doubt or "tau 0 was chosen for the run"
-            say(f"{why}; so labels are the uncorrected ones, and --tau folds another strength")
-    strength = None
-    if given is not None:
-        strength = opened.strength(given, tau, runtime_tau, error_bound, other_model)
-        if given.note:
-            say(given.note)
+    opened, given = _opened(source, correct, stats, profile, anchors, slot)
+    if leave:
+        excluded = [index_of(name, opened.card.classes) for name in leave]
+        given = [each.leaving(excluded) for each in given]
+    default = opened.tau if stats is None else DEFAULT_TAU
+    strengths: list[Strength] = []
+    for each in given:
+        for sentence in _told(each, tau, default, opened):
+            say(f"{each.profile}: {sentence}" if each.profile else sentence)
+        own = opened.strength(each, _tau(each, tau, default), runtime_tau, error_bound, other_model)
+        strengths.append(replace(own, gather=_rule(each) if gather else None, profile=each.profile))
+    strength = replace(strengths[0], others=tuple(strengths[1:])) if strengths else None
     say("folding")
-    extras = Extras(scores, uncorrected_labels, _rule(given) if gather and given is not None else None)
+    extras = Extras(scores, uncorrected_labels, None if strength is None else strength.gather)
     model = build(opened, strength, opened.deployed_size(size), extras)
     info = graph_info(model, str(output))
-    folded = info.correction
-    if error_bound is not None and folded is not None and folded.error_bound > error_bound:
+    bounds = [each.correction.error_bound for each in info.every]
+    if error_bound is not None and max(bounds, default=0) > error_bound:
         raise InputError(
             f"--error-bound {error_bound:g} is less than a table can hold of these statistics; the best is "
-            f"{folded.error_bound:.2g}: give that, or lower --tau."
+            f"{max(bounds):.2g}: give that, or lower --tau."
         )
     frames, words, _ = pictures_for(info.card, opened, data)
     model, checked, agreed = in_precision(model, opened, strength, extras, precision, frames, words, measured)
@@ -148,9 +153,52 @@ def export_onnx(
         _fix_batch(model, opened.batch)
     say(f"checking on {len(frames)} {words}")
     result = write_verified(model, output, checked, frames, words, overwrite=force)
-    if stats is not None and is_gathered(stats) and source.is_file() and frames:
-        say(changes(source, output, frames).report())
+    if any(each.why for each in given) and source.is_file() and frames:
+        for name in [each.profile for each in given]:
+            say(changes(source, output, frames, name).report())
     return Exported(output, graph_info(model, str(output)), agreed, result)
+
+
+def _opened(
+    source: Path,
+    correct: bool,
+    stats: Path | None,
+    profile: Sequence[str],
+    anchors: Anchors | None,
+    slot: Sequence[str],
+) -> tuple[Source, list[Given]]:
+    """What to fold: the network, and the statistics of every correction."""
+    if profile:
+        return open_profiles(source, profile, anchors)
+    if stats is None:
+        opened: Source = open_source(source)
+        if not correct:
+            return opened, []
+        return opened, list(opened.profiles().values()) or [opened.statistics()]
+    if is_gathered(stats):
+        opened, given = open_gathered(source, stats, anchors or "model", slots_of(slot))
+    else:
+        opened, given = open_calibrated(source, stats)
+    return opened, [given]
+
+
+def _tau(given: Given, wanted: float | None, default: float) -> float:
+    """The strength of a correction: the person's, that of its statistics, or the source's."""
+    if wanted is not None:
+        return wanted
+    return default if given.tau is None else given.tau
+
+
+def _told(given: Given, wanted: float | None, default: float, source: Source) -> list[str]:
+    """What to say of a correction before it is folded: its strength, and what speaks against it."""
+    tau = _tau(given, wanted, default)
+    said = [given.note] if given.note else []
+    if given.why:
+        said.append(f"strength: {given.why if wanted is None else f'tau {tau:g}, as given'}")
+    elif wanted is None and tau == 0:
+        why = source.doubt or "tau 0 was chosen for the run"
+        said.append(f"{why}; so labels are the uncorrected ones, and --tau folds another strength")
+    return said + (list(given.warnings) if tau > 0 else [])
 
 
 def _rule(given: Given) -> Rule:
@@ -211,7 +259,9 @@ def write_verified(
         onnx.checker.check_model(written, full_check=True)
         faults = source.unlike(graph_info(written, str(output)).card)
         reference = source.reference()
-        result = verify(written, str(output), reference, source.words, frames, pictures, faults=faults)
+        result = verify(
+            written, str(output), reference, source.words, frames, pictures, faults=faults, most=MOST
+        )
         if not result.passed:
             raise InputError(f"nothing was written to {output}, because the check {result.report()}")
         record_verification(model, result.record(), str(output))

@@ -18,6 +18,7 @@ from adapt.errors import InputError
 from export.fold.curves import Array, Curves, shift_curves
 from export.fold.folded import folded_statistics, graph_info
 from export.fold.nodes import PREFIX
+from export.fold.rows import scope_of
 from export.precision.conversion import precision_of
 from serve.card import Card
 from serve.inference.opening import open_runtime
@@ -52,24 +53,24 @@ class Latency:
     provider: str
 
 
-def folded_shift(model: onnx.ModelProto) -> FoldedShift | None:
+def folded_shift(model: onnx.ModelProto, profile: int = 0) -> FoldedShift | None:
     """Read Delta back from the constants of a folded graph; None if none is folded (or tau is 0).
+
+    Args:
+        profile: which correction, of a graph with several.
 
     Raises:
         InputError: the constants were altered.
     """
-    constants = {t.name.removeprefix(PREFIX): t for t in model.graph.initializer if t.name.startswith(PREFIX)}
-    correction = graph_info(model, "the graph").correction
+    scope = PREFIX + scope_of(profile)
+    constants = {t.name.removeprefix(scope): t for t in model.graph.initializer if t.name.startswith(scope)}
+    correction = graph_info(model, "the graph").under(profile).correction
     if correction is None or (correction.tau == 0 and not correction.runtime_tau):
         return None
     try:
-        names = ("knots", "knot_slopes", "bin_width", "middle", "bins_to")
-        knots, slopes, width, middle, bins = (_number(constants[name]) for name in names)
-        numbers = np.concatenate([knots, knots[..., -1:] + 1 / slopes[..., -1:]], axis=2)[:, 0]  # [C, M]
-        shift, own = (
-            np.cumsum(np.concatenate([_number(constants[f"{name}_{p}"]) for p in ("start", "steps")], 1), 1)
-            for name in ("shift", "own")
-        )  # [l, M, c] and [l, M, 1]
+        width, middle, bins = (_number(constants[name]) for name in ("bin_width", "middle", "bins_to"))
+        shift, own = (_at_knots(constants, name) for name in ("shift", "own"))  # [l, M, c] and [l, M, 1]
+        numbers = _knot_numbers(constants, *shift.shape[:2])
         classes = np.arange(len(shift))
         shift[classes, :, classes] = own[:, :, 0]  # which the sums leave out
         return FoldedShift(middle + (numbers - (bins - 1) / 2) * width, shift.transpose(2, 0, 1))
@@ -78,6 +79,20 @@ def folded_shift(model: onnx.ModelProto) -> FoldedShift | None:
             f"the graph says that a correction is folded in, but its constants were altered ({error}); "
             "export it again."
         ) from error
+
+
+def _at_knots(constants: dict[str, onnx.TensorProto], name: str) -> Array:
+    """Delta at the knots; files of older versions have its first value and the steps from there."""
+    if f"{name}_knots" in constants:
+        return _number(constants[f"{name}_knots"])
+    return np.cumsum(np.concatenate([_number(constants[f"{name}_{p}"]) for p in ("start", "steps")], 1), 1)
+
+
+def _knot_numbers(constants: dict[str, onnx.TensorProto], C: int, M: int) -> Array:
+    """[C, M] bins of the knots; the last one is as far from the one before as its slope says."""
+    slopes = "per_knot_distance" if "per_knot_distance" in constants else "knot_slopes"
+    knots, per_bin = (_number(constants[name]).reshape(C, M - 1) for name in ("knots", slopes))
+    return np.concatenate([knots, knots[:, -1:] + 1 / per_bin[:, -1:]], axis=1)
 
 
 def _number(tensor: onnx.TensorProto) -> Array:
@@ -130,18 +145,22 @@ def measure(runtime: Runtime, size: tuple[int, int] | None = None) -> Latency:
     return Latency(averages.median(seconds[1:]), (height, width), runtime.provider)
 
 
-def draw(model: onnx.ModelProto, source: str, output: Path) -> None:
+def draw(model: onnx.ModelProto, source: str, output: Path, profile: str | None = None) -> None:
     """Draw the folded shifts, one panel per logit channel; `source` names the file in messages.
+
+    `profile` is one of a graph with several; None is the first.
 
     Raises:
         InputError: nothing is folded, or it was altered.
     """
-    folded, statistics = folded_shift(model), folded_statistics(model)
+    info = graph_info(model, source)
+    number = 0 if profile is None else info.number_of(profile, source)
+    folded, statistics = folded_shift(model, number), folded_statistics(model, number)
     if folded is None or statistics is None:
         raise InputError(f"{source} has no correction folded in, so there is nothing to draw; leave -o out.")
     from matplotlib.figure import Figure
 
-    card = graph_info(model, source).card
+    card = info.card
     curves = shift_curves(statistics)
     centres = _centres(folded, curves)
     C = len(card.classes)

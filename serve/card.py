@@ -15,6 +15,8 @@ from serve.errors import InputError
 
 PREFIX = "blda."
 SCHEMA = 1
+MOST_PROFILES = 8
+"""Corrections that one graph may hold, to choose among."""
 
 
 class Key(StrEnum):
@@ -40,6 +42,11 @@ class Key(StrEnum):
     """How the logits of a file with that output are counted in the field, see serve/gathering/rule.py."""
     ENDS = PREFIX + "logits_graph"
     """Input and output of the network inside."""
+    PROFILES = PREFIX + "profiles"
+    """Names of the corrections among which the input `profile` chooses; see `of_profile`."""
+
+
+_OF_A_PROFILE = (Key.CORRECTION, Key.STATISTICS, Key.CURVES, Key.TABLE, Key.NETWORK, Key.GATHER)
 
 
 Color = tuple[int, int, int]
@@ -112,6 +119,52 @@ class GraphInfo:
     scores: str = LOG_ODDS
     """What a corrected file's scores are: LOG_ODDS, or LOG_PROBABILITIES in files of older versions. Both
     have the same best class at a pixel of the decoder, but not between pixels."""
+    profiles: tuple["Profile", ...] = ()
+    """Of a graph with several corrections, all of them; `correction` is the first's, which runs unless the
+    input `profile` says another."""
+
+    @property
+    def every(self) -> tuple["Profile", ...]:
+        """All corrections: the profiles, or the only one under no name, or none."""
+        own = () if self.correction is None else (Profile("", self.correction),)
+        return self.profiles or own
+
+    def number_of(self, profile: str, source: str) -> int:
+        """Which profile has that name, in the file named `source`. Raises InputError if none has."""
+        names = [each.name for each in self.profiles]
+        if profile in names:
+            return names.index(profile)
+        if not names:
+            raise InputError(f"--profile {profile} is not in {source}, which has no profiles; leave it out.")
+        raise InputError(f"--profile {profile} is not in {source}; choose one of {', '.join(names)}.")
+
+    def under(self, number: int) -> "GraphInfo":
+        """The same with the correction of a profile as the one that runs."""
+        if not self.profiles:
+            return self
+        return dataclasses.replace(self, correction=self.profiles[number].correction)
+
+
+@dataclass(frozen=True)
+class Profile:
+    """One of several corrections of a graph, such as those of day and night."""
+
+    name: str
+    correction: Correction
+
+
+def key_of(key: Key, number: int) -> str:
+    """Where a profile has its own value: the first one under the key itself, the n-th under `KEY.n`."""
+    return key if number == 0 else f"{key}.{number}"
+
+
+def of_profile(metadata: Mapping[str, str], number: int) -> dict[str, str]:
+    """Metadata as those of a graph with that profile alone: what each has of its own is the profile's."""
+    if number == 0:
+        return dict(metadata)
+    own = {key: metadata.get(key_of(key, number)) for key in _OF_A_PROFILE}
+    rest = {key: value for key, value in metadata.items() if key not in own}
+    return rest | {key: value for key, value in own.items() if value is not None}
 
 
 def to_metadata(info: GraphInfo) -> dict[str, str]:
@@ -120,6 +173,10 @@ def to_metadata(info: GraphInfo) -> dict[str, str]:
     if info.correction is not None:
         metadata[Key.CORRECTION] = _dump(info.correction)
         metadata[Key.SCORES] = json.dumps(info.scores)
+    if info.profiles:
+        metadata[Key.PROFILES] = json.dumps([each.name for each in info.profiles])
+        own = {key_of(Key.CORRECTION, n): _dump(each.correction) for n, each in enumerate(info.profiles)}
+        metadata |= own
     if info.verification:
         metadata[Key.VERIFICATION] = json.dumps(info.verification)
     return metadata
@@ -154,11 +211,22 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> GraphInfo:
         scores = json.loads(metadata.get(Key.SCORES, json.dumps(unsaid)))
         if scores not in (LOG_ODDS, LOG_PROBABILITIES):
             raise ValueError(f"its scores are {str(scores)[:60]}")
+        profiles = _profiles(metadata)
     except (KeyError, TypeError, ValueError) as error:
         raise InputError(
             f"{source} claims to be a blda graph but its metadata was altered ({error}); export it again."
         ) from error
-    return GraphInfo(card, correction, verification, scores)
+    return GraphInfo(card, correction, verification, scores, profiles)
+
+
+def _profiles(metadata: Mapping[str, str]) -> tuple[Profile, ...]:
+    names = json.loads(metadata.get(Key.PROFILES, "[]"))
+    texts = isinstance(names, list) and all(isinstance(name, str) and name for name in names)
+    if not texts or len(set(names)) < len(names) or len(names) == 1 or len(names) > MOST_PROFILES:
+        raise ValueError(f"profiles are {str(names)[:60]}")
+    return tuple(
+        Profile(name, _load(Correction, metadata[key_of(Key.CORRECTION, n)])) for n, name in enumerate(names)
+    )
 
 
 def _dump(record: Card | Correction) -> str:

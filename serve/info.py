@@ -19,6 +19,7 @@ def describe(runtime: Runtime) -> dict[str, Any]:
         "outputs": [dataclasses.asdict(tensor) for tensor in runtime.outputs],
         "card": dataclasses.asdict(info.card),
         "correction": dataclasses.asdict(info.correction) if info.correction else None,
+        "profiles": [dataclasses.asdict(each) for each in info.profiles],
         "scores": info.scores if info.correction else "logits",
         "verification": info.verification,
     }
@@ -37,6 +38,20 @@ def facts(runtime: Runtime) -> dict[str, str]:
         "pictures": f"RGB, {size} (height x width)",
         "runs on": runtime.provider,
     }
+
+
+def corrections_of(info: GraphInfo) -> list[str]:
+    """What is folded in: one correction, or several profiles."""
+    if not info.profiles:
+        return correction_sentences(info.correction)
+    names = [each.name for each in info.profiles]
+    first = (
+        f"{len(names)} profiles, of which --profile chooses one: {', '.join(names)}; {names[0]} if none is."
+    )
+    return [
+        first,
+        *(f"{each.name}: {' '.join(correction_sentences(each.correction))}" for each in info.profiles),
+    ]
 
 
 def correction_sentences(correction: Correction | None) -> list[str]:
@@ -72,7 +87,7 @@ def to_text(runtime: Runtime) -> str:
         _row("inputs", "; ".join(_tensor(t) for t in runtime.inputs)),
         _row("outputs", "; ".join(_tensor(t) for t in runtime.outputs)),
     ]
-    lines += _rows("correction", correction_sentences(info.correction))
+    lines += _rows("correction", corrections_of(info))
     return "\n".join(lines + _rows("verified", verified_sentences(info)))
 
 

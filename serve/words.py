@@ -5,7 +5,7 @@ from typing import Any, TypeGuard
 
 _USED = frozenset(
     {"passed", "against", "pictures", "frames", "strengths", "agreement", "near_ties", "class_agreement"}
-    | {"score_difference", "tolerance", "labelled"}
+    | {"score_difference", "tolerance", "labelled", "profiles", "profile"}
 )
 
 
@@ -27,6 +27,9 @@ def _what(record: Mapping[str, Any]) -> str:
     strengths = record.get("strengths")
     if isinstance(strengths, list) and strengths and all(map(_is_number, strengths)):
         words += f", at strength {_joined([f'{each:g}' for each in strengths])}"
+    profiles = record.get("profiles")
+    if isinstance(profiles, list) and profiles:
+        words += f", under {_joined(list(map(str, profiles)))}; what follows is of {record.get('profile')}"
     return words + "."
 
 

@@ -51,7 +51,7 @@ NOT_RUN = {
         "adapt train --resume run --source /mnt/new/labelled --target /mnt/new/footage",
         "adapt train --preset daformer-blda --source gta5 --target cityscapes --evaluate cityscapes -o run",
         "adapt eval run --data cityscapes --window 512x512 --confusion confusion.png --json scores.json",
-        "adapt statistics run --target footage-of-the-other-city.mp4 --anchors classes",
+        "adapt statistics run --target footage-of-the-other-city.mp4",
     ),
     "needs several GPUs": (
         "torchrun --nproc_per_node=4 -m adapt train --preset mic-blda --source gta5 --target cityscapes "

@@ -105,11 +105,20 @@ def _color(c: int) -> Color:
 
 
 def without_source(config: Config) -> Config:
-    """The same without what needs labels of a source: the host's rare-class sampling and feature distance."""
+    """The same without what needs labels of a source: the host's rare-class sampling and feature distance.
+
+    Nor is a run's classifier adjusted whose training saw to the shares of the classes, unless asked for.
+    """
     if not config.source_free:
         return config
-    off = {"rare_class_temperature": None, "feature_distance": 0.0}
+    off: dict[str, float | None] = {"rare_class_temperature": None, "feature_distance": 0.0}
+    if "start_adjustment" not in config.method.model_fields_set and _saw_to_shares(str(config.model.start)):
+        off["start_adjustment"] = 0.0
     return config.model_copy(update={"method": config.method.model_copy(update=off)})
+
+
+def _saw_to_shares(start: str) -> bool:
+    return (Path(start) / CARD).is_file() and load_run(Path(start)).config.method.uses_shares
 
 
 def absolute(config: Config) -> Config:

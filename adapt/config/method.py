@@ -21,8 +21,8 @@ class Method(Settings):
     """How to self-train; `adapt.config.choices.HOSTS` says what each is."""
     balance: BalanceName = "online"
     """When to balance; `adapt.config.choices.BALANCES` says what each is."""
-    tau: float = Field(0.1, ge=0, le=2)
-    """Strength of the online correction."""
+    tau: float = Field(0.5, ge=0, le=2)
+    """Strength of the online correction. 0.1 in the paper; see docs/evidence.md."""
     adjustment_tau: float = Field(1.0, gt=0, le=2)
     """Strength of the logit-adjusted loss, by which log shares are multiplied (Menon et al. 2020 take 1)."""
     effective_beta: float = Field(0.999, gt=0, lt=1)
@@ -61,6 +61,10 @@ class Method(Settings):
     """Share of labelled pictures of the target among the labelled crops, where there are some."""
     jitter: float = Field(0.2, ge=0, le=0.5)
     """Strength of colour jitter on mixed images."""
+    start_norms: float = Field(0.5, ge=0, le=1)
+    """Without a source: share of the target's mean and variance in batch normalisation, from the start."""
+    start_adjustment: float = Field(0.5, ge=0, le=2)
+    """Without a source: strength by which the classifier is adjusted to the classes' shares at the start."""
     mix_temperature: float | None = Field(0.5, gt=0)
     """Without a source: how evenly ClassMix chooses classes; small favours rare and under-predicted ones
     more, None chooses all alike."""

@@ -76,6 +76,8 @@ NEEDS: dict[str, tuple[Need, ...]] = {
     "method.teacher_momentum": (SELF_TRAINING,),
     "method.source_start": (SELF_TRAINING, SOURCE),
     "method.rare_class_temperature": (SOURCE,),
+    "method.start_norms": (NO_SOURCE,),
+    "method.start_adjustment": (NO_SOURCE,),
     "method.mix_temperature": (NO_SOURCE,),
     "method.guard": (NO_SOURCE,),
     "method.anchors": (NO_SOURCE,),

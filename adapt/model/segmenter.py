@@ -1,6 +1,6 @@
 """The network: encoder -> feature pyramid -> decoder -> logits, with normalisation and padding inside."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -8,6 +8,8 @@ from torch.nn import functional as F
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+Norm = nn.modules.batchnorm._BatchNorm
+"""Batch normalisation of any kind."""
 
 
 class Detail(NamedTuple):
@@ -71,6 +73,21 @@ class Segmenter(nn.Module):
         self.output_stride: int = getattr(decoder, "output_stride", finest)
         self.stride: int = max(encoder.strides)  # type: ignore[arg-type]
         """Height and width must be multiples of this; `logits` and the exported graph pad by themselves."""
+
+    fixed_norms = False
+    """Whether batch normalisation takes its running statistics in training too, and leaves them."""
+
+    @property
+    def classifier(self) -> nn.Conv2d | None:
+        """The convolution that makes the logits, whose bias shifts classes against each other."""
+        return self.classify
+
+    def train(self, mode: bool = True) -> Self:
+        super().train(mode)
+        for module in self.modules() if mode and self.fixed_norms else ():
+            if isinstance(module, Norm):
+                module.eval()
+        return self
 
     def forward(self, pixels: Tensor) -> Tensor:
         """Normalised pixels [N, 3, H, W], H and W multiples of `stride` -> logits [N, C, h, w]."""

@@ -95,6 +95,14 @@ class WholeSegmenter(Segmenter):
         found = sorted({name for name in named if isinstance(getattr(model, name, None), nn.Module)})
         self.slow = tuple(f"encoder.model.{name}." for name in found)
 
+    @property
+    def classifier(self) -> nn.Conv2d | None:
+        network = self.encoder
+        assert isinstance(network, WholeNetwork), "made above"
+        name = network.whole.classifier
+        found = None if name is None else network.model.get_submodule(name)
+        return found if isinstance(found, nn.Conv2d) else None
+
     def maps(self, pixels: Tensor) -> Maps:
         logits, features = self.encoder(pixels)
         fused = logits if features is None else features

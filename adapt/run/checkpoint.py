@@ -56,6 +56,11 @@ def save_checkpoint(
         old.unlink()
 
 
+def has_checkpoint(folder: Path) -> bool:
+    """Whether there is one to resume from; a kill may leave a first one in the making."""
+    return bool(_checkpoints(folder))
+
+
 def load_checkpoint(folder: Path) -> Checkpoint:
     """Read the newest checkpoint.
 

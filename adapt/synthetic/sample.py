@@ -10,10 +10,10 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
+from typing import TypeVar
 
 import av
 import numpy as np
-from tqdm import tqdm
 
 from adapt.data.classes import save_classes
 from adapt.data.images import write_jpeg, write_png
@@ -21,85 +21,76 @@ from adapt.errors import InputError
 from adapt.synthetic.rendering import render
 from adapt.synthetic.street import CLASSES, Domain, Frequencies
 from adapt.synthetic.things import build_street
+from serve.media.progress import Bar
 from serve.media.whole import creating
+
+T = TypeVar("T")
 
 _STREET = 110.0  # metres that a camera can see, and a bit
 _CLIP_RATE = 12  # frames per second
 _CLIP_SPEED = 6.0  # metres per second
 _CONTENT = {"source", "target", "target_eval", "classes.yaml", "target.mp4"}
 
-SUBURB = Domain(
-    camera_height=1.4,
-    focal=0.75,
-    horizon=0.46,
-    road_half=4.2,
-    sidewalk=2.6,
-    per_100m=Frequencies(
-        trees=24,
-        street_trees=4,
-        poles=16,
-        signs=12,
-        persons=28,
-        cars=13,
-        bicycles=15,
-        bins=2,
-        fences=0.45,
-        houses=0.75,
-    ),
-    skies=(((86, 142, 214), (188, 214, 238)), ((150, 162, 182), (214, 216, 220))),
-    road=(112, 112, 116),
-    pavement=(178, 172, 164),
-    grass=(104, 148, 66),
-    walls=((204, 184, 158), (190, 120, 96), (222, 214, 200), (164, 168, 176), (214, 190, 130)),
-    windows=((58, 72, 92), (88, 108, 132)),
-    leaves=((66, 124, 50), (88, 142, 56), (52, 104, 58)),
-    fences=((232, 230, 224), (170, 126, 84)),
-    poles=((158, 160, 164), (132, 136, 140)),
-    signs=((206, 36, 36), (36, 82, 178)),
-    clothes=((196, 48, 52), (48, 92, 172), (232, 206, 84), (220, 220, 224), (70, 150, 110)),
-    paints=((200, 40, 40), (226, 228, 232), (44, 82, 158), (40, 42, 46), (150, 156, 164)),
-    lamp_arms=False,
-    haze=0.002,
-    light=(1.06, 1.03, 0.98),
-    noise=3.0,
-    blur=0.0,
-)
-OLD_TOWN = Domain(
-    camera_height=1.75,
-    focal=0.66,
-    horizon=0.42,
-    road_half=3.3,
-    sidewalk=3.4,
-    per_100m=Frequencies(
-        trees=10,
-        street_trees=6,
-        poles=22,
-        signs=22,
-        persons=56,
-        cars=6,
-        bicycles=34,
-        bins=3,
-        fences=0.4,
-        houses=0.92,
-    ),
-    skies=(((128, 148, 192), (226, 202, 188)), ((150, 156, 180), (216, 206, 204))),
-    road=(98, 95, 100),
-    pavement=(170, 158, 150),
-    grass=(104, 124, 64),
-    walls=((150, 102, 84), (164, 146, 124), (124, 112, 114), (184, 160, 136)),
-    windows=((44, 46, 62), (58, 60, 76), (250, 206, 122)),
-    leaves=((132, 118, 50), (82, 108, 52), (146, 100, 46)),
-    fences=((116, 104, 98), (158, 120, 88)),
-    poles=((74, 72, 76), (104, 100, 100)),
-    signs=((228, 186, 44), (196, 52, 44), (44, 92, 150)),
-    clothes=((62, 60, 72), (112, 86, 70), (60, 88, 132), (160, 150, 138), (172, 60, 54)),
-    paints=((70, 72, 80), (146, 140, 136), (40, 44, 60), (112, 54, 48)),
-    lamp_arms=True,
-    haze=0.006,
-    light=(0.95, 0.90, 0.92),
-    noise=4.0,
-    blur=0.5,
-)
+
+def _domain(which: int) -> Domain:
+    """The suburb (0) or the old town (1), of which each line says how they differ."""
+
+    def pick(*both: T) -> T:
+        return both[which]
+
+    return Domain(
+        camera_height=pick(1.4, 1.75),
+        focal=pick(0.75, 0.66),
+        horizon=pick(0.46, 0.42),
+        road_half=pick(4.2, 3.3),
+        sidewalk=pick(2.6, 3.4),
+        per_100m=Frequencies(
+            trees=pick(24, 10),
+            street_trees=pick(4, 6),
+            poles=pick(16, 22),
+            signs=pick(12, 22),
+            persons=pick(28, 56),
+            cars=pick(13, 6),
+            bicycles=pick(15, 34),
+            bins=pick(2, 3),
+            fences=pick(0.45, 0.4),
+            houses=pick(0.75, 0.92),
+        ),
+        skies=pick(
+            (((86, 142, 214), (188, 214, 238)), ((150, 162, 182), (214, 216, 220))),
+            (((128, 148, 192), (226, 202, 188)), ((150, 156, 180), (216, 206, 204))),
+        ),
+        road=pick((112, 112, 116), (98, 95, 100)),
+        pavement=pick((178, 172, 164), (170, 158, 150)),
+        grass=pick((104, 148, 66), (104, 124, 64)),
+        walls=pick(
+            ((204, 184, 158), (190, 120, 96), (222, 214, 200), (164, 168, 176), (214, 190, 130)),
+            ((150, 102, 84), (164, 146, 124), (124, 112, 114), (184, 160, 136)),
+        ),
+        windows=pick(((58, 72, 92), (88, 108, 132)), ((44, 46, 62), (58, 60, 76), (250, 206, 122))),
+        leaves=pick(
+            ((66, 124, 50), (88, 142, 56), (52, 104, 58)), ((132, 118, 50), (82, 108, 52), (146, 100, 46))
+        ),
+        fences=pick(((232, 230, 224), (170, 126, 84)), ((116, 104, 98), (158, 120, 88))),
+        poles=pick(((158, 160, 164), (132, 136, 140)), ((74, 72, 76), (104, 100, 100))),
+        signs=pick(((206, 36, 36), (36, 82, 178)), ((228, 186, 44), (196, 52, 44), (44, 92, 150))),
+        clothes=pick(
+            ((196, 48, 52), (48, 92, 172), (232, 206, 84), (220, 220, 224), (70, 150, 110)),
+            ((62, 60, 72), (112, 86, 70), (60, 88, 132), (160, 150, 138), (172, 60, 54)),
+        ),
+        paints=pick(
+            ((200, 40, 40), (226, 228, 232), (44, 82, 158), (40, 42, 46), (150, 156, 164)),
+            ((70, 72, 80), (146, 140, 136), (40, 44, 60), (112, 54, 48)),
+        ),
+        lamp_arms=pick(False, True),
+        haze=pick(0.002, 0.006),
+        light=pick((1.06, 1.03, 0.98), (0.95, 0.90, 0.92)),
+        noise=pick(3.0, 4.0),
+        blur=pick(0.0, 0.5),
+    )
+
+
+SUBURB, OLD_TOWN = _domain(0), _domain(1)
 
 
 def make_sample(
@@ -168,7 +159,7 @@ def _write(out: Path, seed: int, counts: tuple[int, int, int], frames: int, size
     jobs.append(partial(_clip, (seed, 3), frames, size, out / "target.mp4"))
     save_classes(CLASSES, out / "classes.yaml")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in tqdm(pool.map(lambda job: job(), reversed(jobs)), "drawing streets", len(jobs), unit="file"):
+        for _ in Bar(pool.map(lambda job: job(), reversed(jobs)), "drawing streets", len(jobs), unit="file"):
             pass
 
 

@@ -4,13 +4,13 @@ import copy
 from typing import NamedTuple
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from adapt.config.method import Method
 from adapt.data.classes import IGNORE
 from adapt.model.hrda import HrdaSegmenter
-from adapt.model.segmenter import Segmenter
+from adapt.model.segmenter import Norm, Segmenter
 
 
 class PseudoLabels(NamedTuple):
@@ -33,18 +33,19 @@ def new_teacher(student: Segmenter, crop: tuple[int, int]) -> Segmenter:
     size that the student's detail is trained on.
 
     Batch normalisation keeps the statistics of the batch at hand: target crops are normalised as what they
-    are, not as the mean of both domains, which is what the running statistics describe.
+    are, not as the mean of both domains, which is what the running statistics describe. Where those are
+    fixed, they are the target's (adapt/training/watching/start.py), and it takes them.
     """
     teacher = copy.deepcopy(student).eval().requires_grad_(False)
     for module in teacher.modules():
-        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+        if isinstance(module, Norm) and not student.fixed_norms:
             module.train()
     if isinstance(teacher, HrdaSegmenter):
         teacher.window = (crop[0] // 2, crop[1] // 2)
     return teacher
 
 
-def teacher_momentum(iteration: int, largest: float) -> float:
+def teacher_momentum(iteration: float, largest: float) -> float:
     """alpha = min(1 - 1 / (t + 1), largest): a plain average at first, an exponential one later."""
     return min(1 - 1 / (iteration + 1), largest)
 

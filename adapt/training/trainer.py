@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from adapt.augmentation.pairs import Domains, Pair
 from adapt.balance.class_priors import new_priors
@@ -24,13 +23,7 @@ from adapt.model.segmenter import Segmenter, StudentNetwork
 from adapt.run.anchors import kept_anchors
 from adapt.run.cards import DEFAULT_TAU, Card, Evaluated
 from adapt.run.checkpoint import load_checkpoint, restore, resumed_modules, save_checkpoint
-from adapt.run.run import (
-    new_card,
-    new_statistics,
-    prefixed,
-    write_card,
-    write_tensors,
-)
+from adapt.run.run import new_card, new_statistics, prefixed, write_card, write_tensors
 from adapt.training.alone import alone
 from adapt.training.failures import check_finite, within_memory
 from adapt.training.feature_distance import new_distance
@@ -43,6 +36,7 @@ from adapt.training.watching.best import finish_best, keep_best, rewind_best
 from adapt.training.watching.guard import Guard, finish_stopped
 from adapt.training.watching.trackers import BOARD, open_trackers
 from adapt.training.watching.watch import Watch
+from serve.media.progress import Bar
 
 EVALUATION_TAUS = (0.0, DEFAULT_TAU, 1.0)
 
@@ -59,6 +53,7 @@ class Trainer:
         self.classes = classes
         self.domains = domains
         self.source_free = domains.source is None
+        built.segmenter.fixed_norms = self.source_free
         self.accelerator = new_accelerator(config, folder)
         device = self.accelerator.device
         if config.training.recompute_activations:
@@ -137,7 +132,7 @@ class Trainer:
         started, first = time.monotonic(), self.iteration
         feed = Feed(self.domains.pairs, self.config, first, self.accelerator)
         with interruption() as interrupted:
-            bar = tqdm(None, "train", training.iterations, initial=first, unit="it", disable=not speaks)
+            bar = Bar(None, "train", training.iterations, initial=first, unit="it", disable=not speaks)
             for pairs in feed:
                 with within_memory(self.config, self.iteration, self.student.segmenter):
                     losses = self._step(pairs)
@@ -168,7 +163,7 @@ class Trainer:
     def save(self, finished: bool = False) -> None:
         """Write a checkpoint and the loadable run, each file atomically (the first rank does)."""
         if (guard := self.guard) is not None:
-            alone(lambda: guard.look(self.student.segmenter, self.iteration, self.journal.guarded))
+            alone(lambda: guard.look(self.exported, self.iteration, self.journal.guarded))
             guard.drifted.fill_(on_any(self.accelerator, bool(guard.drifted)))
         alone(lambda: self._write(finished))
 
@@ -183,7 +178,7 @@ class Trainer:
 
     def _tensors(self) -> dict[str, Tensor]:
         """Of model.safetensors."""
-        parts = {"student": self.student.segmenter, "teacher": self.teacher, "statistics": self.statistics}
+        parts = {"student": self.exported, "teacher": self.teacher, "statistics": self.statistics}
         states = {name: module.state_dict() for name, module in parts.items() if module is not None}
         if self.posthoc is not None:
             states["posthoc"] = self.posthoc.state()
@@ -224,9 +219,9 @@ class Trainer:
             self.accelerator.clip_grad_norm_(self.network.parameters(), training.clip_gradient)
         self.optimizer.step()
         if self.teacher is not None:
-            taught = self.iteration - method.source_start  # before that, the teacher is the student
-            momentum = teacher_momentum(max(0, taught), method.teacher_momentum)
-            follow(self.teacher, self.student.segmenter, momentum)
+            # Until source_start the teacher is the student; without a source it knows from the first step on.
+            taught = float("inf") if self.source_free else max(0, self.iteration - method.source_start)
+            follow(self.teacher, self.student.segmenter, teacher_momentum(taught, method.teacher_momentum))
         return values
 
     def _new_step(self, pair: Pair, generator: torch.Generator) -> Step:
@@ -255,11 +250,16 @@ class Trainer:
             return
         self.student.eval()
         if gather is not None:
-            alone(lambda: setattr(self, "posthoc", gather(self.student.segmenter)))
+            alone(lambda: setattr(self, "posthoc", gather(self.exported)))
         alone(self._evaluate)
         self.save(finished=True)
         if (watch := self.watch) is not None:
             alone(lambda: finish_best(self.folder, watch, self.iteration, gather, device))
+
+    @property
+    def exported(self) -> Segmenter:
+        """What the run is for: the student; without a source the teacher, nearer to what was begun with."""
+        return self.student.segmenter if self.teacher is None or not self.source_free else self.teacher
 
     @property
     def _drifted(self) -> bool:
@@ -273,7 +273,7 @@ class Trainer:
 
     def _evaluate(self) -> None:
         """Score the student on the labelled target set, where there is one."""
-        self.evaluated = self._scored(self.student.segmenter, self.posthoc, writes=True)
+        self.evaluated = self._scored(self.exported, self.posthoc, writes=True)
         self.student.train()
 
     def _scored(

@@ -64,6 +64,13 @@ def main() -> None:
     help="Statistics to correct with, from `calibrate` or gathered by `serve --gather` [default: SOURCE's].",
 )
 @click.option(
+    "--profile",
+    multiple=True,
+    metavar="NAME=STATS",
+    help="Hold several corrections, chosen by name when it runs (repeat, up to 8; the first is the default). "
+    "STATS as of --stats, or an ONNX file folded here; NAME alone is what SOURCE holds.",
+)
+@click.option(
     "--anchors",
     type=click.Choice(["model", "target"]),
     help="Of gathered statistics: where logits should lie, as SOURCE has it or as gathered [default: model].",
@@ -87,14 +94,14 @@ def onnx_command(source: Path, output: Path, **options: Any) -> None:
     before it appears at the output's name.
     """
     from export.pipeline import export_onnx
-    from serve.info import correction_sentences
+    from serve.info import corrections_of
 
     made = export_onnx(source, output, say=partial(click.echo, err=True), **options)
     card = made.info.card
     size = "any size" if card.size is None else f"{card.size[0]}x{card.size[1]}"
     click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
     click.echo(f"  {len(card.classes)} classes, {size}, {card.model}")
-    for number, sentence in enumerate(correction_sentences(made.info.correction)):
+    for number, sentence in enumerate(corrections_of(made.info)):
         click.echo(f"  {'' if number else 'correction: '}{sentence}")
     click.echo(f"  precision: {made.precision}")
     click.echo(made.verification.report())

@@ -75,8 +75,13 @@ def triton(
 
     from export.deploy.triton import open_model, write_repository
 
-    target = write_repository(open_model(file, max_batch, warm_up), output, name, overwrite=force)
+    model = open_model(file, max_batch, warm_up)
+    target = write_repository(model, output, name, overwrite=force)
     click.echo(f"wrote {target}")
+    if profiles := [each.name for each in model.info.profiles]:
+        click.echo(
+            f"  it serves the profile {profiles[0]}, not {', '.join(profiles[1:])}: see docs/runtimes.md"
+        )
     click.echo("next:")
     click.echo(f"  tritonserver --model-repository={output.absolute()}")
 
@@ -85,8 +90,9 @@ def triton(
 @click.argument("file", type=PATH)
 @click.option("-o", "--output", type=PATH, help="PNG to draw the folded shifts in.")
 @click.option("--size", type=SIDES, help="Picture to measure the latency with [default: 512x1024].")
+@click.option("--profile", metavar="NAME", help="Draw this correction, of a FILE that holds several.")
 @FORCE
-def show(file: Path, output: Path | None, size: Any, force: bool) -> None:
+def show(file: Path, output: Path | None, size: Any, profile: str | None, force: bool) -> None:
     """Say what is inside FILE, and draw the shifts that are folded into it."""
     from serve.media.files import check_outputs
     from serve.media.whole import replacing
@@ -103,5 +109,5 @@ def show(file: Path, output: Path | None, size: Any, force: bool) -> None:
     click.echo(describe(file, model, size))
     if output is not None:
         with replacing(output, overwrite=force) as temporary:
-            draw(model, str(file), temporary)
+            draw(model, str(file), temporary, profile)
         click.echo(f"wrote {output}")

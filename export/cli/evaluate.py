@@ -19,6 +19,7 @@ from export.cli.options import PATH, SIDES
     help="Strength of the correction (repeat) [default: 0 and the folded one, as far as FILE has them].",
 )
 @click.option("--stats", type=PATH, help="From `calibrate`: then FILE may be any segmenter.")
+@click.option("--profile", metavar="NAME", help="Correction to score, of a FILE that holds several.")
 @click.option("--other-model", is_flag=True, help="--stats is of the same weights, exported another time.")
 @click.option("--size", type=SIDES, help="Size that pictures are brought to first; labels keep theirs.")
 @click.option(
@@ -37,6 +38,7 @@ def evaluate(
     data: Path,
     taus: tuple[float, ...],
     stats: Path | None,
+    profile: str | None,
     other_model: bool,
     size: tuple[int, int] | None,
     baselines: bool,
@@ -52,6 +54,8 @@ def evaluate(
     """
     if other_model and stats is None:
         raise InputError("--other-model is of --stats; give both, or leave it out.")
+    if profile is not None and stats is not None:
+        raise InputError("--profile is of a FILE that holds several corrections, --stats another; give one.")
     if baselines != bool(target):
         raise InputError(
             "--baselines and --target belong together: plain logit adjustment takes the classes' shares from "
@@ -63,4 +67,5 @@ def evaluate(
 
     from export.evaluate import score_file
 
-    score_file(file, data, taus, stats, size, other_model, target).publish(json_path, confusion)
+    scored = score_file(file, data, taus, stats, size, other_model, target, profile)
+    scored.publish(json_path, confusion)

@@ -2,13 +2,12 @@
 
 Networks are strongly typed: an engine computes in the types that the ONNX file says, so half precision is the
 file's (`--precision fp16`) and no builder flag can be ignored. TensorRT knows no default for an input: a
-run-time tau becomes an input that must be fed, which `serve.inference.engine` does.
+run-time tau and the choice of a profile become inputs that must be fed, which `serve.inference.engine` does.
 
 TensorRT for RTX builds on machines without a GPU, where only running the engine has to wait.
 """
 
 import hashlib
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,9 +17,10 @@ from typing import Any
 import onnx
 
 from adapt.errors import InputError
+from export.deploy.engine_files import save
 from export.fold.folded import graph_info
 from serve.card import Card, to_metadata
-from serve.media.whole import replacing, unfinished
+from serve.media.whole import replacing
 
 Shape = tuple[int, int, int]
 """(N, H, W) of a batch of pictures."""
@@ -132,7 +132,7 @@ def build_engine(
             "use --rtx."
         ) from error
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
-    _parse(trt, log, network, _with_fed_tau(model))
+    _parse(trt, log, network, _with_fed_inputs(model))
     operators = _operators(trt, network)
     config = builder.create_builder_config()
     shapes = builder.create_optimization_profile()
@@ -158,24 +158,6 @@ def build_engine(
     _save_timings(config, options.timing_cache)
     save(engine, sidecar, output, overwrite=overwrite)
     return built
-
-
-def save(engine: bytes, sidecar: dict[str, Any], output: Path, *, overwrite: bool) -> None:
-    """Write an engine, and its card under the name that goes with the one it gets.
-
-    Raises:
-        NameTakenError: not to overwrite, and somebody else made `output` meanwhile; both are kept beside it.
-    """
-    with unfinished(output, overwrite=overwrite) as made:
-        made.path.write_bytes(engine)
-        made.name()
-        with replacing(sidecar_of(made.path)) as temporary:
-            temporary.write_text(json.dumps(sidecar, indent=2) + "\n")
-
-
-def sidecar_of(engine: Path) -> Path:
-    """Where an engine's card lies."""
-    return engine.with_name(engine.name + ".json")
 
 
 class _Log:
@@ -237,13 +219,13 @@ def _parse(trt: Any, log: _Log, network: Any, model: onnx.ModelProto) -> None:
     raise InputError(f"TensorRT can't use the graph as it is: {places or log.reason()}.")
 
 
-def _with_fed_tau(model: onnx.ModelProto) -> onnx.ModelProto:
-    """A copy whose input `tau` has no default, because TensorRT would take the default for a constant."""
+def _with_fed_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy whose inputs `tau` and `profile` have no default: TensorRT would take it for a constant."""
     copy = onnx.ModelProto()
     copy.CopyFrom(model)
-    if "tau" in {value.name for value in copy.graph.input}:
-        for tensor in [t for t in copy.graph.initializer if t.name == "tau"]:
-            copy.graph.initializer.remove(tensor)
+    fed = {"tau", "profile"} & {value.name for value in copy.graph.input}
+    for tensor in [t for t in copy.graph.initializer if t.name in fed]:
+        copy.graph.initializer.remove(tensor)
     return copy
 
 

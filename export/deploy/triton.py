@@ -5,7 +5,8 @@
     repo/NAME/1/model.onnx      or model.plan, a TensorRT engine
 
 Pictures of one size that arrive together are batched by the server, where the file takes any N. A run-time
-tau keeps its default: a batch of Triton's has one first dimension for all inputs, and tau is one number.
+tau keeps its default: a batch of Triton's has one first dimension for all inputs, and tau is one number. So
+does the choice among profiles: of a file with several, the first one is served.
 """
 
 import shutil
@@ -101,6 +102,11 @@ def write_repository(model: Model, repository: Path, name: str, *, overwrite: bo
         raise InputError(
             f"{model.file} must be fed tau, which Triton can't do in batches; build it from a graph exported "
             "without --runtime-tau."
+        )
+    if model.is_engine and model.info.profiles:
+        raise InputError(
+            f"{model.file} must be fed a profile, which Triton can't do in batches; build it from a graph of "
+            f"one: `blda export onnx FILE --profile {model.info.profiles[0].name} -o ONE.onnx`."
         )
     target = repository / name
     with replacing(target, overwrite=overwrite, folder=True) as folder:

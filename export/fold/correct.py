@@ -16,17 +16,25 @@ of a pixel, and no C*C tensor of pixels; the own term is left out by its zero an
 cancels; and the cost does not depend on how exact the table is.
 
 The tables are made inside the graph, of the few knots that the file stores: D is linear between knots
-K[l,0] < K[l,1] < ..., which bounded ramps over the bins write as
+K[l,0] < K[l,1] < ..., so with m the last knot that is not above k
 
-    D[c,l,k] = D[c,l,0] + sum_m (D[c,l,m] - D[c,l,m-1]) * clip((k - K[l,m-1]) / (K[l,m] - K[l,m-1]), 0, 1).
+    D[c,l,k] = D[c,l,m] + (k - K[l,m]) * (D[c,l,m+1] - D[c,l,m]) / (K[l,m+1] - K[l,m]),
 
-Runtimes fold that into constants when a file is opened; of a run-time tau, all but the last exponential. At
-tau == 0 the logits themselves are taken, so that labels equal the uncorrected ones exactly.
+two look-ups in the knots. How many knots lie at or below k is counted without a number for every pair of a
+knot and a bin: bins are written in two digits, k = R * b + r with R about the root of their number, and of
+the knots R * b' + r'
+
+    #(K <= k) = #(b' < b) + sum over knots of [b' = b] * [r' <= r],
+
+of which the last is a product of matrices. So what the tables take is in proportion to the tables alone,
+however many knots they have. Runtimes fold that into constants when a file is opened; of a run-time tau, all
+but the last exponential. At tau == 0 the logits themselves are taken, so that labels equal the uncorrected
+ones exactly.
 
 Logits off the grid, which reaches beyond the last quantiles of all rows, weigh in the sum as its ends do.
 Adding a constant to all logits of a hypothesis changes nothing, so every row of Delta is centred on 0 and the
 grid on its middle: exponents then stay within float32 as long as tau * (half the range of a row) + half the
-grid <= export.fold.fold.MAX_EXPONENT. So no term but the own one is smaller than exp(-80), and as there are
+grid <= export.fold.rows.MAX_EXPONENT. So no term but the own one is smaller than exp(-80), and as there are
 two classes or more, the sum whose logarithm is taken never is: no pixel needs a floor of its own.
 
 Logits that lie farther apart (a network's, times 20) have exponentials beyond float32. Then the tables hold
@@ -41,6 +49,9 @@ Excluded classes v (`adapt.balance.correction.excluding`) are in no sum and have
 distance to the best of the others,
 
     score[v] = f[v] - max_l f[l] + max_c score[c]         over classes l, c that are not excluded.
+
+Several corrections may lie in one graph, with tables of their own, made as one alone makes them; the input
+`profile` says which one a run takes (export/fold/rows.py).
 """
 
 from collections.abc import Sequence
@@ -49,10 +60,8 @@ import numpy as np
 from onnx import TensorProto
 
 from export.fold.nodes import Builder
-from export.fold.tables import LookupTable
+from export.fold.rows import PROFILE, Rows, Tabled, rows_of_one, rows_of_several
 
-NOTHING = -1e38
-"""D of what a sum leaves out: of tau above 1e-36, exp(tau * NOTHING) is 0; of 2, it still is a float32."""
 _LOWEST = -1e38
 """Below every score."""
 
@@ -60,8 +69,7 @@ _LOWEST = -1e38
 def corrected_scores(
     b: Builder,
     logits: str,
-    table: LookupTable,
-    tau: float,
+    tabled: Sequence[Tabled],
     runtime: bool,
     wide: bool = False,
     excluded: Sequence[int] = (),
@@ -71,29 +79,37 @@ def corrected_scores(
     Args:
         b: collects the nodes.
         logits: name of f.
-        table: with every row of Delta centred on 0, but for the own logit, which is in no sum.
-        tau: strength; when `runtime` the graph's input `tau` takes its place.
-        runtime: whether that input exists.
+        tabled: the correction; several are profiles, among which the graph's input `profile` chooses.
+        runtime: the graph's input `tau` takes the place of their strengths.
         wide: exponents reach beyond what float32 has exponentials of.
         excluded: classes that take no part; two or more do.
     """
-    summed = [l for l in range(len(table.knots)) if l not in excluded]
-    strength = "tau" if runtime else b.floats(tau, "strength")
-    position = _positions(b, logits, table)
-    others, own = _tables(b, table, strength, wide)
-    sums = (_wide_log_sums if wide else _log_sums)(b, position, others, summed)  # [N, h, w, C]
+    C = len(tabled[0].table.knots)
+    summed = [l for l in range(C) if l not in excluded]
+    rows = (rows_of_one if len(tabled) == 1 else rows_of_several)(b, tabled, runtime, wide)
+    position = _positions(b, logits, rows)
+    sums = (_wide_log_sums if wide else _log_sums)(b, position, rows.others, summed)  # [N, h, w, C]
     flat = b.op("Reshape", [position, b.integers([-1], "all_pixels")], "flat_position")
-    shift = b.op("GatherElements", [own, flat], "own_shift_flat", axis=0)
+    shift = b.op("GatherElements", [rows.own, flat], "own_shift_flat", axis=0)
     shift = b.op("Reshape", [shift, b.op("Shape", [logits], "shape")], "own_shift")
     corrected = b.op("Transpose", [b.op("Add", [logits, shift], "own_corrected")], "last", perm=[0, 2, 3, 1])
     scores = b.op("Sub", [corrected, sums], "corrected_last")
     scores = b.op("Transpose", [scores], "corrected", perm=[0, 3, 1, 2])
     if excluded:
-        scores = _beside(b, logits, scores, excluded, len(table.knots))
-    if not runtime:
+        scores = _beside(b, logits, scores, excluded, C)
+    if not (off := _off(b, tabled, runtime)):
         return scores
-    off = b.op("Equal", ["tau", b.floats(0.0, "no_tau")], "off")
     return b.op("Where", [off, logits, scores], "scores_or_logits")
+
+
+def _off(b: Builder, tabled: Sequence[Tabled], runtime: bool) -> str:
+    """Whether the strength of a run is 0; no name where that can't be."""
+    if runtime:
+        return b.op("Equal", ["tau", b.floats(0.0, "no_tau")], "off")
+    uncorrected = np.array([each.tau == 0 for each in tabled])
+    if not uncorrected.any():
+        return ""
+    return b.op("Gather", [b.constant(uncorrected, "uncorrected_profiles"), PROFILE], "off", axis=0)
 
 
 def _beside(b: Builder, logits: str, scores: str, excluded: Sequence[int], C: int) -> str:
@@ -108,52 +124,14 @@ def _beside(b: Builder, logits: str, scores: str, excluded: Sequence[int], C: in
     return b.op("Where", [out, b.op("Add", [distance, best[1]], "beside_best"), scores], "with_excluded")
 
 
-def _positions(b: Builder, logits: str, table: LookupTable) -> str:
-    """Rows of the stacked tables, int32 [N, C, h, w]: bin numbers plus l * bins."""
-    C = len(table.knots)
-    bins = b.op("Mul", [logits, b.floats(1 / table.width, "bins_per_logit")], "scaled_logits")
-    bins = b.op("Add", [bins, b.floats(0.5 - table.start / table.width, "bin_of_0")], "bin_positions")
+def _positions(b: Builder, logits: str, rows: Rows) -> str:
+    """Rows of the stacked tables, int32 [N, C, h, w]: bin numbers plus the first row of the channel."""
+    bins = b.op("Mul", [logits, rows.bins_per_logit], "scaled_logits")
+    bins = b.op("Add", [bins, rows.bin_of_0], "bin_positions")
     # Cut off as integers: a logit that is no number then is some bin, not a row that does not exist.
     whole = b.op("Cast", [bins], "whole_bins", to=TensorProto.INT32)
-    ends = [b.constant(np.array(k, np.int32), name) for k, name in ((0, "bin_0"), (table.bins - 1, "bin_n"))]
-    inside = b.op("Clip", [whole, *ends], "bin")
-    first_rows = (np.arange(C, dtype=np.int32) * table.bins).reshape(C, 1, 1)
-    return b.op("Add", [inside, b.constant(first_rows, "first_rows")], "position")
-
-
-def _tables(b: Builder, table: LookupTable, strength: str, wide: bool) -> tuple[str, str]:
-    """exp(z - middle + tau * D) as [C * bins, C], and tau * D - middle of the own logit as [C * bins].
-
-    The first is 0 for c == l: the exponential of NOTHING times tau, which needs no operator of its own. If
-    `wide`, it is without its exponential.
-    """
-    C, bins = len(table.knots), table.bins
-    ends = [b.constant(np.array(k, np.float32), f"bins_{name}") for k, name in ((0, "from"), (bins, "to"))]
-    k = b.op("Range", [*ends, b.floats(1.0, "bin_step")], "bin_numbers")
-    k = b.op("Reshape", [k, b.integers([1, bins, 1], "bins_second")], "bin_column")
-    after = b.op("Sub", [k, b.floats(table.knots[:, None, :-1], "knots")], "after_knots")  # [C, bins, M - 1]
-    slopes = b.op("Mul", [after, b.floats(1 / np.diff(table.knots)[:, None], "knot_slopes")], "ramp_lines")
-    ramps = b.op("Clip", [slopes, b.floats(0.0, "ramp_least"), b.floats(1.0, "ramp_most")], "ramps")
-    shift = table.shift.transpose(1, 2, 0).copy()  # [l, M, c]
-    shift[np.arange(C), :, np.arange(C)] = NOTHING
-    own = table.shift.diagonal().T[:, :, None]  # [l, M, 1]
-    tables = []
-    for name, values in (("shift", shift), ("own", own)):
-        steps, start = b.floats(np.diff(values, axis=1), f"{name}_steps"), values[:, :1]
-        rises = b.op("MatMul", [ramps, steps], f"{name}_rises")
-        between = b.op("Add", [rises, b.floats(start, f"{name}_start")], f"{name}_table")
-        tables.append(b.op("Mul", [between, strength], f"strong_{name}"))
-    z = b.op("Mul", [k, b.floats(table.width, "bin_width")], "bin_offsets")
-    z = b.op("Add", [z, b.floats(-(bins - 1) / 2 * table.width, "bin_0_centre")], "bin_centres")
-    middle = table.start + (bins - 1) / 2 * table.width
-    own_less_middle = b.op("Sub", [tables[1], b.floats(middle, "middle")], "own_less_middle")
-    others = b.op("Add", [tables[0], z], "exponents")
-    if not wide:
-        others = b.op("Exp", [others], "exponentials")
-    return (
-        b.op("Reshape", [others, b.integers([C * bins, C], "rows")], "rows_of_all"),
-        b.op("Reshape", [own_less_middle, b.integers([C * bins], "flat")], "own_of_all"),
-    )
+    inside = b.op("Clip", [whole, b.constant(np.array(0, np.int32), "bin_0"), rows.last_bin], "bin")
+    return b.op("Add", [inside, rows.first_rows], "position")
 
 
 def _log_sums(b: Builder, position: str, exponentials: str, summed: Sequence[int]) -> str:

@@ -7,10 +7,11 @@ What stands between logits and scores, and its algebra, is in export/fold/correc
 linear: it stands before the one upsampling, at the decoder's stride.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import pairwise
 
-import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
@@ -21,16 +22,14 @@ from export.fold.correct import corrected_scores
 from export.fold.drawn import drawn
 from export.fold.ends import add_labels, add_preprocessing, label_type
 from export.fold.fingerprint import fingerprint
-from export.fold.folded import INPUTS, MOVED, OUTPUTS, Lineage, unfold, write_metadata
+from export.fold.folded import INPUTS, MOVED, OUTPUTS, Lineage, Own, unfold, write_metadata
 from export.fold.nodes import Builder, rename_values
+from export.fold.rows import PROFILE, Tabled, centred_table
 from export.fold.tables import BOUND_TAU, MAX_TAU, LookupTable, lookup_table
-from serve.card import Card, Correction, GraphInfo
-from serve.gathering.rule import Rule, rule_text
+from serve.card import MOST_PROFILES, Card, Correction, GraphInfo, Profile
+from serve.gathering.rule import Rule
 
 OPSET = 18
-MAX_EXPONENT = 80.0
-"""Largest tau * |Delta| of centred rows and half of the grid together whose exponential goes into a table;
-float32 holds exp(88), and 300 classes add 6 to the exponent of their sum."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +47,27 @@ class Strength:
     tau, at tau = 0.2. None is 0.02, in proportion for logits of another size than usual."""
     of: str | None = None
     """Fingerprint of the graph that the statistics were gathered with, if it is known."""
+    gather: Rule | None = None
+    """How logits are counted in the field under this correction; see `Extras.gather`."""
+    profile: str = ""
+    """Its name among several corrections of one graph."""
+    others: tuple["Strength", ...] = ()
+    """Further corrections, with a run-time tau like this one or without; this one is a run's default."""
+
+    @property
+    def profiles(self) -> tuple["Strength", ...]:
+        """All corrections, this one first."""
+        return (self, *self.others)
 
     @cached_property
     def table(self) -> LookupTable:
         """Made once, however often it is folded: a network in another precision has the same."""
         return lookup_table(self.statistics, BOUND_TAU if self.runtime else self.tau, self.error_bound)
+
+    @property
+    def corrects(self) -> bool:
+        """Whether it ever does: a fixed strength of 0 does not, and has no table."""
+        return self.runtime or self.tau != 0
 
     @property
     def excluded(self) -> tuple[int, ...]:
@@ -73,7 +88,8 @@ class Extras:
     scores: bool = False
     uncorrected_labels: bool = False
     gather: Rule | None = None
-    """The network's own logits, and how they are to be counted in the field; None is without."""
+    """The network's own logits, and how they are to be counted in the field; None is without. A correction
+    that has a rule of its own takes that instead."""
 
 
 def fold(
@@ -93,12 +109,13 @@ def fold(
         made_from: fingerprints of the graphs that the logits graph was made from, if it was.
 
     Raises:
-        InputError: not such a graph, or statistics of another number of classes.
+        InputError: not such a graph, statistics of other classes, or profiles that can't be in one graph.
     """
     model = unfold(logits_graph)
     pixels, logits = _ends(model)
-    _check(model, logits, card, strength)
-    network = Lineage(fingerprint(model), made_from, None if strength is None else strength.of)
+    folded = () if strength is None else strength.profiles
+    _check(model, logits, card, folded)
+    network = Lineage(fingerprint(model), made_from)
     extras = extras or Extras()
     model, pixels, logits = _make_way(model, pixels, logits, extras)
     info = GraphInfo(card)
@@ -106,15 +123,22 @@ def fold(
     b = Builder()
     add_preprocessing(b, card, pixels)
     front = len(b.nodes)
-    scores, grid = logits, None
-    if strength is not None:
-        info = replace(info, correction=_describe(card, strength, None))
-        if strength.tau != 0 or strength.runtime:
-            table, wide = _table(strength)
-            scores = corrected_scores(
-                b, logits, table, strength.tau, strength.runtime, wide, strength.excluded
-            )
-            info, grid = replace(info, correction=_describe(card, strength, table)), table.grid
+    scores = logits
+    runtime = strength is not None and strength.runtime
+    tables = [each.table if each.corrects else None for each in folded]
+    if some := [table for table in tables if table]:  # the first stands for those without
+        used = [
+            centred_table(table or some[0], MAX_TAU if runtime else each.tau)
+            for table, each in zip(tables, folded, strict=True)
+        ]
+        tabled = [Tabled(table, each.tau) for (table, _), each in zip(used, folded, strict=True)]
+        wide = any(beyond for _, beyond in used)
+        scores = corrected_scores(b, logits, tabled, runtime, wide, folded[0].excluded)
+    described = [_describe(card, each, table) for each, table in zip(folded, tables, strict=True)]
+    info = replace(info, correction=next(iter(described), None))
+    if len(folded) > 1:
+        named = (Profile(each.profile, said) for each, said in zip(folded, described, strict=True))
+        info = replace(info, profiles=tuple(named))
     add_labels(b, card, scores, "labels")
     if extras.uncorrected_labels:
         add_labels(b, card, logits, "uncorrected_labels")
@@ -129,35 +153,26 @@ def fold(
     del graph.node[:]
     graph.node.extend(nodes)
     graph.initializer.extend(b.initializers)
-    if strength is not None and strength.runtime:
-        graph.initializer.append(helper.make_tensor("tau", TensorProto.FLOAT, [], [strength.tau]))
+    if runtime:
+        graph.initializer.append(helper.make_tensor("tau", TensorProto.FLOAT, [], [folded[0].tau]))
+    if len(folded) > 1:
+        graph.initializer.append(helper.make_tensor(PROFILE, TensorProto.INT32, [], [0]))
     graph.value_info.extend([*graph.input, *graph.output])
     del graph.input[:], graph.output[:]
-    graph.input.extend(_inputs(card, sizes, strength is not None and strength.runtime))
+    graph.input.extend(_inputs(card, sizes, runtime, len(folded) > 1))
     graph.output.extend(_outputs(card, sizes, extras))
-    statistics = None if strength is None else strength.statistics
-    curves = None if strength is None else strength.drawn
-    rule = None if extras.gather is None else rule_text(extras.gather)
-    write_metadata(model, info, (pixels, logits), statistics, curves, grid, network, rule)
+    own = [
+        Own(
+            replace(network, statistics_of=each.of),
+            each.statistics,
+            each.drawn,
+            None if table is None else table.grid,
+            None if extras.gather is None else each.gather or extras.gather,
+        )
+        for each, table in zip(folded, tables, strict=True)
+    ]
+    write_metadata(model, info, (pixels, logits), own or [Own(network, gather=extras.gather)])
     return model
-
-
-# ---- the correction -------------------------------------------------------------------------------------
-
-
-def _table(strength: Strength) -> tuple[LookupTable, bool]:
-    """The table for the strength, with every row of Delta centred on 0, its own logit left aside.
-
-    And whether exponents are too wide for their exponentials to be tabled.
-    """
-    most = MAX_TAU if strength.runtime else strength.tau
-    table = strength.table
-    own = np.eye(len(table.knots), dtype=bool)[:, :, None]
-    top = np.where(own, -np.inf, table.shift).max((1, 2))
-    bottom = np.where(own, np.inf, table.shift).min((1, 2))
-    widest = most * float((top - bottom).max() / 2) + table.width * table.bins / 2
-    centred = replace(table, shift=table.shift - ((top + bottom) / 2)[:, None, None])
-    return centred, widest > MAX_EXPONENT
 
 
 # ---- the model around it --------------------------------------------------------------------------------
@@ -175,7 +190,7 @@ def _ends(model: onnx.ModelProto) -> tuple[str, str]:
     return inputs[0].name, outputs[0].name
 
 
-def _check(model: onnx.ModelProto, logits: str, card: Card, strength: Strength | None) -> None:
+def _check(model: onnx.ModelProto, logits: str, card: Card, folded: Sequence[Strength]) -> None:
     opset = next((o.version for o in model.opset_import if o.domain == ""), 0)
     if opset < OPSET:
         raise InputError(f"the graph has opset {opset}, the least that can be folded is {OPSET}; convert it.")
@@ -183,7 +198,7 @@ def _check(model: onnx.ModelProto, logits: str, card: Card, strength: Strength |
     C = len(card.classes)
     if channels not in (0, C):
         raise InputError(f"the graph's output {logits} has {channels} channels, the class list {C} classes.")
-    if strength is not None:
+    for strength in folded:
         if len(strength.statistics.seen) != C:
             raise InputError(
                 f"the statistics are of {len(strength.statistics.seen)} classes, the model has {C}; gather "
@@ -191,6 +206,25 @@ def _check(model: onnx.ModelProto, logits: str, card: Card, strength: Strength |
             )
         if not 0 <= strength.tau <= MAX_TAU:
             raise InputError(f"tau is {strength.tau:g}, but must lie in [0, {MAX_TAU:g}].")
+    _check_profiles(folded)
+
+
+def _check_profiles(folded: Sequence[Strength]) -> None:
+    if len(folded) > MOST_PROFILES:
+        raise InputError(
+            f"{len(folded)} profiles were given, but a file holds {MOST_PROFILES} at most; make two files."
+        )
+    for one, other in pairwise(folded):
+        if other.excluded != one.excluded:
+            raise InputError(
+                f"the profiles {one.profile} and {other.profile} leave out different classes, but those of "
+                "one file must leave out the same; name them with --leave."
+            )
+        if one.runtime and other.tau != one.tau:
+            raise InputError(
+                f"--runtime-tau has one default for all profiles, but {one.profile} has tau {one.tau:g} and "
+                f"{other.profile} {other.tau:g}; give one with --tau."
+            )
 
 
 def _make_way(
@@ -207,11 +241,15 @@ def _make_way(
     return model, names.get(pixels, pixels), names.get(logits, logits)
 
 
-def _inputs(card: Card, sizes: dict[str, str], runtime_tau: bool) -> list[onnx.ValueInfoProto]:
+def _inputs(
+    card: Card, sizes: dict[str, str], runtime_tau: bool, profiles: bool
+) -> list[onnx.ValueInfoProto]:
     height, width = card.size or (sizes["H"], sizes["W"])
     values = [helper.make_tensor_value_info("image", TensorProto.UINT8, [sizes["N"], height, width, 3])]
     if runtime_tau:
         values.append(helper.make_tensor_value_info("tau", TensorProto.FLOAT, []))
+    if profiles:
+        values.append(helper.make_tensor_value_info(PROFILE, TensorProto.INT32, []))
     return values
 
 

@@ -6,11 +6,13 @@ Keys beside those of serve/card.py, which `export` alone reads:
     blda.statistics     the statistics that are folded in, safetensors in base64
     blda.table          JSON, `export.fold.tables.Grid`: the bins that logits are looked up in
     blda.network        JSON, `Lineage`: which network it is, and which one the statistics are of
+
+Of several corrections (profiles), the n-th has its own under KEY.n, see `serve.card.of_profile`.
 """
 
 import base64
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,10 +26,10 @@ from adapt.run.stored import stored_statistics
 from export.fold.nodes import PREFIX, rename_values
 from export.fold.tables import BOUND_TAU, Grid
 from serve.card import PREFIX as KEYS
-from serve.card import Correction, GraphInfo, Key, from_metadata, to_metadata
-from serve.gathering.rule import Rule, rule_of
+from serve.card import Correction, GraphInfo, Key, from_metadata, key_of, of_profile, to_metadata
+from serve.gathering.rule import Rule, rule_of, rule_text
 
-INPUTS = ("image", "tau")
+INPUTS = ("image", "tau", "profile")
 OUTPUTS = ("labels", "scores", "uncorrected_labels", "logits")
 MOVED = "blda_original/"
 """Begins the new name of a value of the network that had one of these names."""
@@ -54,10 +56,12 @@ def unfold(model: onnx.ModelProto) -> onnx.ModelProto:
     """The logits graph inside a folded graph, to the byte; a copy of any other graph."""
     bare = onnx.ModelProto()
     bare.CopyFrom(model)
-    ends = metadata_of(model).get(Key.ENDS)
+    known = metadata_of(model)
+    ends = known.get(Key.ENDS)
     if ends is None:
         return bare
     graph = bare.graph
+    defaults = {"tau", "profile"} if Key.PROFILES in known else {"tau"}
     try:
         names = [json.loads(ends)[end] for end in ("input", "output")]
         bare_input, bare_output = (next(v for v in graph.value_info if v.name == name) for name in names)
@@ -69,7 +73,7 @@ def unfold(model: onnx.ModelProto) -> onnx.ModelProto:
         (graph.node, [n for n in graph.node if not n.name.startswith(PREFIX)]),
         (
             graph.initializer,
-            [t for t in graph.initializer if not t.name.startswith(PREFIX) and t.name != "tau"],
+            [t for t in graph.initializer if not t.name.startswith(PREFIX) and t.name not in defaults],
         ),
         (graph.value_info, [v for v in graph.value_info if v.name not in names]),
         (graph.input, [bare_input]),
@@ -89,13 +93,13 @@ def graph_info(model: onnx.ModelProto, source: str) -> GraphInfo:
     return from_metadata(metadata_of(model), source)
 
 
-def folded_statistics(model: onnx.ModelProto) -> ShiftStatistics | None:
-    """The statistics that travel inside a folded graph; None if it is uncorrected.
+def folded_statistics(model: onnx.ModelProto, profile: int = 0) -> ShiftStatistics | None:
+    """The statistics that travel inside a folded graph, of a profile; None if it is uncorrected.
 
     Raises:
         InputError: they were altered.
     """
-    text = metadata_of(model).get(Key.STATISTICS)
+    text = metadata_of(model, profile).get(Key.STATISTICS)
     if text is None:
         return None
     try:
@@ -107,19 +111,19 @@ def folded_statistics(model: onnx.ModelProto) -> ShiftStatistics | None:
         ) from error
 
 
-def table_grid(model: onnx.ModelProto) -> Grid | None:
+def table_grid(model: onnx.ModelProto, profile: int = 0) -> Grid | None:
     """The bins of the table that is folded in; None without one, or of a file that does not say."""
-    grid: Grid | None = _record(model, Key.TABLE, Grid)
+    grid: Grid | None = _record(model, Key.TABLE, Grid, profile)
     return grid
 
 
-def gather_rule(model: onnx.ModelProto) -> Rule | None:
+def gather_rule(model: onnx.ModelProto, profile: int = 0) -> Rule | None:
     """How logits of the graph are counted in the field; None of one without that output.
 
     Raises:
         InputError: it was altered.
     """
-    text = metadata_of(model).get(Key.GATHER)
+    text = metadata_of(model, profile).get(Key.GATHER)
     if text is None:
         return None
     try:
@@ -128,33 +132,43 @@ def gather_rule(model: onnx.ModelProto) -> Rule | None:
         raise InputError(f"{Key.GATHER} inside the graph was altered ({error}); export it again.") from error
 
 
-def lineage(model: onnx.ModelProto) -> Lineage | None:
+def lineage(model: onnx.ModelProto, profile: int = 0) -> Lineage | None:
     """Which network is inside; None of a file that does not say, as those of older versions."""
-    network: Lineage | None = _record(model, Key.NETWORK, Lineage)
+    network: Lineage | None = _record(model, Key.NETWORK, Lineage, profile)
     return network
 
 
+@dataclass(frozen=True)
+class Own:
+    """What is stored of one correction."""
+
+    network: Lineage
+    statistics: ShiftStatistics | None = None
+    curves: str | None = None
+    """See export/fold/drawn.py."""
+    grid: Grid | None = None
+    gather: Rule | None = None
+
+
 def write_metadata(
-    model: onnx.ModelProto,
-    info: GraphInfo,
-    ends: tuple[str, str],
-    statistics: ShiftStatistics | None,
-    curves: str | None,
-    grid: Grid | None,
-    network: Lineage,
-    gather: str | None = None,
+    model: onnx.ModelProto, info: GraphInfo, ends: tuple[str, str], own: Sequence[Own]
 ) -> None:
-    """Write all of it into a graph that has none yet; `ends` are the network's input and output."""
+    """Write all of it into a graph that has none yet; `ends` are the network's input and output.
+
+    `own` has one item for every profile, or one alone.
+    """
     entries = to_metadata(info) | {Key.ENDS: json.dumps({"input": ends[0], "output": ends[1]})}
-    entries[Key.NETWORK] = json.dumps(asdict(network))
-    if statistics is not None:
-        entries[Key.STATISTICS] = base64.b64encode(save(statistics.state())).decode()
-    if curves is not None:
-        entries[Key.CURVES] = curves
-    if gather is not None:
-        entries[Key.GATHER] = gather
-    if grid is not None:
-        entries[Key.TABLE] = json.dumps(asdict(grid))
+    for number, each in enumerate(own):
+        entries[key_of(Key.NETWORK, number)] = json.dumps(asdict(each.network))
+        if each.statistics is not None:
+            text = base64.b64encode(save(each.statistics.state())).decode()
+            entries[key_of(Key.STATISTICS, number)] = text
+        if each.curves is not None:
+            entries[key_of(Key.CURVES, number)] = each.curves
+        if each.gather is not None:
+            entries[key_of(Key.GATHER, number)] = rule_text(each.gather)
+        if each.grid is not None:
+            entries[key_of(Key.TABLE, number)] = json.dumps(asdict(each.grid))
     _put(model, entries)
 
 
@@ -168,9 +182,9 @@ def record_verification(model: onnx.ModelProto, verification: dict[str, object],
     _put(model, to_metadata(replace(graph_info(model, source), verification=verification)))
 
 
-def metadata_of(model: onnx.ModelProto) -> dict[str, str]:
-    """All keys and values."""
-    return {p.key: p.value for p in model.metadata_props}
+def metadata_of(model: onnx.ModelProto, profile: int = 0) -> dict[str, str]:
+    """All keys and values, as if a profile were the only one."""
+    return of_profile({p.key: p.value for p in model.metadata_props}, profile)
 
 
 def _put(model: onnx.ModelProto, entries: Mapping[str, str]) -> None:
@@ -180,8 +194,8 @@ def _put(model: onnx.ModelProto, entries: Mapping[str, str]) -> None:
         model.metadata_props.add(key=key, value=value)
 
 
-def _record(model: onnx.ModelProto, key: str, kind: Any) -> Any:
-    text = metadata_of(model).get(key)
+def _record(model: onnx.ModelProto, key: str, kind: Any, profile: int = 0) -> Any:
+    text = metadata_of(model, profile).get(key)
     if text is None:
         return None
     try:

@@ -14,10 +14,18 @@ PREFIX = "blda/"
 class Builder:
     """Collects nodes and initialisers; every name begins with PREFIX."""
 
-    def __init__(self) -> None:
+    def __init__(self, scope: str = "") -> None:
+        """All names begin with PREFIX and then with `scope`."""
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._names: set[str] = set()
+        self._scope = scope
+
+    def within(self, scope: str) -> "Builder":
+        """One that collects into the same lists, under names of its own."""
+        inner = Builder(scope)
+        inner.nodes, inner.initializers, inner._names = self.nodes, self.initializers, self._names
+        return inner
 
     def op(
         self, kind: str, inputs: list[str], name: str, output: str | None = None, **attributes: Any
@@ -41,7 +49,7 @@ class Builder:
         return self.constant(np.asarray(value, np.int64), name)
 
     def _unique(self, name: str) -> str:
-        name = PREFIX + name
+        name = PREFIX + self._scope + name
         assert name not in self._names, name
         self._names.add(name)
         return name

@@ -8,6 +8,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -20,7 +21,7 @@ from export.fold.session import open_session, unlike
 from export.precision.conversion import Precision, depthwise, ends, precision_of, quantise, to_half
 from export.precision.kinds import PRECISIONS, Gate
 from export.sources.source import GraphSource, Source
-from serve.card import Key
+from serve.card import Card, Key
 from serve.media.images import Image
 
 CLASS_SHARE = 0.001
@@ -132,30 +133,42 @@ def against_float(
 
     None if either is not what this compares: a float32 graph, or a source that is reduced itself.
     """
-    statistics, info = folded_statistics(model), graph_info(model, "the graph")
+    info = graph_info(model, "the graph")
     bare = source.logits_graph
     if precision_of(model).name == "fp32" or precision_of(bare).name != "fp32":
         return None
-    strength = None
-    if statistics is not None and info.correction is not None:
-        strength = Strength(
-            statistics, info.correction.statistics, info.correction.tau, info.correction.runtime_tau
-        )
+    strengths = [
+        Strength(statistics, own.statistics, own.tau, own.runtime_tau, profile=name)
+        for number, (name, own) in enumerate((each.name, each.correction) for each in info.every)
+        if (statistics := folded_statistics(model, number)) is not None
+    ]
+    strength = replace(strengths[0], others=tuple(strengths[1:])) if strengths else None
     return agreement(fold(bare, info.card, strength), model, frames, pictures)
 
 
 def agreement(
     reference: onnx.ModelProto, model: onnx.ModelProto, frames: Sequence[Image], pictures: str
 ) -> Agreement:
-    """Compare the labels of two deployable graphs of the same card on pictures uint8 [H, W, 3]."""
-    card = graph_info(reference, "the graph").card
+    """Compare the labels of two deployable graphs of the same card on pictures uint8 [H, W, 3].
+
+    Of several profiles, the agreement is that of the one whose labels agree least.
+    """
+    info = graph_info(reference, "the graph")
     sessions = [open_session(graph, "the graph") for graph in (reference, model)]
+    chosen: list[dict[str, Any]] = [{"profile": np.array(n, np.int32)} for n in range(len(info.profiles))]
+    found = [_agreement(sessions, info.card, frames, pictures, profile) for profile in chosen or [{}]]
+    return min(found, key=lambda each: (each.overall, min(each.classes.values(), default=1)))
+
+
+def _agreement(
+    sessions: Sequence[Any], card: Card, frames: Sequence[Image], pictures: str, profile: dict[str, Any]
+) -> Agreement:
     C = len(card.classes)
     said, kept = np.zeros(C, np.int64), np.zeros(C, np.int64)
     for frame in frames:
         least = (max(side, card.minimum_size) for side in frame.shape[:2])
         image = resize_image(frame, card.size or (next(least), next(least)))[None]
-        expected, labels = (session.run(["labels"], {"image": image})[0] for session in sessions)
+        expected, labels = (session.run(["labels"], {"image": image, **profile})[0] for session in sessions)
         if faults := unlike(labels, image.shape[:3], card):
             raise InputError(f"the graph in reduced precision is broken: {faults[0]}; export it again.")
         said += np.bincount(expected.ravel(), minlength=C)

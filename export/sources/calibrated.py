@@ -1,6 +1,6 @@
 """A model with a file of statistics: anything that `export calibrate` read, as a source for the fold."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -68,16 +68,22 @@ class ForeignSource(Source):
         return (fingerprint(self.foreign.model),)
 
 
-def open_calibrated(path: Path, file: Path) -> tuple[Source, Given]:
+def open_calibrated(path: Path, file: Path, opened: Source | None = None) -> tuple[Source, Given]:
     """A run, a graph of ours or anybody's ONNX file, and the statistics in `file`.
+
+    Args:
+        opened: that source, where it was opened before, with other statistics or none.
 
     Raises:
         InputError: the file can't be read, or the two don't fit.
     """
     statistics, calibrated = read_statistics(file)
     source: Source
-    if path.is_dir() or is_ours(path):
-        source = open_source(path)
+    if isinstance(opened, ForeignSource):
+        source = opened
+        _check_alike(opened, file, calibrated)
+    elif path.is_dir() or is_ours(path):
+        source = opened or open_source(path)
         _check_classes(path, len(source.card.classes), file, calibrated)
     else:
         network = restore_network(path, calibrated.intake, calibrated.outlet)
@@ -129,6 +135,22 @@ def _check_classes(path: Path, classes: int, file: Path, calibrated: Calibrated)
         raise InputError(
             f"{file} holds statistics of {len(calibrated.classes)} classes (of {calibrated.model}), but "
             f"{path} has {classes}; calibrate this model."
+        )
+
+
+def _check_alike(opened: ForeignSource, file: Path, calibrated: Calibrated) -> None:
+    """Statistics for one file must be of one model that takes pictures in one way."""
+    ways = [
+        (replace(intake, found=()), outlet, classes)
+        for intake, outlet, classes in (
+            (opened.foreign.intake, opened.foreign.outlet, opened.card.classes),
+            (calibrated.intake, calibrated.outlet, calibrated.classes),
+        )
+    ]
+    if ways[0] != ways[1]:
+        raise InputError(
+            f"{file} was calibrated with other classes, sizes or normalisation than the statistics before "
+            "it, but one file has one way to take pictures; calibrate all profiles with the same options."
         )
 
 

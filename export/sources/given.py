@@ -26,6 +26,12 @@ class Given(NamedTuple):
     """[C] pixels of each class that they are of, where that is known."""
     tau: float | None = None
     """The strength to fold them with where none is given; None is the default of such statistics."""
+    why: str = ""
+    """Of gathered ones: why it is that strength, in words."""
+    warnings: tuple[str, ...] = ()
+    """What speaks against correcting with them, a sentence each."""
+    profile: str = ""
+    """Their name among several corrections of one file."""
 
     def leaving(self, classes: Sequence[int]) -> "Given":
         """The same with some classes that take no part. Raises InputError if less than two are left then."""
@@ -38,3 +44,13 @@ class Given(NamedTuple):
                 "as they are, but at least two must take part in the correction."
             )
         return self._replace(statistics=statistics)
+
+
+def index_of(name: str, classes: Sequence[str]) -> int:
+    """Number of the class that --leave names. Raises InputError if none, or more than one, has the name."""
+    for key in (str, str.casefold):
+        found = [c for c, known in enumerate(classes) if key(known) == key(name)]
+        if len(found) == 1:
+            return found[0]
+    listed = ", ".join(classes)
+    raise InputError(f"--leave {name} is none of the classes ({listed}); give one of these names.")

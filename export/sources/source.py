@@ -53,6 +53,15 @@ class Source(ABC):
     def statistics(self) -> Given:
         """The statistics that it brings. Raises InputError if it has none."""
 
+    def profiles(self) -> dict[str, Given]:
+        """Of a file that holds several corrections, all of them by name; else none."""
+        return {}
+
+    @property
+    def chosen_tau(self) -> float | None:
+        """The strength that it has because somebody chose it, or that it corrects with; None is neither."""
+        return None
+
     @property
     @abstractmethod
     def words(self) -> str:
@@ -62,8 +71,7 @@ class Source(ABC):
         """Pictures of the target that it keeps."""
         return ()
 
-    @property
-    def grid(self) -> Grid | None:
+    def grid_of(self, profile: int = 0) -> Grid | None:
         """Bins of the table inside, if there is one."""
         return None
 
@@ -173,6 +181,10 @@ class RunSource(Source):
     def doubt(self) -> str:
         return self.run.doubt
 
+    @property
+    def chosen_tau(self) -> float | None:
+        return self.run.card.tau
+
 
 @dataclass(frozen=True)
 class GraphSource(Source):
@@ -192,24 +204,38 @@ class GraphSource(Source):
         return bare_reference(self.model, str(self.path))
 
     def statistics(self) -> Given:
-        statistics = folded_statistics(self.model)
-        correction = graph_info(self.model, str(self.path)).correction
+        return self._given(0)
+
+    def profiles(self) -> dict[str, Given]:
+        named = graph_info(self.model, str(self.path)).profiles
+        return {
+            each.name: self._given(n)._replace(profile=each.name, tau=each.correction.tau)
+            for n, each in enumerate(named)
+        }
+
+    def _given(self, number: int) -> Given:
+        statistics = folded_statistics(self.model, number)
+        correction = graph_info(self.model, str(self.path)).under(number).correction
         if statistics is None or correction is None:
             raise InputError(
                 f"{self.path} was exported without a correction, so it holds no statistics to fold; "
                 "export the run again with --with-correction."
             )
-        known = lineage(self.model)
+        known = lineage(self.model, number)
         if known is not None:
-            rule = gather_rule(self.model)
+            rule = gather_rule(self.model, number)
             counted = (None, None) if rule is None else (rule.offset, rule.pixels)
             return Given(statistics, correction.statistics, known.statistics_of, "", *counted)
         note = f"an older version wrote {self.path.name}: whose its statistics are can't be told"
         return Given(statistics, correction.statistics, None, note)
 
+    def grid_of(self, profile: int = 0) -> Grid | None:
+        return table_grid(self.model, profile)
+
     @property
-    def grid(self) -> Grid | None:
-        return table_grid(self.model)
+    def chosen_tau(self) -> float | None:
+        correction = graph_info(self.model, str(self.path)).correction
+        return None if correction is None or correction.tau == 0 else correction.tau
 
     def made_from(self, own: str) -> tuple[str, ...]:
         recorded = lineage(self.model)
@@ -223,16 +249,6 @@ def open_source(path: Path) -> RunSource | GraphSource:
         return RunSource(path, _card_of(run), run)
     model = read_model(path)
     return GraphSource(path, replace(graph_info(model, str(path)).card, size=None), model)
-
-
-def index_of(name: str, classes: Sequence[str]) -> int:
-    """Number of the class that --leave names. Raises InputError if none, or more than one, has the name."""
-    for key in (str, str.casefold):
-        found = [c for c, known in enumerate(classes) if key(known) == key(name)]
-        if len(found) == 1:
-            return found[0]
-    listed = ", ".join(classes)
-    raise InputError(f"--leave {name} is none of the classes ({listed}); give one of these names.")
 
 
 def read_model(path: Path) -> onnx.ModelProto:

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from adapt.balance.bias import doubt
-from adapt.balance.logit_statistics import range_warning
 from adapt.data.classes import ClassList
 from adapt.data.datasets import UnlabelledImages, check_labels, open_target
 from adapt.data.domains import open_labelled
@@ -16,13 +16,12 @@ from export.foreign.convention import ChannelOrder, Layout, Told, Triple
 from export.foreign.network import Network, describe
 from export.sources.calibrated import open_uncalibrated
 from export.sources.statistics_file import Calibrated, write_statistics
+from export.statistics.checks import warnings_of
 from export.statistics.classes import named
 from export.statistics.gather import MIN_PIXELS, Calibration, gather
 from serve.card import Color
 from serve.media.files import check_outputs
 from serve.media.whole import scratch
-
-MEASURE = "a few labelled pictures tell whether it does here (blda export eval --data)"
 
 
 @dataclass(frozen=True)
@@ -89,13 +88,10 @@ class Outcome:
         lines += [f"left as it is: {names[c]}, {why}" for c, why in self.leave.items()]
         if masked := [names[c] for c in self.calibration.masked]:
             lines.append(f"left as it is, masked (logits far below all others): {', '.join(masked)}")
-        if warning := range_warning(statistics.outside, statistics.logit_range):
-            lines.append(warning)
-        if self.doubt:
-            lines.append(f"warning: {self.doubt}; {MEASURE}")
+        lines += warnings_of(statistics)
         return "\n".join(lines)
 
-    @property
+    @cached_property
     def doubt(self) -> str:
         """Why the correction may do harm, in words; empty where nothing speaks against it."""
         return doubt(self.calibration.statistics)

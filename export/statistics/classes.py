@@ -11,8 +11,8 @@ from adapt.data.domains import find_classes
 from adapt.errors import InputError
 from export.foreign.beside import Beside, read_beside
 from export.foreign.network import Network
+from export.sources.given import index_of
 from export.sources.pictures import classes_of
-from export.sources.source import index_of
 from serve.card import Color, GraphInfo
 
 NO_CLASS = frozenset(

@@ -18,6 +18,8 @@ class Changes:
     classes: tuple[str, ...]
     counts: NDArray[np.int64]
     """[C, C] pixels; row = label before, column = after."""
+    profile: str = ""
+    """Which of the new file's, if it has several."""
 
     @property
     def changed(self) -> float:
@@ -27,7 +29,10 @@ class Changes:
     def report(self) -> str:
         """For a person: shares of the classes that change, largest change first."""
         before, after = self.counts.sum(1) / self.counts.sum(), self.counts.sum(0) / self.counts.sum()
-        lines = [f"  beside the file before, {self.changed:.2%} of {self.counts.sum():,} labels change"]
+        under = f"under {self.profile}, " if self.profile else ""
+        lines = [
+            f"  {under}beside the file before, {self.changed:.2%} of {self.counts.sum():,} labels change"
+        ]
         wide = max(map(len, self.classes))
         for c in np.argsort(-np.abs(after - before), kind="stable"):
             if before[c] != after[c]:
@@ -35,12 +40,19 @@ class Changes:
         return "\n".join(lines)
 
 
-def changes(before: Path, after: Path, frames: Sequence[Image]) -> Changes:
-    """Compare two files of the same classes on pictures."""
-    one, other = Segmenter(before, provider="cpu"), Segmenter(after, provider="cpu")
+def changes(before: Path, after: Path, frames: Sequence[Image], profile: str = "") -> Changes:
+    """Compare two files of the same classes on pictures.
+
+    Args:
+        profile: of the file after; before it was the same, if that file has it, or what it runs by itself.
+    """
+    one = Segmenter(before, provider="cpu")
+    if profile in one.profiles:
+        one = one.under(profile)
+    other = Segmenter(after, provider="cpu", profile=profile or None)
     C = len(one.card.classes)
     counts = np.zeros((C, C), np.int64)
     for frame in frames:
         pairs = one(frame).labels.astype(np.int64) * C + other(frame).labels
         counts += np.bincount(pairs.ravel(), minlength=C * C).reshape(C, C)
-    return Changes(one.card.classes, counts)
+    return Changes(one.card.classes, counts, profile)

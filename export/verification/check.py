@@ -7,15 +7,15 @@ from pathlib import Path
 import onnx
 
 from adapt.errors import InputError
-from export.deploy.tensorrt import sidecar_of
+from export.deploy.engine_files import naming_alone, sidecar_of
 from export.fold.fingerprint import fingerprint
 from export.fold.folded import graph_info, lineage, record_verification, unfold
 from export.precision.conversion import precision_of
 from export.precision.gates import against_float
 from export.precision.kinds import PRECISIONS
 from export.sources.pictures import pictures_for
-from export.sources.source import open_source, read_model
-from export.verification.parity import compare, engine_candidate, verify
+from export.sources.source import Source, open_source, read_model
+from export.verification.parity import Candidate, compare, engine_candidate, verify
 from export.verification.result import Verification
 from serve.card import LOG_ODDS, GraphInfo, to_metadata
 from serve.inference.engine import Sidecar, open_engine, read_sidecar
@@ -106,7 +106,9 @@ def _altered(model: onnx.ModelProto) -> tuple[list[str], str]:
             f"the network inside is not the one that was exported (fingerprint {own[:12]}, not "
             f"{recorded.sha256[:12]}); compare it with its run by --against"
         ], ""
-    if recorded.statistics_of not in (None, *recorded.known):
+    profiles = range(len(graph_info(model, "the graph").profiles) or 1)
+    of = [each.statistics_of for each in (lineage(model, n) for n in profiles) if each is not None]
+    if not {*of} <= {None, *recorded.known}:
         return ["its statistics are of another network; export it again with those of this one"], ""
     return [], ""
 
@@ -118,22 +120,42 @@ def _check_engine(file: Path, against: Path | None, data: Path | None) -> Check:
     _check_scores(sidecar.info, file)
     if faults := source.unlike(sidecar.info.card):
         raise InputError(f"{file} was not built from {against}: {'; '.join(faults)}; give what it was.")
-    corrected = sidecar.info.correction is not None
-    try:
-        statistics = source.statistics().statistics if corrected else None
-    except InputError:  # an uncorrected graph
-        statistics = None
-    candidate = engine_candidate(open_engine(file), statistics, source.grid)
+    candidates = _engine_candidates(file, sidecar, source)
     size = sidecar.info.card.size or (sidecar.best[1], sidecar.best[2])  # of colour fields, if they must do
     frames, words, truths = pictures_for(replace(sidecar.info.card, size=size), source, data, labels=True)
-    result = compare(candidate, source.reference(), source.words, frames, words, truths)
+    result = compare(candidates, source.reference(), source.words, frames, words, truths)
     _store_beside(file, sidecar, result)
     return Check(result)
 
 
+def _engine_candidates(file: Path, sidecar: Sidecar, source: Source) -> list[Candidate]:
+    """An engine under each of its profiles, with what the graph that it was built from holds of them."""
+    engine, names = open_engine(file), [each.name for each in sidecar.info.profiles]
+    held = source.profiles()
+    if names != list(held):
+        theirs = ", ".join(held) or "none"
+        raise InputError(
+            f"{file} has the profiles {', '.join(names) or 'none'}, but {source.path} has {theirs}; give the "
+            "graph that it was built from."
+        )
+    if held:
+        return [
+            engine_candidate(engine, each.statistics, source.grid_of(n), n)
+            for n, each in enumerate(held.values())
+        ]
+    try:
+        statistics = source.statistics().statistics if sidecar.info.correction is not None else None
+    except InputError:  # an uncorrected graph
+        statistics = None
+    return [engine_candidate(engine, statistics, source.grid_of())]
+
+
 def _store_beside(file: Path, sidecar: Sidecar, result: Verification) -> None:
     side = sidecar_of(file)
-    fields = json.loads(side.read_text())
-    fields["metadata"] |= to_metadata(replace(sidecar.info, verification=result.record()))
-    with replacing(side) as temporary:
-        temporary.write_text(json.dumps(fields, indent=2) + "\n")
+    with naming_alone(side.parent):
+        fields = json.loads(side.read_text())
+        if fields["metadata"] != sidecar.metadata:
+            raise InputError(f"{file} was built again while it was checked; check it once more.")
+        fields["metadata"] |= to_metadata(replace(sidecar.info, verification=result.record()))
+        with replacing(side) as temporary:
+            temporary.write_text(json.dumps(fields, indent=2) + "\n")

@@ -6,6 +6,8 @@ torch.
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,10 +16,9 @@ import torch
 from numpy.typing import NDArray
 from onnx import helper
 from torch import Tensor
-from tqdm import tqdm
 
 from adapt.balance.logit_statistics import ShiftStatistics
-from adapt.data.images import resize_image, resize_labels
+from adapt.data.images import resize_labels
 from adapt.errors import InputError
 from export.fold.folded import error_bound_at, folded_statistics, graph_info, table_grid
 from export.fold.nodes import PREFIX
@@ -25,15 +26,15 @@ from export.fold.session import ALTERED, Labels, open_session
 from export.fold.tables import MAX_TAU, Grid
 from export.precision.conversion import precision_of
 from export.sources.reference import Reference
+from export.verification.band import TRIM, Band, band_of, fitting, needs_trimming
 from export.verification.exact import COARSE_RELATIVE, COARSE_ROUNDING, RELATIVE, ROUNDING, Exactness
 from export.verification.result import Tally, Verification
-from serve.card import Card, GraphInfo
+from serve.card import GraphInfo
 from serve.inference.engine import EngineRuntime
 from serve.inference.runtime import first_line
 from serve.media.images import Image
+from serve.media.progress import Bar
 
-TRIM = (3, 5)
-"""Rows and columns that the first picture loses if padding would not be seen otherwise."""
 _HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 
@@ -64,6 +65,8 @@ class Candidate(NamedTuple):
     """The same."""
     least: tuple[int, int] = (1, 1)
     """Height and width of the smallest pictures that it takes, if those of its card are not."""
+    profile: str = ""
+    """Which of the file's corrections it is, if there are several."""
 
 
 def verify(
@@ -75,6 +78,7 @@ def verify(
     pictures: str,
     truths: Sequence[Labels] = (),
     faults: Sequence[str] = (),
+    most: int | None = None,
 ) -> Verification:
     """Compare a deployable graph with a reference on pictures.
 
@@ -86,31 +90,38 @@ def verify(
         frames: at least one; from `export.sources.pictures.pictures_for`.
         truths: ground truth [H, W] of each frame, or nothing.
         faults: what is known to be wrong already, in words.
+        most: terms of exact scores that are looked at in a picture (export/verification/band.py); None looks
+            at all pixels. With truths, all are.
     """
-    return compare(graph_candidate(model, source), reference, against, frames, pictures, truths, faults)
+    candidates = graph_candidates(model, source)
+    return compare(candidates, reference, against, frames, pictures, truths, faults, most)
 
 
 def compare(
-    candidate: Candidate,
+    candidates: Sequence[Candidate],
     reference: Reference,
     against: str,
     frames: Sequence[Image],
     pictures: str,
     truths: Sequence[Labels] = (),
     faults: Sequence[str] = (),
+    most: int | None = None,
 ) -> Verification:
     """Compare anything that runs with a reference; see `verify`.
+
+    Of a file with several corrections, each is a candidate, in their order, and all are compared with the
+    same logits. What is found is said of the first one, or of one that fails; ground truth is for the first.
 
     The first picture loses a few rows and columns if all sides are multiples of the stride, so that padding
     and cropping are looked at; and it is given together with its mirror image, so that batches are.
     """
-    info = candidate.info
-    exactness = Exactness(candidate.statistics, candidate.grid, candidate.rounding, candidate.relative)
-    tally, strengths = Tally(info.card), _strengths(info)
-    trim = _needs_trimming(frames, info.card, candidate.least)
-    shown = tqdm(frames, desc="checking", unit="image", delay=5, leave=False)
+    candidate, card = candidates[0], candidates[0].info.card
+    ways = [_Way(each, number == 0) for number, each in enumerate(candidates)]
+    parts_only = False
+    trim = needs_trimming(frames, card, candidate.least)
+    shown = Bar(frames, desc="checking", unit="image", delay=5, leave=False)
     for position, frame in enumerate(shown):
-        image = _fitting(frame, info.card)
+        image = fitting(frame, card)
         truth = resize_labels(truths[position], image.shape[:2]) if truths else None
         parts = [image, *([] if truth is None else [truth])]
         if position == 0 and trim:
@@ -119,23 +130,52 @@ def compare(
         images, *given = (np.stack([part, part[:, ::-1]]) if both else part[None] for part in parts)
         with torch.no_grad():
             logits = reference(images)
-        size = images.shape[1:3]
-        for tau in strengths:
-            said = candidate.run(images, tau)
-            right = exactness.of(logits, tau, _proven(info, tau))
-            first = tau == strengths[0]
-            tally.add(right, said.labels, said.scores, size, given[0] if given and first else None, first)
-            if given and first and tau > 0:
-                tally.add_plain(logits, given[0])
+        band = band_of(position, len(frames), tuple(logits.shape), None if given else most)
+        parts_only = parts_only or not band.whole
+        for way in ways:
+            way.add(images, logits[:, :, band.rows], given[0] if given else None, band)
+    pictures += " (a band of rows of each)" * parts_only
+    results = [way.tally.result(against, pictures, len(frames), way.strengths, tuple(faults)) for way in ways]
+    worst = next((n for n, result in enumerate(results) if not result.passed), 0)
+    names = tuple(each.profile for each in candidates if each.profile)
+    return replace(results[worst], profiles=names, profile=candidates[worst].profile)
+
+
+class _Way:
+    """One candidate, and what is counted of it."""
+
+    def __init__(self, candidate: Candidate, labelled: bool) -> None:
+        """`labelled`: ground truth counts."""
+        self.tally, self.strengths = Tally(candidate.info.card), _strengths(candidate.info)
+        self._candidate, self._labelled = candidate, labelled
+        parts = candidate.statistics, candidate.grid, candidate.rounding, candidate.relative
+        self._exactness = Exactness(*parts)
+
+    def add(self, images: Image, logits: Tensor, truth: Labels | None, band: Band) -> None:
+        """Compare on pictures [N, H, W, 3], of which the reference has the band's logits [N, C, h, w]."""
+        tally, exactness, size = self.tally, self._exactness, images.shape[1:3]
+        given = truth if self._labelled else None
+        for tau in self.strengths:
+            said = self._candidate.run(images, tau)
+            right = exactness.of(logits, tau, _proven(self._candidate.info, tau))
+            first = tau == self.strengths[0]
+            tally.add(right, said.labels, said.scores, size, given if first else None, first, band)
+            if given is not None and first and tau > 0:
+                tally.add_plain(logits, given)
             if said.uncorrected_labels is not None and first:
-                tally.add(exactness.of(logits, 0), said.uncorrected_labels, None, size, own=False)
-    return tally.result(against, pictures, len(frames), strengths, tuple(faults))
+                tally.add(exactness.of(logits, 0), said.uncorrected_labels, None, size, None, False, band)
 
 
 def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
-    """A graph, run by ONNX Runtime with its scores, whether or not it offers them.
+    """A graph with its default profile, if it has several; see `graph_candidates`."""
+    return graph_candidates(model, source)[0]
 
-    The folded strength is the one that it has by itself, so a run-time tau is not fed with it.
+
+def graph_candidates(model: onnx.ModelProto, source: str) -> list[Candidate]:
+    """A graph under each of its profiles, run by ONNX Runtime with its scores, whether or not it offers them.
+
+    The folded strength is the one that it has by itself, so a run-time tau is not fed with it; and neither is
+    the first profile's number.
     """
     info = graph_info(model, source)
     offered = [value.name for value in model.graph.output]
@@ -144,10 +184,12 @@ def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
     session = open_session(whole, source, advice=ALTERED)
     names = ["labels", scores, *(name for name in offered if name == "uncorrected_labels")]
 
-    def run(image: Image, tau: float) -> Said:
+    def run(image: Image, tau: float, profile: int = 0) -> Said:
         feeds: dict[str, NDArray[Any]] = {"image": image}
         if info.correction is not None and info.correction.runtime_tau and tau != info.correction.tau:
             feeds["tau"] = np.array(tau, np.float32)
+        if profile:
+            feeds["profile"] = np.array(profile, np.int32)
         try:
             labels, found, *uncorrected = session.run(names, feeds)
         except Exception as error:  # ONNX Runtime's exceptions share no base class
@@ -159,7 +201,18 @@ def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
     rounding = (ROUNDING, RELATIVE)
     if precision_of(model).name != "fp32" or _in_steps(model):
         rounding = (COARSE_ROUNDING, COARSE_RELATIVE)
-    return Candidate(info, folded_statistics(model), run, table_grid(model), min(batch, 2), *rounding)
+    return [
+        Candidate(
+            info.under(n),
+            folded_statistics(model, n),
+            partial(run, profile=n),
+            table_grid(model, n),
+            min(batch, 2),
+            *rounding,
+            profile=name,
+        )
+        for n, name in enumerate([each.name for each in info.profiles] or [""])
+    ]
 
 
 def _in_steps(model: onnx.ModelProto) -> bool:
@@ -172,14 +225,14 @@ def _in_steps(model: onnx.ModelProto) -> bool:
 
 
 def engine_candidate(
-    engine: EngineRuntime, statistics: ShiftStatistics | None, grid: Grid | None
+    engine: EngineRuntime, statistics: ShiftStatistics | None, grid: Grid | None, profile: int = 0
 ) -> Candidate:
-    """An open engine, which knows its card but not the statistics that were folded into it.
+    """An open engine under a profile. It knows its card but not the statistics that were folded into it.
 
     Raises:
         InputError: it is corrected, and there are no statistics to check that by.
     """
-    info = engine.info
+    info = engine.info.under(profile)
     if info.correction is not None and statistics is None:
         raise InputError(
             f"{engine.path} is corrected; give with --against the graph that it was built from, or its run."
@@ -191,12 +244,15 @@ def engine_candidate(
         feeds: dict[str, NDArray[Any]] = {"image": image}
         if info.correction is not None and info.correction.runtime_tau:
             feeds["tau"] = np.array(tau, np.float32)
+        if profile:
+            feeds["profile"] = np.array(profile, np.int32)
         found = dict(zip(names, engine.run(names, feeds), strict=True))
         scores = torch.from_numpy(found["scores"]) if "scores" in found else None
         return Said(found["labels"], scores, found.get("uncorrected_labels"))
 
     known = None if info.correction is None else statistics
-    return Candidate(info, known, run, grid, least=(engine.least[1], engine.least[2]))
+    name = info.profiles[profile].name if info.profiles else ""
+    return Candidate(info, known, run, grid, least=(engine.least[1], engine.least[2]), profile=name)
 
 
 def _strengths(info: GraphInfo) -> tuple[float, ...]:
@@ -209,23 +265,6 @@ def _strengths(info: GraphInfo) -> tuple[float, ...]:
 
 def _proven(info: GraphInfo, tau: float) -> float:
     return 0.0 if info.correction is None else error_bound_at(info.correction, tau)
-
-
-def _needs_trimming(frames: Sequence[Image], card: Card, least: tuple[int, int]) -> bool:
-    """Whether no picture of any size is padded on both sides, and the first one can spare what it takes."""
-    sizes = [_fitting(frame, card).shape[:2] for frame in frames]
-    padded = any(height % card.stride and width % card.stride for height, width in sizes)
-    needed = (max(side, card.minimum_size) for side in least)
-    room = all(side - cut >= low for side, cut, low in zip(sizes[0], TRIM, needed, strict=True))
-    return card.size is None and card.stride > 1 and not padded and room
-
-
-def _fitting(frame: Image, card: Card) -> Image:
-    """Bring a picture to what the graph takes: its fixed size, or at least the minimum."""
-    if card.size is not None:
-        return resize_image(frame, card.size)
-    height, width = (max(side, card.minimum_size) for side in frame.shape[:2])
-    return resize_image(frame, (height, width))
 
 
 def _scores_name(model: onnx.ModelProto) -> str:

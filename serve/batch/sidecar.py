@@ -31,8 +31,13 @@ def fingerprint(model: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def origin(source: Source, model: str, settings: Settings, tile: int | str | None) -> dict[str, Any]:
-    """Everything that an output depends on, ready for JSON: model (its fingerprint), settings and source."""
+def origin(
+    source: Source, model: str, settings: Settings, tile: int | str | None, profile: str = ""
+) -> dict[str, Any]:
+    """Everything that an output depends on, ready for JSON: model (its fingerprint), settings and source.
+
+    The settings have a profile if the model has several.
+    """
     described: dict[str, Any] = {"address": source}
     if isinstance(source, FrameSeries):
         described = {"name": source.name, **source.state()}
@@ -41,7 +46,8 @@ def origin(source: Source, model: str, settings: Settings, tile: int | str | Non
         described = {"name": source.name, "bytes": state.st_size, "modified_ns": state.st_mtime_ns}
     chosen = json.loads(json.dumps(dataclasses.asdict(settings), default=str))  # times become text
     del chosen["reconnect"]  # matters to streams only, which are ever new
-    return {"model": model, "settings": {**chosen, "tile": tile}, "source": described}
+    under = {"profile": profile} if profile else {}
+    return {"model": model, "settings": {**chosen, "tile": tile, **under}, "source": described}
 
 
 def write(target: Path, made: Path, come_from: dict[str, Any], video: VideoReport) -> None:

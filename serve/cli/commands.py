@@ -36,6 +36,7 @@ def image(
     overlay: bool,
     opacity: float,
     tau: float | None,
+    profile: str | None,
     tile: Any,
     provider: Any,
     threads: int | None,
@@ -60,8 +61,8 @@ def image(
     pictures = find_images(inputs)
     names = result_names(pictures).values()
     check_outputs((f for name in names for f in output_files(name, folder, kinds).values()), force)
-    gather = gather_of(**gathered)
-    with closing(Segmenter(model, provider=provider, threads=threads, tile=tile, gather=gather)) as segmenter:
+    opening = {"provider": provider, "threads": threads, "tile": tile, "profile": profile}
+    with closing(Segmenter(model, **opening, gather=gather_of(**gathered))) as segmenter:
         segmenter.check_tau(tau)
         report = segment_pictures(
             segmenter, pictures, folder, kinds=kinds, opacity=opacity, tau=tau, overwrite=force
@@ -130,6 +131,11 @@ main.add_command(drift)
 )
 @click.option("--provider", type=click.Choice(PROVIDERS), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(min=1), help="CPU threads.  [default: one per core]")
+@click.option(
+    "--profile",
+    metavar="NAME",
+    help="Offer this profile of models with several first.  [default: their first]",
+)
 @gathering
 def demo(
     models: tuple[Path, ...],

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from serve.cli.options import Slot
+from serve.cli.options import CLUSTER, Slot
 
 
 @click.command()
@@ -23,14 +23,7 @@ from serve.cli.options import Slot
     help="CSV with a column `device` and others, such as camera or city, for --by.",
 )
 @click.option("--slot", type=Slot(), help="Longer slots: 1d, say.  [default: the files']")
-@click.option(
-    "--ray",
-    "cluster",
-    is_flag=False,
-    flag_value="auto",
-    metavar="[ADDRESS]",
-    help="Spread the work over a Ray cluster: this machine's, or that at an address; local starts one.",
-)
+@CLUSTER
 @click.option("--force", is_flag=True, help="Overwrite existing output.")
 def merge(
     inputs: tuple[str, ...],

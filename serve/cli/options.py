@@ -18,6 +18,15 @@ PROVIDERS = (
     "openvino",
 )  # as in serve.inference.runtime, which loads numpy
 
+CLUSTER = click.option(
+    "--ray",
+    "cluster",
+    is_flag=False,
+    flag_value="auto",
+    metavar="[ADDRESS]",
+    help="Spread the work over a Ray cluster: this machine's, or that at an address; local starts one.",
+)
+
 
 class Tile(click.ParamType):  # type: ignore[type-arg]  # generic in newer releases only
     """Pixels along a tile's side, or "auto"."""
@@ -81,6 +90,11 @@ def common(command: Callable[..., Any]) -> Callable[..., Any]:
             type=Tile(),
             help="Cut larger pictures into overlapping tiles of this size; auto: a fixed-size model's.  "
             "[default: only where memory does not suffice]",
+        ),
+        click.option(
+            "--profile",
+            metavar="NAME",
+            help="Correction to run, of a model that holds several.  [default: its first]",
         ),
         click.option("--tau", type=float, help="Correction strength, 0 to 2; for graphs with runtime tau."),
         click.option(

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from serve.cli.options import Rate, Seconds, common, gather_of, gathering, joined, ran
+from serve.cli.options import CLUSTER, Rate, Seconds, common, gather_of, gathering, joined, ran
 from serve.errors import InputError
 from serve.video.outputs import ENCODERS, OUTPUTS
 
@@ -55,14 +55,7 @@ _QUALITIES = ", ".join(f"{name}: 0 to {e.worst}, by default {e.crf}" for name, e
     metavar="SECONDS",
     help="How long to try to get a camera or stream back that broke off; 0: end there.",
 )
-@click.option(
-    "--ray",
-    "cluster",
-    is_flag=False,
-    flag_value="auto",
-    metavar="[ADDRESS]",
-    help="Spread the work over a Ray cluster: this machine's, or that at an address; local starts one.",
-)
+@CLUSTER
 @click.option(
     "--shares",
     type=click.Choice(("csv", "parquet")),
@@ -82,6 +75,7 @@ def video(
     fps: Fraction | None,
     max_size: int | None,
     cluster: str | None,
+    profile: str | None,
     tile: Any,
     provider: Any,
     threads: int | None,
@@ -124,6 +118,7 @@ def video(
         raise InputError(f"{out} is one file, but --ray fills a folder; give a folder as the output.")
     if cluster and gather:
         raise InputError("--gather is for one process, --ray starts many; leave one of them out.")
+    opening["profile"] = profile
     opening["gather"] = gather_of(gather, gather_every, slot, device, gather_save)
     left_out: list[Path] = []
     if single:
@@ -186,7 +181,8 @@ def _on_cluster(jobs: Any, segmenter: Any, settings: Any, address: str, threads:
     from serve.batch.sidecar import fingerprint
 
     path = segmenter.runtime.path.resolve()
-    opening = Opening(path, fingerprint(path), segmenter.provider, threads or Opening.threads, tile)
+    threads = threads or Opening.threads
+    opening = Opening(path, fingerprint(path), segmenter.provider, threads, tile, segmenter.profile or None)
     return run_on_cluster(jobs, opening, settings, address)
 
 

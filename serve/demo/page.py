@@ -149,13 +149,17 @@ def build(
 
 
 def model_names(segmenters: Sequence[Segmenter]) -> dict[str, Segmenter]:
-    """By file name, or by path from their common folder where two files have the same name."""
+    """By file name, or by path from their common folder where two files have the same name; and profile."""
     paths = [segmenter.runtime.path.absolute() for segmenter in segmenters]
-    names = [path.name for path in paths]
-    if len(set(names)) < len(names):
-        common = os.path.commonpath([path.parent for path in paths])  # visitors need not know what is above
-        names = [str(path.relative_to(common)) for path in paths]
-    return dict(zip(names, segmenters, strict=True))
+    files = list(dict.fromkeys(paths))
+    names = {path: path.name for path in files}
+    if len(set(names.values())) < len(names):
+        common = os.path.commonpath([path.parent for path in files])  # visitors need not know what is above
+        names = {path: str(path.relative_to(common)) for path in files}
+    return {
+        names[path] + (f" ({segmenter.profile})" if segmenter.profile else ""): segmenter
+        for path, segmenter in zip(paths, segmenters, strict=True)
+    }
 
 
 def _of(suffixes: frozenset[str], files: Sequence[Path]) -> list[str]:

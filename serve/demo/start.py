@@ -42,6 +42,7 @@ def run(
     examples: Sequence[str],
     limits: Limits,
     gather: Any = None,
+    profile: str | None = None,
 ) -> None:
     """Open the models and serve the page until stopped; see `serve demo --help`.
 
@@ -68,10 +69,9 @@ def run(
         from serve.demo.page import serve_demo
         from serve.inference.segmenter import Segmenter
 
-        segmenters = [
-            stack.enter_context(closing(Segmenter(model, provider=provider, threads=threads, gather=gather)))
-            for model in models
-        ]
+        opening = {"provider": provider, "threads": threads, "gather": gather, "profile": profile}
+        opened = [stack.enter_context(closing(Segmenter(model, **opening))) for model in models]
+        segmenters = every_profile(opened)
         if not server.accounts and not _is_local(host):
             click.echo(
                 f"Everybody who reaches {host} may use this page; --auth asks for a password.", err=True
@@ -83,6 +83,18 @@ def run(
                 err=True,
             )
         serve_demo(segmenters, Path(folder), server, limits, offered)
+
+
+def every_profile(opened: Sequence[Any]) -> list[Any]:
+    """Segmenters with, behind each, those of the other corrections of its file.
+
+    What is seen under these is not gathered: a file of counts is of one profile.
+    """
+    return [
+        each if name == each.profile else each.under(name)
+        for each in opened
+        for name in dict.fromkeys((each.profile, *each.profiles))
+    ]
 
 
 @contextmanager

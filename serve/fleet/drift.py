@@ -95,7 +95,7 @@ def drift(
         _check_block(other.head.slot, block, reference)
         then = gathered_side(other, lambda _: True, block)
     else:
-        then, of = model_side(reference)
+        then, of = model_side(reference, subject.profile)
         check_same(gathered.head, file, of, str(reference))
     _check_block(gathered.head.slot, block, file)
     now = gathered_side(gathered, wanted, block)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from serve.card import Key
+from serve.card import Key, of_profile
 from serve.errors import InputError
 from serve.fleet.measures import Array, bias_of_joint, mean_confidence, shared_out
 from serve.gathering.counts import Counts
@@ -83,18 +83,23 @@ def gathered_side(gathered: Gathered, wanted: Callable[[Record], bool], block: i
     )
 
 
-def model_side(path: Path) -> tuple[Side, Subject]:
+def model_side(path: Path, profile: str = "") -> tuple[Side, Subject]:
     """What a model was folded with, and what is gathered of it.
 
+    Args:
+        profile: of a model with several corrections, the one to look at; empty is the first.
+
     Raises:
-        InputError: no model that was exported with --gather, or its statistics were altered.
+        InputError: no model that was exported with --gather, no such profile, or its statistics were altered.
     """
     runtime = open_runtime(path, "cpu" if path.suffix != ".engine" else "auto")
-    subject = subject_of(runtime.metadata, runtime.info, str(path))
+    number = runtime.info.number_of(profile, str(path)) if profile else 0
+    subject = subject_of(runtime.metadata, runtime.info, str(path), number)
+    metadata = of_profile(runtime.metadata, number)
     C = len(subject.classes)
     try:
-        tensors = read_tensors(base64.b64decode(runtime.metadata[Key.STATISTICS], validate=True))
-        bias = np.array(json.loads(runtime.metadata[Key.CURVES])["bias"], np.float64)
+        tensors = read_tensors(base64.b64decode(metadata[Key.STATISTICS], validate=True))
+        bias = np.array(json.loads(metadata[Key.CURVES])["bias"], np.float64)
         seen = tensors["seen"].astype(bool)
         own = np.arange(C)
         parts = [
@@ -107,7 +112,7 @@ def model_side(path: Path) -> tuple[Side, Subject]:
         raise InputError(f"the statistics inside {path} were altered ({error}); export it again.") from error
     pixels = subject.rule.pixels
     side = Side(
-        words=f"what {path.name} was folded with",
+        words=f"what {path.name} was folded with" + (f" as {subject.profile}" if subject.profile else ""),
         positive=np.zeros((0, C, BINS), np.int64),
         pixels=np.zeros((0, C), np.int64),
         begins=(),

@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from serve.card import GraphInfo, Key
+from serve.card import GraphInfo, Key, of_profile
 from serve.errors import InputError
 
 BINS = 256
@@ -48,6 +48,8 @@ class Subject:
     stride: int
     """Pixels of the picture that a logit pixel stands for, along a side."""
     rule: Rule
+    profile: str = ""
+    """Name of the correction that ran, of a graph with several: each counts in bins of its own."""
 
 
 def rule_around(
@@ -82,8 +84,8 @@ def rule_of(text: str, classes: int) -> Rule:
     return rule
 
 
-def subject_of(metadata: Mapping[str, str], info: GraphInfo, source: str) -> Subject:
-    """What a graph's logits are, by the metadata of the file named `source`.
+def subject_of(metadata: Mapping[str, str], info: GraphInfo, source: str, profile: int = 0) -> Subject:
+    """What a graph's logits are under a profile, by the metadata of the file named `source`.
 
     Raises:
         InputError: it was exported without --gather, or its metadata was altered.
@@ -94,10 +96,12 @@ def subject_of(metadata: Mapping[str, str], info: GraphInfo, source: str) -> Sub
             f"`blda export onnx {source} --gather -o NEW.onnx`."
         )
     try:
+        metadata = of_profile(metadata, profile)
         rule = rule_of(metadata[Key.GATHER], len(info.card.classes))
         network = str(json.loads(metadata[Key.NETWORK])["sha256"])
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
             f"what {source} says of gathering was altered ({error}); export it again."
         ) from error
-    return Subject(network, info.card.classes, info.card.output_stride, rule)
+    name = info.profiles[profile].name if info.profiles else ""
+    return Subject(network, info.card.classes, info.card.output_stride, rule, name)

@@ -143,6 +143,12 @@ def check_same(head: Head, path: Path, wanted: Subject, of: str) -> None:
             f"{path} is of another network (fingerprint {found.network[:12]}, not {wanted.network[:12]} as "
             f"{of}); counts of different networks don't add up, so leave it out."
         )
+    if found.profile != wanted.profile:
+        ran, other = (f"profile {each}" if each else "no profile" for each in (found.profile, wanted.profile))
+        raise InputError(
+            f"{path} was gathered under {ran}, not under {other} as {of}; what profiles correct is looked at "
+            "apart, so give each a file of its own."
+        )
     if found != replace(wanted, rule=replace(wanted.rule, pixels=found.rule.pixels)):
         raise InputError(
             f"{path} is of the network of {of}, but counted in other bins or by other classes; leave it out, "
@@ -158,6 +164,8 @@ def chosen(head: Head, wanted: Callable[[Record], bool]) -> list[int]:
 
 def _text(head: Head) -> str:
     fields = {"format": FORMAT, **asdict(head)}
+    if not head.subject.profile:
+        del fields["subject"]["profile"]
     fields["records"] = [list(asdict(record).values()) for record in head.records]
     return json.dumps(fields, separators=(",", ":"))
 
@@ -166,7 +174,8 @@ def _head(fields: dict[str, Any]) -> Head:
     of = fields["subject"]
     classes = tuple(map(str, of["classes"]))
     rule: Rule = rule_of(json.dumps(of["rule"]), len(classes))
-    subject = Subject(str(of["network"]), classes, int(of["stride"]), rule)
+    profile = str(of.get("profile", ""))
+    subject = Subject(str(of["network"]), classes, int(of["stride"]), rule, profile)
     slot = int(fields["slot"])
     if slot < 1 or not classes:
         raise ValueError("a slot of no length, or no classes")

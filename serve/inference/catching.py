@@ -17,13 +17,13 @@ from serve.inference.runtime import Runtime
 from serve.inference.sizes import Pixels
 
 
-def open_gatherer(gather: Gather | str | Path, runtime: Runtime) -> Gatherer:
-    """A gatherer for what a graph says.
+def open_gatherer(gather: Gather | str | Path, runtime: Runtime, profile: int = 0) -> Gatherer:
+    """A gatherer for what a graph says under a profile, if it has several corrections.
 
     Raises:
         InputError: the graph was not exported for it, or the file can't be gathered into.
     """
-    subject = subject_of(runtime.metadata, runtime.info, str(runtime.path))
+    subject = subject_of(runtime.metadata, runtime.info, str(runtime.path), profile)
     if "logits" not in {tensor.name for tensor in runtime.outputs}:
         raise InputError(f"{runtime.path} lost its output `logits`; export it again with --gather.")
     return Gatherer(gather if isinstance(gather, Gather) else Gather(Path(gather)), subject)

@@ -49,6 +49,8 @@ class EngineRuntime(Runtime):
         correction = self.info.correction
         if correction is not None and correction.runtime_tau and "tau" not in feed:
             feed = {**feed, "tau": np.array(correction.tau, np.float32)}
+        if self.info.profiles and "profile" not in feed:
+            feed = {**feed, "profile": np.array(0, np.int32)}
         with self.turn:
             outputs = self.session.run(feed)
         return [outputs[name] for name in names]

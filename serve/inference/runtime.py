@@ -36,7 +36,7 @@ class Runtime:
     provider: str
     """The provider that the session really uses first: cpu, cuda, tensorrt or openvino."""
     inputs: tuple[Tensor, ...]
-    """Includes the optional input `tau`, where the graph has it."""
+    """Includes the optional inputs `tau` and `profile`, where the graph has them."""
     outputs: tuple[Tensor, ...]
     metadata: Mapping[str, str] = field(default_factory=dict, kw_only=True)
     """All that the file says about itself, of which `info` is read."""
@@ -56,7 +56,7 @@ class Runtime:
         On a GPU the arrays are bound to the run, so that ONNX Runtime copies each of them once, straight
         between the array and the device. Raises what ONNX Runtime raises.
         """
-        if not self.on_gpu or "tau" in feed:  # inputs that have a default can't be bound
+        if not self.on_gpu or len(feed) > 1:  # inputs that have a default can't be bound
             return list(self.session.run(names, feed))
         binding = self.session.io_binding()
         for name, array in feed.items():
@@ -65,6 +65,16 @@ class Runtime:
             binding.bind_output(name, "cpu")
         self.session.run_with_iobinding(binding)
         return list(binding.copy_outputs_to_cpu())
+
+
+class OutOfMemoryError(InputError):
+    """The graph took more memory than there is."""
+
+
+def failure(runtime: Runtime, error: Exception, height: int, width: int) -> InputError:
+    """What a run that failed on pictures of this size is to the caller."""
+    kind = OutOfMemoryError if ran_out(error) else InputError
+    return kind(f"{runtime.path} failed on a {width}x{height} picture: {first_line(error)}.")
 
 
 def first_line(error: Exception) -> str:

@@ -1,7 +1,7 @@
 """Frames in, label maps out."""
 
 import weakref
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -13,19 +13,14 @@ from serve.card import Card, Correction
 from serve.errors import InputError
 from serve.gathering.gatherer import Gather, Seen
 from serve.inference.catching import Catch, open_gatherer
+from serve.inference.feeding import TAU_RANGE, choose
 from serve.inference.large import Way, Ways
 from serve.inference.mosaic import Arrays, check_tile, run_tiled
 from serve.inference.opening import open_runtime
-from serve.inference.runtime import Provider, Runtime, failed, first_line, ran_out
+from serve.inference.runtime import OutOfMemoryError, Provider, Runtime, failed, failure
 from serve.inference.sizes import Labels, Pixels, best_labels, chunks, fit, unfit
 
 __all__ = ["TAU_RANGE", "Labels", "Pixels", "Segmentation", "Segmenter"]
-
-TAU_RANGE = (0.0, 2.0)
-
-
-class OutOfMemoryError(InputError):
-    """The graph took more memory than there is."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -35,9 +30,8 @@ class Segmentation:
     labels: Labels
     """[H, W] positions in `card.classes`; uint8, uint16 above 256 classes."""
     scores: NDArray[np.float32] | None = None
-    """[C, h, w] corrected scores at the graph's decoder stride, over the picture *as the graph saw it*:
-    resized to `card.size`, or padded to `card.minimum_size` at the bottom and right. None unless asked for
-    and present."""
+    """[C, h, w] corrected scores at the decoder's stride, over the picture *as the graph saw it*: resized to
+    `card.size`, or padded to `card.minimum_size` at bottom and right. None unless asked for and present."""
     uncorrected_labels: Labels | None = None
     """[H, W] labels without the correction. None unless asked for and present."""
 
@@ -70,26 +64,29 @@ class Segmenter:
         tile: int | Literal["auto"] | None = None,
         callers: int = 1,
         gather: Gather | str | Path | None = None,
+        profile: str | None = None,
     ) -> None:
         """Open `model`.
 
         Args:
             provider: what to run on, see `serve.inference.opening.open_runtime`.
             threads: CPU threads that run the graph; None is one per core.
-            tile: segment frames that are larger than this many pixels along a side in overlapping tiles, at
-                full resolution and with bounded memory (see serve/inference/tiling.py). "auto" takes the size
-                of a fixed-size graph. None segments every frame in one piece, resized if the graph's size is
-                fixed; if it is not, frames for which the memory does not suffice are cut into tiles that it
-                suffices for (see serve/inference/large.py), and `notice` says so.
+            tile: segment frames larger than this many pixels along a side in overlapping tiles, at full
+                resolution and with bounded memory (serve/inference/tiling.py). "auto" takes the size of a
+                fixed-size graph. None segments a frame in one piece, resized if the graph's size is fixed; if
+                it is not and memory does not suffice, in tiles that it does for (see
+                serve/inference/large.py), and `notice` says so.
             callers: how many threads are going to call it at the same time; `threads` are shared among them.
             gather: count the logits of every n-th frame in a file; a path is `Gather(path)`. It is written at
                 intervals, by `close` and at the end of the process. Needs a graph exported with --gather.
+            profile: name of the correction to run, of a graph that holds several; None is its first.
 
         Raises:
-            InputError: see `open_runtime`; a tile below `card.minimum_size`, one that the graph can't take,
-                or "auto" for a graph that takes any size; a graph or a file that can't be gathered with.
+            InputError: see `open_runtime`; a profile that the graph lacks; a tile below `card.minimum_size`,
+                one that the graph can't take, or "auto" for any size; what can't be gathered with.
         """
         self.runtime = open_runtime(model, provider, threads, callers)
+        self._chosen = choose(self.runtime, profile)
         self._callers = callers
         self._tile = check_tile(self.card, str(self.runtime.path), tile)
         self._ways = Ways(self.runtime, threads, callers)
@@ -98,7 +95,7 @@ class Segmenter:
         self._extras: list[str] = [name for name in ("scores", "uncorrected_labels") if name in outputs]
         batch = self._inputs["image"].shape[0]
         self._fixed_batch = batch if isinstance(batch, int) else None
-        self._gatherer = None if gather is None else open_gatherer(gather, self.runtime)
+        self._gatherer = None if gather is None else open_gatherer(gather, self.runtime, self._chosen.number)
         self._finalizer = None if self._gatherer is None else weakref.finalize(self, self._gatherer.close)
 
     def close(self) -> None:
@@ -117,7 +114,35 @@ class Segmenter:
 
     @property
     def correction(self) -> Correction | None:
-        return self.runtime.info.correction
+        """That of the profile that runs."""
+        return self._chosen.correction
+
+    @property
+    def profiles(self) -> tuple[str, ...]:
+        """Names of the corrections that the graph holds, its default first; empty if there is one or none."""
+        return self._chosen.names
+
+    @property
+    def profile(self) -> str:
+        """Name of the one that runs; empty without profiles."""
+        return self._chosen.name
+
+    @property
+    def metadata(self) -> Mapping[str, str]:
+        """What the file says about itself, as if the profile that runs were its only one."""
+        return self._chosen.metadata
+
+    def under(self, profile: str) -> "Segmenter":
+        """The same open graph running another profile, of which nothing is gathered.
+
+        Raises:
+            InputError: it has none of that name.
+        """
+        other = object.__new__(Segmenter)
+        vars(other).update(vars(self))
+        other._chosen = choose(self.runtime, profile)
+        other._gatherer = other._finalizer = None
+        return other
 
     @property
     def provider(self) -> str:
@@ -172,17 +197,17 @@ class Segmenter:
     ) -> Arrays:
         """Labels and extras of a batch, whichever way memory allows; frames that are `due` are gathered."""
         wanted = [n for n in self._extras if extras is True or (extras and n in extras)]
-        feed_tau = self._feed_tau(tau)
+        feed = self._chosen.feed(tau)
         way: Way | None = self._way(*batch.shape[:3])
         while way is not None:
             try:
-                return self._segment(batch, way, wanted, feed_tau, due)
+                return self._segment(batch, way, wanted, feed, due)
             except (OutOfMemoryError, MemoryError) as error:  # the latter around the runs
                 way = self._smaller(way, batch)
                 if way is None and isinstance(error, InputError):
                     raise
                 if way is None:
-                    raise self._failure(error, batch) from error
+                    raise failure(self.runtime, error, *batch.shape[1:3]) from error
         raise AssertionError  # a way is None only where something was raised
 
     def labels_of_scores(self, scores_Chw: NDArray[np.float32], height: int, width: int) -> Labels:
@@ -203,17 +228,7 @@ class Segmenter:
 
     def check_tau(self, tau: float | None) -> None:
         """Raise InputError unless `tau` is None or one that this graph can take."""
-        if tau is None:
-            return
-        low, high = TAU_RANGE
-        if not low <= tau <= high:
-            raise InputError(f"tau is {tau:g}, but must be between {low:g} and {high:g}.")
-        if "tau" not in self._inputs:
-            folded = f"tau = {self.correction.tau:g} folded in" if self.correction else "no correction"
-            raise InputError(
-                f"{self.runtime.path} has {folded} and takes no other; leave --tau out, or export it again "
-                "with --runtime-tau."
-            )
+        self._chosen.check_tau(tau)
 
     def _smaller(self, way: Way, batch: Pixels) -> Way | None:
         """The way after memory ran out; None if there is none, or somebody chose the tile."""
@@ -221,38 +236,20 @@ class Segmenter:
             return None
         return self._ways.smaller(way, *batch.shape[1:3])
 
-    def _feed_tau(self, tau: float | None) -> dict[str, NDArray[np.float32]]:
-        self.check_tau(tau)
-        if tau is None:
-            return {}  # the graph's input has the folded strength as its default
-        return {"tau": np.asarray(tau, np.float32)}
-
-    def _run(
-        self,
-        runtime: Runtime,
-        names: list[str],
-        images_NHWC: Pixels,
-        tau: dict[str, NDArray[np.float32]],
-    ) -> Arrays:
+    def _run(self, runtime: Runtime, names: list[str], images_NHWC: Pixels, feed: Arrays) -> Arrays:
         """Outputs for pictures of a size that the graph takes, be its batch fixed or not."""
         whole = self._fixed_batch is None
         parts = [images_NHWC] if whole else chunks(images_NHWC, self._fixed_batch or 1)
         try:
-            results = [runtime.run(names, {"image": part, **tau}) for part in parts]
+            results = [runtime.run(names, {"image": part, **feed}) for part in parts]
         except Exception as error:  # ONNX Runtime's exceptions share no base class
             if not failed(error):
                 raise
-            raise self._failure(error, images_NHWC) from error
+            raise failure(self.runtime, error, *images_NHWC.shape[1:3]) from error
         if whole:
             return dict(zip(names, results[0], strict=True))
         joined = (np.concatenate(arrays)[: len(images_NHWC)] for arrays in zip(*results, strict=True))
         return dict(zip(names, joined, strict=True))
-
-    def _failure(self, error: Exception, images_NHWC: Pixels) -> InputError:
-        """What a failed run is to the caller."""
-        height, width = images_NHWC.shape[1:3]
-        kind = OutOfMemoryError if ran_out(error) else InputError
-        return kind(f"{self.runtime.path} failed on a {width}x{height} picture: {first_line(error)}.")
 
     def _is_cut(self, height: int, width: int) -> bool:
         """Are frames of this size segmented in tiles, because somebody asked for it?"""
@@ -264,19 +261,14 @@ class Segmenter:
         return Way(self.runtime, self._tile if self._is_cut(height, width) else None)
 
     def _segment(
-        self,
-        batch: Pixels,
-        way: Way,
-        wanted: list[str],
-        tau: dict[str, NDArray[np.float32]],
-        due: Sequence[int],
+        self, batch: Pixels, way: Way, wanted: list[str], feed: Arrays, due: Sequence[int]
     ) -> Arrays:
         """Labels and the outputs `wanted` of frames of any size."""
         height, width = batch.shape[1:3]
         catch = Catch(self.card, due, (height, width))
 
         def run(names: list[str], images_NHWC: Pixels) -> Arrays:
-            return self._run(way.runtime, names, images_NHWC, tau)
+            return self._run(way.runtime, names, images_NHWC, feed)
 
         if way.tile is not None:
             scored = "scores" in self._extras

@@ -109,7 +109,7 @@ def test_resume_of_a_finished_run(run: Path) -> None:
 
 
 def test_resume_takes_no_settings_that_make_another_run(run: Path) -> None:
-    expect_refusal(adapt("train", "--resume", str(run), "--set", "method.tau=1"), "method.tau 0.1 -> 1.0")
+    expect_refusal(adapt("train", "--resume", str(run), "--set", "method.tau=1"), "method.tau 0.5 -> 1.0")
 
 
 def test_no_output() -> None:

@@ -1,6 +1,7 @@
-"""The demo under load: many clients at once, and files that nobody should have to digest.
+"""The demo under load: many clients at once, visitors who leave, and files that nobody should have to digest.
 
-Fails if an answer is missing, if requests overtake each other, if memory grows, or if the server falls over.
+Fails if an answer is missing, if requests overtake each other, if memory grows, if work goes on for more than
+a second after its visitor left, or if the server falls over.
 """
 
 import argparse
@@ -11,6 +12,8 @@ import tempfile
 import threading
 import time
 import zlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -20,26 +23,31 @@ import psutil
 from PIL import Image
 
 sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
-from demo_server import Demo, demo, file_data, result, submit, upload, upload_endlessly
-from serve_graphs import write_clip, write_graph
+from demo_server import Demo, demo, file_data, listening, result, submit, upload, upload_endlessly
+from serve_graphs import halves, write_clip, write_graph, write_slow_graph
+from slow_demo import ask_for_picture, ask_for_video
 
 CLIENTS, EACH = 10, 20
 SIZE = (720, 1280)
 GROWTH = 50.0  # MiB that the second half of the requests may add
+LEAVINGS, GONE = 10, 1.0  # visitors who leave, and seconds in which work for one who left must stop
 OVERTAKING = 0.5  # seconds: what counts as arriving at the same time
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--model", type=Path, help="A graph file; without one, a tiny graph of the tests.")
+    parser.add_argument("--only-leaving", action="store_true", help="Only visitors who leave.")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         tempfile.tempdir = name  # gradio_client leaves a folder there for every file that it fetched
         model = options.model or write_graph(folder / "model.onnx", runtime_tau=True, extras=True)
-        with demo(folder / "server", model) as server:
-            failures = load(server, model.name, folder) + refusals(server, folder)
-            alive = server.process.poll() is None
+        failures, alive = leaving(folder), True
+        if not options.only_leaving:
+            with demo(folder / "server", model) as server:
+                failures += load(server, model.name, folder) + refusals(server, folder)
+                alive = server.process.poll() is None
     for failure in failures:
         print(f"FAILED: {failure}")
     if failures or not alive:
@@ -99,6 +107,48 @@ def load(server: Demo, model: str, folder: Path) -> list[str]:
         f"memory grew by {growth:.0f} MiB": growth > GROWTH,
     }
     return [sentence for sentence, failed in checks.items() if failed]
+
+
+def leaving(folder: Path) -> list[str]:
+    """From a visitor's leaving, with minutes of work begun for him, until the next in line can begin."""
+    slow, quick = write_slow_graph(folder / "slow.onnx", 600), write_graph(folder / "quick.onnx")
+    Image.fromarray(halves(64, 64)).save(folder / "street.png")
+    write_clip(folder / "drive.mp4", times=range(24))
+    failures = []
+    with demo(folder / "left", quick, slow) as server:
+        for ask, endpoint, file in (
+            (ask_for_picture, "segment_image", upload(server, folder / "street.png")),
+            (ask_for_video, "segment_video", upload(server, folder / "drive.mp4")),
+        ):
+            freed = sorted(free_after(server, endpoint, ask, file, slow.name, quick.name))
+            said = f"{statistics.median(freed):.2f} s (median), {freed[-1]:.2f} s (longest)"
+            print(f"a visitor leaves {endpoint}: it is free for the next one after {said}")
+            if statistics.median(freed) > GONE:
+                failures.append(f"work for a visitor who left goes on for {said}")
+    return failures
+
+
+def free_after(
+    server: Demo, endpoint: str, ask: Callable[[Demo, str, str], str], file: str, slow: str, quick: str
+) -> Iterator[float]:
+    """Seconds until the next in line had his answer, less those that he waits for it where he is alone."""
+
+    def answered() -> float:
+        begin = time.perf_counter()
+        result(server, endpoint, ask(server, quick, file))
+        return time.perf_counter() - begin
+
+    answered()  # what is loaded lazily is loaded now
+    alone = statistics.median(answered() for _ in range(LEAVINGS))
+    for _ in range(LEAVINGS):
+        with ThreadPoolExecutor(1) as pool:
+            with listening(server, endpoint, ask(server, slow, file)):
+                time.sleep(1)  # it is at work
+                answer = pool.submit(answered)
+                time.sleep(0.5)
+            begin = time.perf_counter()
+            answer.result()
+            yield time.perf_counter() - begin - alone
 
 
 def overtakings(spans: list[tuple[float, float]]) -> int:

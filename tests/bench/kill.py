@@ -11,11 +11,8 @@ Prints a table; exits with 1 if anything was lost, broken or left over.
 
 import argparse
 import math
-import os
 import random
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
 import time
@@ -27,7 +24,8 @@ from tqdm import tqdm
 sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 
 from killing.leftovers import files_of, lost, unloadable
-from killing.trials import OUT, Trial, make_trials, program
+from killing.nursery import Nursery, nursery
+from killing.trials import OUT, Trial, make_trials
 
 FINISHED = "there is nothing to resume"
 """What training says that was killed when all was written; its files are compared like the others."""
@@ -58,12 +56,12 @@ def main() -> int:
     options = parser.parse_args()
     print("| work | killed | finished first | faults |\n| --- | --- | --- | --- |", flush=True)
     faults = []
-    with tempfile.TemporaryDirectory() as inputs:
+    with tempfile.TemporaryDirectory() as inputs, nursery(Path(inputs) / "said.txt") as commands:
         for trial in make_trials(Path(inputs)):
             if options.only and trial.name not in options.only:
                 continue
             dice = random.Random(options.seed)
-            result = run(trial, Path(inputs), options.times, 60 * options.minutes, dice)
+            result = run(trial, commands, Path(inputs), options.times, 60 * options.minutes, dice)
             killed = f"{result.killed} of {options.times}"
             print(
                 f"| {trial.name} | {killed} | {result.finished_before} | {len(result.faults)} |", flush=True
@@ -73,21 +71,25 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def run(trial: Trial, inputs: Path, times: int, seconds: float, dice: random.Random) -> Result:
+def run(
+    trial: Trial, commands: Nursery, inputs: Path, times: int, seconds: float, dice: random.Random
+) -> Result:
     """Kill the work so many times, and look each time at what is there, before and after the next run.
 
     After `seconds` there is no further kill, but one is made in any case.
     """
     result = Result()
-    first_sign, whole = undisturbed(trial, inputs)
+    first_sign, whole = undisturbed(trial, commands, inputs)
     expected = files_of(inputs / OUT)
     progress = tqdm(total=times, desc=trial.name, unit="kill", leave=False)
     end = time.monotonic() + seconds
     while result.killed < times and (result.killed == 0 or time.monotonic() < end):
         shutil.rmtree(inputs / OUT)
+        (inputs / OUT).mkdir()
         moment = dice.uniform(0.9 * first_sign, whole)
         begin = time.monotonic()
-        if not killed_at(moment, trial, inputs):
+        work = commands.begin(trial.begin, inputs)
+        if work.ended(moment) is not None or not work.kill():
             result.finished_before += 1
             faster = (time.monotonic() - begin) / whole  # the machine was busier with the first one
             first_sign, whole = first_sign * faster, whole * faster
@@ -97,15 +99,14 @@ def run(trial: Trial, inputs: Path, times: int, seconds: float, dice: random.Ran
         result.faults += [f"{said}: {fault}" for fault in (*unloadable(inputs / OUT), *lost(inputs / OUT))]
         command = trial.resume if (inputs / trial.made).exists() else trial.begin
         progress.update()
-        try:
-            again = subprocess.run(
-                program(command), cwd=inputs, capture_output=True, text=True, timeout=PATIENCE, check=False
-            )
-        except subprocess.TimeoutExpired:
+        again = commands.begin(command, inputs)
+        code = again.ended(PATIENCE)
+        if code is None:
+            again.kill()
             result.faults.append(f"{said}: the next run had not ended after {PATIENCE:.0f} s")
             continue
-        if again.returncode and FINISHED not in again.stderr:
-            result.faults.append(f"{said}: the next run ended with {again.returncode}: {again.stderr[-500:]}")
+        if code and FINISHED not in commands.said:
+            result.faults.append(f"{said}: the next run ended with {code}: {commands.said[-500:]}")
         result.faults += [f"{said}, next run: {fault}" for fault in unloadable(inputs / OUT)]
         left = files_of(inputs / OUT) ^ expected
         result.faults += [f"{said}, next run: {name} is there in one of them only" for name in sorted(left)]
@@ -115,41 +116,28 @@ def run(trial: Trial, inputs: Path, times: int, seconds: float, dice: random.Ran
     return result
 
 
-def undisturbed(trial: Trial, inputs: Path) -> tuple[float, float]:
-    """Seconds until something is written, and until the end, of a run that nobody kills."""
-    shutil.rmtree(inputs / OUT, ignore_errors=True)
-    begin = time.monotonic()
-    first_sign = None
-    silent = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-    with subprocess.Popen(program(trial.begin), cwd=inputs, **silent) as process:
-        while process.poll() is None:
+def undisturbed(trial: Trial, commands: Nursery, inputs: Path) -> tuple[float, float]:
+    """Seconds until something is written, and until the end, of a run that nobody kills.
+
+    There are two: the second one finds imported what the first one did import.
+    """
+    for _ in range(2):
+        shutil.rmtree(inputs / OUT, ignore_errors=True)
+        (inputs / OUT).mkdir()
+        begin = time.monotonic()
+        work = commands.begin(trial.begin, inputs)
+        first_sign = code = None
+        while code is None:
+            code = work.ended(0.01)
+            spent = time.monotonic() - begin
             if first_sign is None and files_of(inputs / OUT):
-                first_sign = time.monotonic() - begin
-            if time.monotonic() - begin > PATIENCE:
-                process.kill()
-            time.sleep(0.01)
-    whole = time.monotonic() - begin
-    if process.returncode or first_sign is None:
-        raise SystemExit(f"{trial.name}: `{' '.join(trial.begin)}` ended with {process.returncode}")
-    return first_sign, whole
-
-
-def killed_at(moment: float, trial: Trial, inputs: Path) -> bool:
-    """Begin the work and kill it, with all processes that it started; False if it had ended by then."""
-    (inputs / OUT).mkdir()
-    with subprocess.Popen(
-        program(trial.begin),
-        cwd=inputs,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    ) as process:
-        try:
-            process.wait(moment)
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            return True
-    return False
+                first_sign = spent
+            if spent > PATIENCE:
+                work.kill()
+                raise SystemExit(f"{trial.name}: it had not ended after {PATIENCE:.0f} s")
+        if code or first_sign is None:
+            raise SystemExit(f"{trial.name}: it ended with {code}: {commands.said[-500:]}")
+    return first_sign, spent
 
 
 if __name__ == "__main__":

@@ -32,7 +32,7 @@ FONT = cv2.FONT_HERSHEY_SIMPLEX
 PHONE = (390, 844)
 DESKTOP = (1280, 900)
 LIMITS = {"demo.jpg": 200, "demo-phone.jpg": 120, "before-after.webp": 400}  # kB
-TAU = 0.5  # what the pictures show: strong enough to see
+TAU = 1.0  # what the pictures show: strong enough to see, and not what the page opens with
 
 
 def main() -> None:

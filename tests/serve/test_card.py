@@ -6,7 +6,18 @@ import json
 import pytest
 from serve_graphs import TAU, card
 
-from serve.card import SCHEMA, Correction, GraphInfo, from_metadata, to_metadata
+from serve.card import (
+    MOST_PROFILES,
+    SCHEMA,
+    Correction,
+    GraphInfo,
+    Key,
+    Profile,
+    from_metadata,
+    key_of,
+    of_profile,
+    to_metadata,
+)
 from serve.errors import InputError
 
 CORRECTION = Correction(TAU, True, 8, 24, 0.01, 0.03, "31 dusk frames", ("green",))
@@ -18,6 +29,11 @@ CORRECTION = Correction(TAU, True, 8, 24, 0.01, 0.03, "31 dusk frames", ("green"
         GraphInfo(card()),
         GraphInfo(card((512, 1024)), CORRECTION),
         GraphInfo(card(), CORRECTION, {"labels_equal": 0.9999, "per_class": {"red": 1.0}}),
+        GraphInfo(
+            card(),
+            CORRECTION,
+            profiles=(Profile("day", CORRECTION), Profile("night", dataclasses.replace(CORRECTION, tau=0.1))),
+        ),
     ],
 )
 def test_reads_back_what_it_writes(info: GraphInfo) -> None:
@@ -64,3 +80,30 @@ def _without(key: str) -> str:
 def test_altered_metadata(change: dict[str, str]) -> None:
     with pytest.raises(InputError, match="altered"):
         from_metadata(to_metadata(GraphInfo(card())) | change, "model.onnx")
+
+
+def test_a_profile_has_its_own_under_the_same_keys() -> None:
+    night = dataclasses.replace(CORRECTION, tau=0.1)
+    info = GraphInfo(card(), CORRECTION, profiles=(Profile("day", CORRECTION), Profile("night", night)))
+    metadata = to_metadata(info) | {Key.TABLE: "a", key_of(Key.GATHER, 1): "b", "author": "c"}
+    assert of_profile(metadata, 0) == metadata
+    seen = of_profile(metadata, 1)
+    assert seen[Key.CORRECTION] == metadata["blda.correction.1"] != metadata[Key.CORRECTION]
+    assert Key.TABLE not in seen and seen[Key.GATHER] == "b" and seen["author"] == "c"
+    assert info.number_of("night", "m") == 1 and info.under(1).correction == night
+    assert [each.name for each in info.every] == ["day", "night"]
+    assert [each.correction for each in GraphInfo(card(), CORRECTION).every] == [CORRECTION]
+    with pytest.raises(InputError, match=r"--profile rain is not in m; choose one of day, night\."):
+        info.number_of("rain", "m")
+    with pytest.raises(InputError, match="which has no profiles; leave it out"):
+        GraphInfo(card(), CORRECTION).number_of("rain", "m")
+
+
+@pytest.mark.parametrize(
+    "names",
+    ['["day"]', '["day", "day"]', '["day", ""]', '"day"', "[1, 2]", str(list(range(MOST_PROFILES + 1)))],
+)
+def test_names_of_profiles_that_were_altered(names: str) -> None:
+    metadata = to_metadata(GraphInfo(card(), CORRECTION)) | {Key.PROFILES: names}
+    with pytest.raises(InputError, match="altered"):
+        from_metadata(metadata, "model.onnx")

@@ -44,3 +44,27 @@ def class_weight(index: int, shares: list[float], pixels: int, beta: float) -> f
     """Inverse effective number of class `index` in a crop, scaled to a mean of 1 over all pixels."""
     inverse = [1 / effective_number(max(share * pixels, 1), beta) for share in shares]
     return inverse[index] / sum(share * weight for share, weight in zip(shares, inverse, strict=True))
+
+
+def softmax_shares(pixels: np.ndarray) -> list[float]:
+    """Mean softmax of each class over pixels of logits [P, C]."""
+    total = [0.0] * pixels.shape[1]
+    for logits in pixels.astype(np.float64):
+        powers = [math.exp(value - max(logits)) for value in logits]
+        total = [old + power / sum(powers) for old, power in zip(total, powers, strict=True)]
+    return [value / len(pixels) for value in total]
+
+
+def adjusted_bias(bias: list[float], shares: list[float], strength: float, least: float) -> list[float]:
+    """b[l] - t * log pi[l] (Menon et al. 2021, post hoc); pi is at least `least`."""
+    return [b - strength * math.log(max(share, least)) for b, share in zip(bias, shares, strict=True)]
+
+
+def blended(old: float, batches: list[list[float]], share: float, of: str) -> float:
+    """Of one channel: the old running mean (or variance), and the mean over batches of theirs."""
+    found = []
+    for values in batches:
+        mean = math.fsum(values) / len(values)
+        spread = math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1)
+        found.append(mean if of == "mean" else spread)
+    return (1 - share) * old + share * math.fsum(found) / len(found)

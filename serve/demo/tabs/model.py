@@ -17,7 +17,7 @@ def model_html(segmenter: Segmenter) -> str:
         f'<h3>Classes</h3><ul class="classes">{_classes(segmenter)}</ul>',
         "<h3>Correction</h3>" + _list(correction_sentences(segmenter.correction)),
     ]
-    drawn = read_drawn(runtime.metadata, len(card.classes))
+    drawn = read_drawn(segmenter.metadata, len(card.classes))
     if drawn is not None:
         parts.append("<h3>Bias per class</h3>" + bias_html(drawn.bias, card))
         parts.append("<h3>Shift per class</h3>" + curves_html(drawn.curves, card))

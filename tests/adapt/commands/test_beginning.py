@@ -1,6 +1,8 @@
 """Training without a source: from a run, a folder of transformers or a function, on the target alone."""
 
 import json
+import shlex
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,11 +15,14 @@ from safetensors.torch import load_file, save_file
 from training_runs import adapt, trace
 from transformers_folder import NAMES, write_segformer
 
+from adapt.commands.beginning import without_source
+from adapt.config.settings import load_config
 from adapt.run.run import load_run
 from adapt.training.trainer import Trainer
 from adapt.training.watching import guard
 
-SETTINGS = tuple(s for s in tiny.SETTINGS if not s.startswith(("model.", "method.rare_class")))
+LEFT = ("model.", "method.rare_class", "method.balance")
+SETTINGS = tuple(s for s in tiny.SETTINGS if not s.startswith(LEFT))
 """Those that are of use without a source."""
 
 
@@ -74,10 +79,37 @@ def test_a_model_of_transformers_becomes_a_run(adapted: Path, theirs: Path) -> N
     ours = run.tensors["student.encoder.model.decode_head.classifier.weight"]
     assert ours.shape == theirs_head.shape and not torch.equal(ours, theirs_head)
     losses = trace(adapted)
-    assert set(losses[-1]) == {"iteration", "mixed", "mixed_density", "masked", "confident"}
+    assert set(losses[-1]) == {"iteration", "mixed", "confident"}
     data = json.loads((adapted / "data.json").read_text())
     assert data["source"] == [] and len(data["target"][0]["files"]) == 6
     assert not (adapted / "class_pixels.npy").exists()
+
+
+def test_check_looks_at_the_target_alone(theirs: Path, domains: Path, tmp_path: Path) -> None:
+    """Without a source: it says what a training would begin with, and the command does it."""
+    record, page = tmp_path / "found.json", tmp_path / "page.html"
+    words = adapt_from(theirs, domains, tmp_path / "x", "training.iterations=2")
+    words = ["check", *words[1 : words.index("-o")], *words[words.index("-o") + 2 :]]
+    result = adapt(*words, "--json", str(record), "-o", str(page))
+    assert result.exit_code == 0, result.output
+    assert f"source: none; the model has {len(NAMES)} classes" in result.output
+    assert "evaluation: none" in result.output and "light: target brightness" in result.output
+    found = json.loads(record.read_text())
+    assert found["data"]["labelled"] == [] and found["problems"] == []
+    assert found["expected"]["seconds_per_iteration"] > 0
+    program, *words = shlex.split(found["command"])
+    assert (program, words[:3]) == ("adapt", ["train", "--from", str(theirs)])
+    words[words.index("-o") + 1] = str(tmp_path / "run")
+    trained = adapt(*words)
+    assert trained.exit_code == 0, trained.output
+    assert "source: none; the model has" in trained.output
+    assert load_run(tmp_path / "run").card.iterations == 2
+
+
+def test_check_says_what_a_model_cannot_be_begun_with(domains: Path) -> None:
+    expect_refusal(adapt("check", "--target", str(domains / "target")), "--source", "--from")
+    words = ("check", "--from", str(domains / "none"), "--target", str(domains / "target"))
+    expect_refusal(adapt(*words), "none")
 
 
 def test_the_run_begins_with_the_labels_that_its_makers_see(
@@ -129,7 +161,8 @@ def test_a_run_of_ours_is_gone_on_with_without_its_source(
     finished: Path, domains: Path, tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
-    result = adapt(*adapt_from(finished, domains, run, "method.anchors=" + str(finished)))
+    sets = ("method.balance=online", "method.anchors=" + str(finished))
+    result = adapt(*adapt_from(finished, domains, run, *sets))
     assert result.exit_code == 0, result.output
     before, after = load_run(finished), load_run(run)
     assert after.classes == before.classes and after.card.recipe == before.card.recipe
@@ -248,3 +281,17 @@ def test_a_source_beside_the_model_must_have_its_classes(theirs: Path, domains: 
     file.write_text(file.read_text().replace("sky", "car"))
     refused = adapt(*adapt_from(theirs, domains, tmp_path / "no"), "--source", str(other / "source"))
     expect_refusal(refused, "ground, sky, box", "ground, car, box")
+
+
+def test_a_run_that_saw_to_the_shares_is_not_adjusted_again(finished: Path, tmp_path: Path) -> None:
+    balanced = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = (balanced / "config.yaml").read_text()
+    (balanced / "config.yaml").write_text(before.replace("balance: online", "balance: logit-adjustment"))
+    assert (balanced / "config.yaml").read_text() != before
+
+    def strength(run: Path, *sets: str) -> float:
+        config = load_config(None, None, sets, {"model": {"start": str(run)}})
+        return without_source(config).method.start_adjustment
+
+    assert (strength(finished), strength(balanced)) == (0.5, 0)
+    assert strength(balanced, "method.start_adjustment=0.5") == 0.5

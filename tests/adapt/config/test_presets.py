@@ -83,7 +83,7 @@ def test_the_papers_settings() -> None:
         (512, 1024),
         (512, 512),
     )
-    assert load_config("daformer").method == method.model_copy(update={"balance": "posthoc"})
+    assert load_config("daformer").method == method.model_copy(update={"balance": "posthoc", "tau": 0.5})
     assert load_config("synthia-daformer-blda").data.source_size == (760, 1280)
     assert load_config("hrda").data.crop == (1024, 1024)
     mic = load_config("mic-blda").method

@@ -177,9 +177,9 @@ def test_changes_that_make_another_run_are_listed_and_refused(finished: Path, tm
     run = tmp_path / "run"
     shutil.copytree(finished, run)
     before = (run / "config.yaml").read_text()
-    result = resume(run, "method.tau=0.5", "training.batch=4", "training.iterations=8")
+    result = resume(run, "method.tau=0.7", "training.batch=4", "training.iterations=8")
     assert result.exit_code == 2
-    assert "method.tau 0.1 -> 0.5, training.batch 2 -> 4" in result.output
+    assert "method.tau 0.5 -> 0.7, training.batch 2 -> 4" in result.output
     assert "training.iterations" not in result.output
     assert (run / "config.yaml").read_text() == before
     assert resume(run).exit_code == 2  # finished, and nothing asks for more

@@ -1,6 +1,7 @@
 """Training that is killed or stopped by Ctrl-C goes on as if nothing had happened, and keeps its scores."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from training_runs import HOSTS, adapt, album, trace, train
 
 from adapt.augmentation.pairs import Pair
 from adapt.cli import main
-from adapt.commands.start import resumed_trainer
+from adapt.commands.resuming import resumed_trainer
 from adapt.run.run import load_run
 from adapt.training.trainer import Trainer
+from serve.media.partial import temporary_for
 
 
 class Killed(BaseException):
@@ -91,11 +93,21 @@ def test_scores_from_after_the_checkpoint_are_forgotten(killed: Callable[..., Pa
     assert trainer.iteration == 4 and trainer.evaluated == ({}, None)
 
 
-def test_a_run_killed_before_its_first_checkpoint_writes_every_line_once(killed: Callable[..., Path]) -> None:
+@pytest.mark.parametrize("while_writing", [False, True], ids=["before", "while writing it"])
+def test_a_run_killed_before_its_first_checkpoint_writes_every_line_once(
+    killed: Callable[..., Path], while_writing: bool
+) -> None:
     run = killed(4, "training.evaluate_every=3", "training.save_every=100")
     assert not (run / "last").exists()
+    if while_writing:
+        if (writer := os.fork()) == 0:
+            with temporary_for(run / "last" / "0000003.safetensors"):
+                os._exit(0)  # a kill removes nothing
+        os.waitpid(writer, 0)
+        assert len(list((run / "last").iterdir())) == 1
     result = CliRunner().invoke(main, ["train", "--resume", str(run)])
     assert result.exit_code == 0, result.output
+    assert [path.name for path in (run / "last").iterdir()] == ["0000006.safetensors"]
     assert records(run, "metrics.jsonl") == [1, 2, 3, 4, 5, 6]
     assert records(run, "evaluations.jsonl") == [3, 6]
 

@@ -6,16 +6,15 @@ SEEDS = (0, 1, 2)
 
 PLAIN = ("method.balance=off",)
 LOSS = ("method.balance=logit-adjustment",)
-ONLINE = ("method.balance=online", "method.statistics_warmup={quarter}")
+BALANCED = ("method.balance=online", "method.statistics_warmup={quarter}")
+ONLINE = (*BALANCED, "method.tau=0.1")
+HALF_ONLINE, HALF_LOSS = (*BALANCED, "method.tau=0.5"), (*LOSS, "method.adjustment_tau=0.5")
 WITHOUT_DENSITY = (*ONLINE, "method.density_weight=0")
 # No camera here sees a bonnet, so DAFormer's ignored rows are not for them; short runs want a faster teacher.
 TEACHER = "method.teacher_momentum=0.99"
 DACS = ("method.host=dacs", TEACHER)
 DAFORMER = ("method.host=daformer", TEACHER, "method.ignored_rows=[0, 0]")
 MIC = ("method.host=mic", TEACHER, "method.ignored_rows=[0, 0]", "method.mask_patch=16")
-
-WITHOUT_MASKS = "method.masked_consistency=0"
-"""Where training without a source has them by default."""
 
 ARMS: dict[str, tuple[str, ...]] = {
     # Even sampling, as DACS has it.
@@ -32,20 +31,23 @@ ARMS: dict[str, tuple[str, ...]] = {
     "daformer-logit-adjustment": (*DAFORMER, *LOSS),
     "daformer-online-no-density": (*DAFORMER, *WITHOUT_DENSITY),
     "dacs-few-labels": (*DACS, *PLAIN),
-    # Other strengths of what balances in training: ours is 0.1 as a default, the rival's 1.
-    "dacs-online-0.5": (*DACS, *ONLINE, "method.tau=0.5"),
-    "dacs-logit-adjustment-0.5": (*DACS, *LOSS, "method.adjustment_tau=0.5"),
+    # Other strengths of what balances in training: the paper's is 0.1, the rival's 1.
+    "dacs-online-0.5": (*DACS, *HALF_ONLINE),
+    "dacs-logit-adjustment-0.5": (*DACS, *HALF_LOSS),
+    "daformer-online-0.5": (*DAFORMER, *HALF_ONLINE),
+    "daformer-logit-adjustment-0.5": (*DAFORMER, *HALF_LOSS),
     "mic": (*MIC, *PLAIN),
     "mic-online": (*MIC, *ONLINE),
     # Without a source, from the finished source-only run.
-    "source-free": (*DACS, *ONLINE, WITHOUT_MASKS),
-    "source-free-masked": (*DACS, *ONLINE, "method.masked_consistency=1", "method.mask_patch=16"),
-    "source-free-plain": (*DACS, *PLAIN, WITHOUT_MASKS, "method.mix_temperature=null"),
+    "source-free": (*DACS, *HALF_LOSS),
+    "source-free-start": (*DACS, *PLAIN),
 }
 """In the order in which they are trained: of each seed, every arm on all shifts before the next arm."""
-BEGUN = dict.fromkeys(("source-free", "source-free-masked", "source-free-plain"), "source")
+BEGUN = dict.fromkeys(("source-free", "source-free-start"), "source")
 """Arms that go on from the finished run of another arm, of the same shift and seed, on the target alone: for
-half of the iterations, at a tenth of the learning rates, as chosen on dusk, seed 0, for all shifts."""
+a quarter of the iterations, at a fortieth of the learning rates, as chosen on seed 0 of all shifts."""
+STARTED = ("source-free-start",)
+"""Of these, those that are but set to the target: one iteration is the least that a run has."""
 WITH_LABELS = ("dacs-few-labels",)
 """Arms that train on the few labelled target pictures too."""
 TITLES = {
@@ -63,11 +65,12 @@ TITLES = {
     "dacs-few-labels": "DACS, 16 labelled target pictures",
     "dacs-online-0.5": "DACS, online, tau 0.5",
     "dacs-logit-adjustment-0.5": "DACS, logit-adjusted loss, tau 0.5",
+    "daformer-online-0.5": "DAFormer, online, tau 0.5",
+    "daformer-logit-adjustment-0.5": "DAFormer, logit-adjusted loss, tau 0.5",
     "mic": "MIC",
     "mic-online": "MIC, online",
-    "source-free": "source-free, online",
-    "source-free-masked": "source-free, online, with masks",
-    "source-free-plain": "source-free, unbalanced, classes mixed evenly",
+    "source-free": "source-free",
+    "source-free-start": "source-free, set to the target alone",
 }
 
 COMMON = (
@@ -112,7 +115,7 @@ def settings_of(arm: str, kind: str, things: bool, data: str, seed: int) -> tupl
         data: folder of the data, where the encoder is too.
         seed: of the training.
     """
-    settings = [*COMMON, *(_begun(SETTINGS[kind]) if arm in BEGUN else SETTINGS[kind]), *ARMS[arm]]
+    settings = [*COMMON, *(_begun(SETTINGS[kind], arm) if arm in BEGUN else SETTINGS[kind]), *ARMS[arm]]
     if arm in BEGUN:  # its network is there already
         settings = [line for line in settings if not line.startswith("model.")]
     if arm.startswith(("daformer", "mic")) and not things:
@@ -124,15 +127,15 @@ def settings_of(arm: str, kind: str, things: bool, data: str, seed: int) -> tupl
     return (*settings, f"training.seed={seed}")
 
 
-def _begun(settings: tuple[str, ...]) -> list[str]:
-    """The settings of a kind for arms that go on from a finished run."""
+def _begun(settings: tuple[str, ...], arm: str) -> list[str]:
+    """The settings of a kind for an arm that goes on from a finished run."""
     changed = []
     for line in settings:
         key, _, value = line.partition("=")
         if key.endswith("_lr"):
-            line = f"{key}={float(value) / 10:.1e}"
+            line = f"{key}={float(value) / 40:.3g}"
         elif key == "training.iterations":
-            line = f"{key}={int(value) // 2}"
+            line = f"{key}={1 if arm in STARTED else int(value) // 4}"
         changed.append(line)
     return changed
 

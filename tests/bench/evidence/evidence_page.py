@@ -52,14 +52,20 @@ PAIRS = [
     ("dacs-online", "source"),
     ("dacs-logit-adjustment", "source"),
     ("dacs-logit-adjustment-0.5", "source"),
+    ("dacs-online-0.5", "source"),
     ("daformer", "source"),
     ("daformer", "dacs"),
     ("daformer-logit-adjustment", "daformer"),
     ("daformer-online", "daformer"),
+    ("daformer-online-0.5", "daformer"),
+    ("daformer-logit-adjustment-0.5", "daformer"),
     ("daformer-online-no-density", "daformer"),
     ("daformer-online", "daformer-online-no-density"),
     ("mic", "source"),
     ("mic-online", "mic"),
+    ("source-free", "source"),
+    ("source-free-start", "source"),
+    ("source-free", "source-free-start"),
 ]
 
 

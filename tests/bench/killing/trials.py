@@ -35,9 +35,9 @@ def make_trials(inputs: Path) -> Iterator[Trial]:
     for name in ("a", "b", "c"):
         write_clip(inputs / "clips" / f"{name}.mp4", times=range(120), sound="aac")
     settings = (
-        "training.iterations=30",
+        "training.iterations=12",
         "data.evaluate=target_eval",
-        "training.evaluate_every=10",
+        "training.evaluate_every=6",
         "training.save_every=3",
     )
     train = ["adapt", *train_arguments(Path(), OUT / "run", *settings)]

@@ -134,6 +134,22 @@ def test_an_engine_runs_like_a_graph_and_keeps_no_memory(engine):
     assert engine.outputs[0] == Tensor("labels", "uint8", engine.outputs[0].shape)
 
 
+def on_disk(engine, info, folder: Path, least=(64, 64)) -> tuple[Path, Path, Path]:
+    """The engine's graph, a file in place of the engine, and its card."""
+    graph, file, side = (folder / f"model.{suffix}" for suffix in ("onnx", "engine", "engine.json"))
+    onnx.save(engine.session.model, graph)
+    file.write_bytes(b"an engine")
+    sidecar = {
+        "library": "tensorrt 10.16",
+        "sha256": hashlib.sha256(b"an engine").hexdigest(),
+        "profile": {"least": [1, *least], "best": [1, 96, 128], "most": [2, 128, 128]},
+        "outputs": ["labels", "scores"],
+        "metadata": to_metadata(info),
+    }
+    side.write_text(json.dumps(sidecar))
+    return graph, file, side
+
+
 @pytest.mark.parametrize(
     ("metadata", "least"), [("right", (64, 64)), ("right", (96, 128)), ("another strength", (64, 64))]
 )
@@ -143,23 +159,12 @@ def test_verify_checks_an_engine_against_its_graph(engine, metadata, least, tmp_
     Pictures are not made smaller than the smallest of the profile.
     """
     engine = dataclasses.replace(engine, least=(1, *least))
-    graph, file = tmp_path / "model.onnx", tmp_path / "model.engine"
-    onnx.save(engine.session.model, graph)
-    file.write_bytes(b"an engine")
     info = graph_info(engine.session.model, "")
     if metadata != "right":
         info = dataclasses.replace(
             info, correction=dataclasses.replace(info.correction, runtime_tau=False, tau=2)
         )
-    sidecar = {
-        "library": "tensorrt 10.16",
-        "sha256": hashlib.sha256(b"an engine").hexdigest(),
-        "profile": {"least": [1, *least], "best": [1, 96, 128], "most": [2, 128, 128]},
-        "outputs": ["labels", "scores"],
-        "metadata": to_metadata(info),
-    }
-    side = tmp_path / "model.engine.json"
-    side.write_text(json.dumps(sidecar))
+    graph, file, _ = on_disk(engine, info, tmp_path, least)
     monkeypatch.setattr(
         export.verification.check,
         "open_engine",
@@ -170,6 +175,23 @@ def test_verify_checks_an_engine_against_its_graph(engine, metadata, least, tmp_
     code, said = call("verify", file, "--against", graph)
     assert code == (0 if metadata == "right" else 1), said
     assert read_sidecar(file).info.verification["passed"] is (metadata == "right")
+
+
+def test_a_check_is_not_written_to_the_card_of_an_engine_built_meanwhile(engine, tmp_path, monkeypatch):
+    info = graph_info(engine.session.model, "")
+    graph, file, side = on_disk(engine, info, tmp_path)
+    built = json.loads(side.read_text()) | {
+        "metadata": to_metadata(dataclasses.replace(info, correction=None))
+    }
+
+    def build(path):
+        side.write_text(json.dumps(built))
+        return dataclasses.replace(engine, path=path, info=info)
+
+    monkeypatch.setattr(export.verification.check, "open_engine", build)
+    code, said = call("verify", file, "--against", graph)
+    assert code == 2 and "was built again while it was checked" in said
+    assert json.loads(side.read_text()) == built
 
 
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 63, 64), (1, 64, 129)])

@@ -175,3 +175,33 @@ def test_what_can_not_be_folded_is_refused(plain, gathering, field, tmp_path):
         result = call("onnx", *arguments, "-o", out)
         assert result.exit_code == 2 and words in result.output, result.output
         assert not out.exists()
+
+
+def test_the_strength_is_said_and_why(plain, gathering, field, target, tmp_path, monkeypatch):
+    """The model's stays; where it has none, the default, and none if that is known to do harm."""
+    off = tmp_path / "off.onnx"
+    assert call("onnx", gathering, "--tau", 0, "--gather", "--data", target, "-o", off).exit_code == 0
+    own = graph_info(onnx.load(gathering), "m").correction.tau
+    warning = "warning: it may harm; a few labelled pictures tell"
+    for model, doubted, options, tau, words in (
+        (gathering, "", (), own, f"strength: tau {own:g}, which model.onnx has"),
+        (gathering, "it may harm", (), own, f"strength: tau {own:g}, which model.onnx has"),
+        (off, "", (), 0.5, "strength: tau 0.5, the default, as nothing speaks against it"),
+        (off, "it may harm", (), 0.0, "strength: tau 0, so labels are the uncorrected ones"),
+        (off, "it may harm", ("--tau", 0.3), 0.3, "strength: tau 0.3, as given"),
+    ):
+        for place in ("gathered", "checks"):
+            monkeypatch.setattr(f"export.statistics.{place}.doubt", lambda _, said=doubted: said)
+        out = tmp_path / "o.onnx"
+        result = call("onnx", model, "--stats", field[0], *options, "--data", target, "--force", "-o", out)
+        assert result.exit_code == 0 and words in result.output, result.output
+        assert graph_info(onnx.load(out), "m").correction.tau == tau
+        assert (warning in result.output) == (bool(doubted) and tau > 0)
+        assert ("it may harm" in result.output) == bool(doubted)
+
+
+def test_classes_that_were_hardly_seen_are_named(gathering, target, tmp_path):
+    file = tmp_path / "few"
+    counted(gathering, [np.ascontiguousarray(images_of(target)[0][:, :64])], file)
+    result = call("onnx", gathering, "--stats", file, "--data", target, "-o", tmp_path / "o.onnx")
+    assert result.exit_code == 0 and "uncorrected, with fewer than 100 pixels: " in result.output

@@ -54,7 +54,7 @@ def test_without_correction_and_with_fixed_sizes_too(size):
     assert result.passed and result.score_difference < 1e-4
 
 
-@pytest.mark.parametrize("name", ["blda/shift_steps", "blda/own_steps", "blda/scale", "weight"])
+@pytest.mark.parametrize("name", ["blda/shift_knots", "blda/own_knots", "blda/scale", "weight"])
 def test_a_wrong_weight_anywhere_fails(name):
     factor = np.float32(1.3).item()
     scaled = altered(folded(), name, factor)
@@ -108,7 +108,7 @@ def test_a_changed_miou_fails_though_no_label_away_from_ties_differs():
         return Said(np.where(near, best.indices[:, 1].numpy(), labels).astype(np.uint8), scores)
 
     liar = Candidate(honest.info, honest.statistics, near_ties_wrong)
-    result = compare(liar, bare_reference(model, "file"), "the graph", frames, "noise", truths)
+    result = compare([liar], bare_reference(model, "file"), "the graph", frames, "noise", truths)
     assert result.agreement == 1 and result.labelled.mean_iou_change < 0
     assert result.passed == (result.labelled.mean_iou_change >= -0.002)
 
@@ -117,7 +117,7 @@ def test_without_scores_labels_alone_are_compared():
     model = folded()
     honest = graph_candidate(model, "file")
     mute = Candidate(honest.info, honest.statistics, lambda image, tau: Said(honest.run(image, tau)[0], None))
-    result = compare(mute, bare_reference(model, "file"), "x", list(pictures(1, 70, 90)), "noise")
+    result = compare([mute], bare_reference(model, "file"), "x", list(pictures(1, 70, 90)), "noise")
     assert result.passed and result.score_difference is None and "no scores" in result.report()
 
 
@@ -146,7 +146,7 @@ def test_a_masked_class_hides_nothing(masked):
     assert graph_info(model, "file").correction.error_bound > 1
     result = check(model, model)
     assert result.passed and result.near_ties < MOST_NEAR_TIES, result.report()
-    swapped = altered(model, "blda/own_start", 1.3)
+    swapped = altered(model, "blda/own_knots", 1.3)
     assert not check(swapped, model).passed
 
 
@@ -166,11 +166,11 @@ def test_near_ties_count_at_the_files_own_strength():
     bare = plain_segmenter(4, spread=0.15)
     model = fold(bare, card(4), Strength(statistics(4), "random", 0.2, runtime=True, error_bound=0.2))
     honest, frames = graph_candidate(model, "file"), list(pictures(1, 70, 90))
-    result = compare(honest, bare_reference(model, "file"), "x", frames, "noise")
+    result = compare([honest], bare_reference(model, "file"), "x", frames, "noise")
     assert result.own_near_ties < MOST_NEAR_TIES < result.near_ties and result.passed, result.report()
     assert f"({result.own_near_ties:.2%} at tau 0.2)" in result.report()
     mute = honest._replace(run=lambda image, tau: Said(honest.run(image, tau).labels, None))
-    assert not compare(mute, bare_reference(model, "file"), "x", frames, "noise").passed
+    assert not compare([mute], bare_reference(model, "file"), "x", frames, "noise").passed
 
 
 def test_small_logits_alone_are_no_reason():
@@ -190,7 +190,7 @@ def said_otherwise(change) -> Verification:
     model = folded()
     honest = graph_candidate(model, "file")
     liar = honest._replace(run=lambda image, tau: change(honest.run(image, tau)))
-    return compare(liar, bare_reference(model, "file"), "the graph", list(pictures(1, 64, 128)), "noise")
+    return compare([liar], bare_reference(model, "file"), "the graph", list(pictures(1, 64, 128)), "noise")
 
 
 @pytest.mark.parametrize(
@@ -235,6 +235,6 @@ def test_one_label_everywhere_without_scores_is_no_pass():
     honest = graph_candidate(model, "file")
     mute = honest._replace(run=lambda image, tau: honest.run(image, tau)._replace(scores=None))
     frames = list(pictures(1, 70, 90))
-    assert compare(honest, bare_reference(model, "file"), "x", frames, "noise").passed
-    result = compare(mute, bare_reference(model, "file"), "x", frames, "noise")
+    assert compare([honest], bare_reference(model, "file"), "x", frames, "noise").passed
+    result = compare([mute], bare_reference(model, "file"), "x", frames, "noise")
     assert not result.passed and "always says so" in result.report()

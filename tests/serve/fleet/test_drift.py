@@ -3,6 +3,7 @@
 import base64
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from safetensors.numpy import save
 from serve_commands import expect_refusal, serve
 from serve_graphs import CLASSES, write_graph
 
-from serve.card import Key
+from serve.card import Key, key_of
 from serve.fleet.drift import drift
 from serve.fleet.told import prometheus
 from serve.gathering.rule import Rule, Subject
@@ -102,6 +103,32 @@ def test_what_can_not_be_compared_is_refused(files: dict[str, Path], tmp_path: P
         ((then, "--against", write_graph(tmp_path / "m.onnx")), "not exported for gathering"),
     ):
         expect_refusal(serve("drift", *arguments), words)
+
+
+def test_against_the_profile_under_which_it_was_gathered(tmp_path: Path) -> None:
+    """A model whose day lies far off, and whose night is what was gathered."""
+    rule = Rule(-16.0, 0.125, (0.0, 0.0, 0.0))
+    path = write_graph(tmp_path / "m.onnx", gather=rule, profiles={"day": 0.1, "night": 0.2})
+    model = onnx.load(path)
+    entries = {p.key: p.value for p in model.metadata_props}
+    for number, mean in enumerate((-4.0, 3.0)):
+        parts = {p.key: p.value for p in onnx.load(model_of(tmp_path / f"{number}", mean)[0]).metadata_props}
+        entries |= {key_of(key, number): parts[key] for key in (Key.STATISTICS, Key.CURVES)}
+        entries[key_of(Key.GATHER, number)] = entries[Key.GATHER]
+    onnx.helper.set_model_props(model, entries)
+    onnx.save(model, path)
+    of = Subject("strongest", CLASSES, 4, rule)
+    night = days(tmp_path / "night", 4, of=replace(of, profile="night"))
+    found = drift(night, path)
+    assert not found.alarm.alarmed and found.then.words == "what m.onnx was folded with as night"
+    by_day = drift(days(tmp_path / "day", 4, of=replace(of, profile="day")), path)
+    assert by_day.alarm.alarmed
+    for profile, words in (
+        ("", "under no profile, not under profile day"),
+        ("fog", "choose one of day, night"),
+    ):
+        other = days(tmp_path / f"other{profile}", 4, of=replace(of, profile=profile), blocks=1)
+        expect_refusal(serve("drift", other, "--against", path), words)
 
 
 def model_of(path: Path, mean: float) -> tuple[Path, Subject]:

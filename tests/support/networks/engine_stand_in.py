@@ -16,7 +16,7 @@ import onnxruntime
 import serve.inference.engine
 from serve.inference.runtime import Tensor
 
-DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32"}
+DTYPES = {"tensor(uint8)": "uint8", "tensor(float)": "float32", "tensor(int32)": "int32"}
 
 
 class StandIn:

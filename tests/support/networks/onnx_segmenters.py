@@ -65,7 +65,9 @@ def run(model: onnx.ModelProto, image: np.ndarray, **inputs: object) -> dict[str
     session = onnxruntime.InferenceSession(
         model.SerializeToString(), options, providers=["CPUExecutionProvider"]
     )
-    feeds = {"image": image, **{name: np.asarray(value, np.float32) for name, value in inputs.items()}}
+    kinds = {"profile": np.int32}
+    feeds = {name: np.asarray(value, kinds.get(name, np.float32)) for name, value in inputs.items()}
+    feeds["image"] = image
     names = [output.name for output in session.get_outputs()]
     return dict(zip(names, session.run(names, feeds), strict=True))
 

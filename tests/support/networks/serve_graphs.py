@@ -1,6 +1,7 @@
 """Small graphs and clips for the serving tests: real ONNX files that follow the contract, real videos."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from serve.card import Card, Correction, GraphInfo, Key, to_metadata
+from serve.card import Card, Correction, GraphInfo, Key, Profile, key_of, to_metadata
 from serve.gathering.rule import Rule, rule_text
 
 CLASSES = ("red", "green", "blue")
@@ -41,11 +42,13 @@ def write_graph(
     runtime_tau: bool = False,
     extras: bool = False,
     gather: Rule | None = None,
+    profiles: dict[str, float] | None = None,
     metadata: dict[str, str] | None = None,
 ) -> Path:
     """A graph whose label is the strongest colour channel, blue being favoured by BLUE_PER_TAU * tau.
 
-    With `gather`, it outputs the channels' means as logits, as one that was exported for gathering.
+    With `gather`, it outputs the channels' means as logits, as one that was exported for gathering. With
+    `profiles`, each has its own tau; the n-th gathers in bins that begin n logits further up.
     """
     height, width = size or ("H", "W")
     favour = np.array([0, 0, BLUE_PER_TAU], np.float32)
@@ -55,7 +58,7 @@ def write_graph(
     ]
     nodes = [
         helper.make_node("Cast", ["image"], ["plain"], to=TensorProto.FLOAT),
-        helper.make_node("Mul", ["favour", "tau"], ["shift"]),
+        helper.make_node("Mul", ["favour", "strength" if profiles else "tau"], ["shift"]),
         helper.make_node("Add", ["plain", "shift"], ["corrected"]),
         helper.make_node("ArgMax", ["corrected"], ["wide"], axis=3, keepdims=0),
         helper.make_node("Cast", ["wide"], ["labels"], to=TensorProto.UINT8),
@@ -64,6 +67,14 @@ def write_graph(
     outputs = [helper.make_tensor_value_info("labels", TensorProto.UINT8, [batch, height, width])]
     if runtime_tau:
         inputs.append(helper.make_tensor_value_info("tau", TensorProto.FLOAT, []))
+    if profiles:
+        taus = np.array(list(profiles.values()), np.float32)
+        initializers += [
+            numpy_helper.from_array(taus, "taus"),
+            numpy_helper.from_array(np.int32(0), "profile"),
+        ]
+        nodes.insert(0, helper.make_node("Gather", ["taus", "profile"], ["strength"]))
+        inputs.append(helper.make_tensor_value_info("profile", TensorProto.INT32, []))
     if extras:
         nodes += [
             helper.make_node("ArgMax", ["plain"], ["wide0"], axis=3, keepdims=0),
@@ -86,8 +97,17 @@ def write_graph(
     graph = helper.make_graph(nodes, "strongest", inputs, outputs, initializers)
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     correction = Correction(TAU, runtime_tau, 8, 24, 0.01, 0.03, "nothing real", ("green",))
-    info = GraphInfo(card(size), correction, {"labels_equal": 0.9999})
-    known = {} if gather is None else {Key.GATHER: rule_text(gather), Key.NETWORK: '{"sha256": "strongest"}'}
+    named = tuple(Profile(name, replace(correction, tau=tau)) for name, tau in (profiles or {}).items())
+    own = named[0].correction if named else correction
+    info = GraphInfo(card(size), own, {"labels_equal": 0.9999}, profiles=named)
+    known = {}
+    for n in range(len(named) or 1):
+        if gather is not None:
+            rule = replace(gather, low=gather.low + n)
+            known |= {
+                key_of(Key.GATHER, n): rule_text(rule),
+                key_of(Key.NETWORK, n): '{"sha256": "strongest"}',
+            }
     helper.set_model_props(model, to_metadata(info) | known if metadata is None else metadata)
     onnx.save(model, path)
     return path

@@ -37,6 +37,15 @@ def small_segmenter(num_classes: int = 3, seed: int = 0) -> Segmenter:
     return segmenter
 
 
+def normed_segmenter(seed: int = 0) -> Segmenter:
+    """The same with batch normalisation before the classifier, whose statistics are none of any pictures'."""
+    segmenter = small_segmenter(seed=seed)
+    norm = nn.BatchNorm2d(14)
+    norm.running_mean = torch.linspace(-1, 1, 14)
+    segmenter.decoder = nn.Sequential(segmenter.decoder, norm)
+    return segmenter.eval()
+
+
 def pair(seed: int = 0, classes: int = 3, batch: int = 2) -> Pair:
     generator = torch.Generator().manual_seed(seed)
     images = torch.randint(0, 256, (2, batch, 32, 48, 3), generator=generator, dtype=torch.uint8)
@@ -46,6 +55,14 @@ def pair(seed: int = 0, classes: int = 3, batch: int = 2) -> Pair:
     padding = torch.zeros(batch, 32, 48, dtype=torch.bool)
     padding[1, 24:] = True
     return Pair(images[0], labels, images[1], padding)
+
+
+def with_things(batch: Pair) -> Pair:
+    """Classes in blocks that fill whole cells of the encoder's coarsest level."""
+    blocks = (torch.arange(4).view(1, -1, 1) + torch.arange(6)) % 3
+    blocks[:, 0, :2] = 0  # not all of them equally frequent
+    labels = blocks.repeat_interleave(8, 1).repeat_interleave(8, 2).to(torch.uint8)
+    return Pair(*(tensor[:1] for tensor in batch))._replace(source_labels=labels)
 
 
 def new_step(

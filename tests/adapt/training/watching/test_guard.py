@@ -33,6 +33,7 @@ def begun(domains: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def go_on(begun: Path, domains: Path, out: Path, *more: str) -> list[str]:
     sets = [s for s in tiny.SETTINGS if not s.startswith(("model.", "method.rare_class"))]
+    sets += ["method.start_norms=0", "method.start_adjustment=0"]  # it begins with just that model
     words = ["train", "--from", str(begun), "--target", str(domains / "target"), "-o", str(out)]
     words += ["--evaluate", str(domains / "target_eval")]
     return [*words, *(word for each in (*sets, *more) for word in ("--set", each))]

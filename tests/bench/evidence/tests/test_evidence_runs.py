@@ -224,6 +224,6 @@ def test_a_source_free_arm_goes_on_from_the_source_only_run(
     assert first is not None and run is not None
     assert run.config.source_free and run.config.model.start == str(first.path.absolute())
     assert run.classes == first.classes
-    assert (first.card.iterations, run.card.iterations) == (8, 4)
-    assert run.config.training.encoder_lr == pytest.approx(first.config.training.encoder_lr / 10)
+    assert (first.card.iterations, run.card.iterations) == (8, 2)
+    assert run.config.training.encoder_lr == pytest.approx(first.config.training.encoder_lr / 40)
     assert cost_of(run.path)["processor_seconds"] > 0

@@ -143,7 +143,7 @@ def test_nor_a_listing(site, folder):
 
 def test_models_of_one_name_do_not_show_where_they_lie(tmp_path):
     files = [tmp_path / place / "model.onnx" for place in ("day", "night/new")]
-    models = [SimpleNamespace(runtime=SimpleNamespace(path=path)) for path in files]
+    models = [SimpleNamespace(runtime=SimpleNamespace(path=path), profile="") for path in files]
     assert list(model_names(models)) == ["day/model.onnx", "night/new/model.onnx"]
     assert list(model_names(models[:1])) == ["model.onnx"]
 
