@@ -16,7 +16,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from tqdm import tqdm
 
 from adapt.balance.correction import ShiftTable, shift_table
 from adapt.data.datasets import LabelledImages
@@ -37,6 +36,7 @@ from export.sources.source import read_model
 from serve.card import Card, Key
 from serve.inference.segmenter import Segmenter
 from serve.inference.sizes import fit, unfit
+from serve.media.progress import Bar
 
 DEFAULT_TAUS = (0.0, DEFAULT_TAU, 1.0)
 
@@ -141,7 +141,7 @@ def _shares(logits: Reference, card: Card, target: Sequence[Path], size: tuple[i
     """Shares of the classes on unlabelled pictures, as the network sees them."""
     count = ShareCount(len(card.classes))
     with target_pictures(target, size) as images:
-        for index in tqdm(range(len(images)), desc="shares of the target", unit="image"):
+        for index in Bar(range(len(images)), desc="shares of the target", unit="image"):
             image = images[index]
             inside = card.size or image.shape[:2]  # what is padded does not count
             count.add(torch.as_tensor(logits(fit(card, image[None]))), card.output_stride, inside)
@@ -221,7 +221,7 @@ def _counters(
     labeller: Labeller, dataset: LabelledImages, num_classes: int, offsets: Offsets
 ) -> dict[Way, Counter]:
     counters: dict[Way, Counter] = {}
-    for index in tqdm(range(len(dataset)), desc="evaluate", unit="image"):
+    for index in Bar(range(len(dataset)), desc="evaluate", unit="image"):
         image, truth = dataset[index]
         for way, labels in labeller(image, offsets).items():
             counted = confusion_matrix(truth, resize_labels(labels, truth.shape[:2]), num_classes)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
+
+from serve.media.progress import Bar
 
 
 class Mixture(NamedTuple):
@@ -162,7 +163,7 @@ def em_in_blocks(counts: Tensor, centres: Tensor, start: Mixture, steps: int) ->
     order = filled.argsort(descending=True)
     order = order[: int((filled > 0).sum())]  # a histogram without pixels keeps its start
     floor = _floor(centres)
-    with tqdm(total=len(order), desc="fitting mixtures", unit="mixture", delay=5, leave=False) as progress:
+    with Bar(total=len(order), desc="fitting mixtures", unit="mixture", delay=5, leave=False) as progress:
         position = 0
         while position < len(order):
             width = int(filled[order[position]])

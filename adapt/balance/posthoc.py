@@ -11,7 +11,6 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from adapt.balance.bias import doubt
 from adapt.balance.histogram import Histogram, counted_in_all, labels_at_stride
@@ -22,6 +21,7 @@ from adapt.data.classes import IGNORE
 from adapt.data.datasets import LabelledImages, UnlabelledImages
 from adapt.errors import InputError
 from adapt.model.segmenter import Segmenter
+from serve.media.progress import Bar
 
 
 def gather_statistics(
@@ -57,9 +57,9 @@ def gather_statistics(
     if anchors is not None:
         statistics = replace(statistics, anchors=anchors)
     if warning := range_warning(statistics.outside, statistics.logit_range):
-        tqdm.write(warning, file=sys.stderr)
+        Bar.write(warning, file=sys.stderr)
     if said := doubt(statistics):
-        tqdm.write(f"{said}; so it is off unless a strength is chosen", file=sys.stderr)
+        Bar.write(f"{said}; so it is off unless a strength is chosen", file=sys.stderr)
     return statistics
 
 
@@ -87,7 +87,7 @@ def source_histogram(segmenter: Segmenter, source: LabelledImages, device: torch
 def _target_maps(
     segmenter: Segmenter, target: UnlabelledImages, device: torch.device | str
 ) -> Iterable[tuple[Tensor, Tensor]]:
-    for index in tqdm(range(len(target)), desc="target statistics", unit="image"):
+    for index in Bar(range(len(target)), desc="target statistics", unit="image"):
         image = torch.from_numpy(target[index]).unsqueeze(0).to(device)
         logits, inside = _logits_inside(segmenter, image)
         yield logits, torch.where(inside, logits.argmax(1), IGNORE)
@@ -97,7 +97,7 @@ def _target_maps(
 def _source_maps(
     segmenter: Segmenter, source: LabelledImages, device: torch.device | str
 ) -> Iterable[tuple[Tensor, Tensor]]:
-    for index in tqdm(range(len(source)), desc="source statistics", unit="image"):
+    for index in Bar(range(len(source)), desc="source statistics", unit="image"):
         sample = source[index]
         image = torch.from_numpy(sample.image).unsqueeze(0).to(device)
         logits, _ = _logits_inside(segmenter, image)

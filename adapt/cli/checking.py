@@ -17,18 +17,16 @@ from adapt.cli.options import FOLDER, training_options
 def check(everything: bool, output: Path | None, json_path: Path | None, force: bool, **options: Any) -> None:
     """Look at data, settings and machine before a training, and print the command for it.
 
-    It takes what `adapt train` takes: counts, sizes, shares of classes, pairs, duplicates, damaged files and
-    light; the settings that would be chosen, and the memory and time that they are expected to take here.
-    Exit code 1 says that something is to be mended first.
+    It takes what `adapt train` takes, a model to begin with (--from) included. It says counts, sizes, shares
+    of classes, pairs, duplicates, damaged files and light; the settings that would be chosen, and the memory
+    and time that they are expected to take here. Exit code 1 says that something is to be mended first.
     """
     from serve.media.files import check_outputs
 
     check_outputs([path for path in (output, json_path) if path is not None], force)
 
     from adapt.commands.check import check as look
-    from adapt.config.presets import AUTO
 
-    options["preset"] = options["preset"] or AUTO
     checked = look(everything=everything, **options)
     for line in checked.lines:
         click.echo(line)

@@ -37,17 +37,10 @@ def sample_data(out: Path, seed: int, force: bool) -> None:
 @click.option("-o", "--output", type=FOLDER, help="Run folder to write.")
 @training_options
 @click.option(
-    "--from",
-    "start",
-    metavar="MODEL",
-    help="Begin with a run, a folder of transformers, or file.py:function; no --source is needed then.",
-)
-@click.option("--weights", type=FOLDER, help="State dict for the module of a file.py:function.")
-@click.option(
     "--resume",
     type=FOLDER,
     metavar="RUN",
-    help="Continue an interrupted run; with --source and --target if its data has moved.",
+    help="Continue an interrupted run; with --source, --target, … if its data has moved.",
 )
 @click.option("--force", is_flag=True, help="Replace the run folder if it exists.")
 def train(
@@ -61,11 +54,11 @@ def train(
     as they are downloaded, or images/ and labels/ with classes.yaml. Source and target take the train split,
     evaluation takes val; a folder inside (cityscapes/leftImg8bit/val, acdc/rgb_anon/night) takes that part.
     """
-    moved = {"source": options["source"], "target": options["target"]}
+    moved = {key: options[key] for key in ("source", "target", "target_labels", "evaluate")}
     if resume is not None and (output or force or any(options[key] for key in options.keys() - moved)):
         raise InputError(
             "--resume continues a run with the settings in its folder; only --set may go with it, and "
-            "--source and --target if the data has moved."
+            "--source, --target, --target-labels and --evaluate if the data has moved."
         )
     if resume is None and output is None:
         raise InputError("name the run folder to write with -o, or continue one with --resume.")

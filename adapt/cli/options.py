@@ -48,11 +48,20 @@ _TRAINING = (
     click.option("--labels", metavar="GLOB", help="Pattern of its label files."),
     click.option("--label-suffix", metavar="TEXT", help="_mask where X_mask.png belongs to X.jpg."),
     click.option(
-        "--repair-labels", type=click.Choice(["nearest"]), help="Take odd colours for the nearest ones."
+        "--repair-labels",
+        type=click.Choice(["nearest"]),
+        help="Take odd colours and averaged ids for near ones.",
     ),
     click.option(
         "--evaluate", type=FOLDER, help="Labelled data set of the target domain, for evaluation only."
     ),
+    click.option(
+        "--from",
+        "start",
+        metavar="MODEL",
+        help="Begin with a run, a folder of transformers, or file.py:function; no --source is needed then.",
+    ),
+    click.option("--weights", type=FOLDER, help="State dict for the module of a file.py:function."),
     click.option(
         "--preset",
         help="Named starting point of the settings; `adapt presets` lists them  [default: auto].",

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from adapt.commands.auto import Chosen, choose_encoder, choose_rest, settings_lines
+from adapt.commands.beginning import begin, without_source
 from adapt.commands.command_line import train_command
 from adapt.commands.opening import open_evaluation, open_labelled_target
-from adapt.commands.train import settings_of
+from adapt.commands.train import preset_of, settings_of
 from adapt.config.presets import AUTO
 from adapt.config.settings import Config
+from adapt.data.classes import ClassList
 from adapt.data.domains import Unpaired, find_classes, find_source, open_source
 from adapt.data.folders.target import find_target
 from adapt.data.survey.records import to_dict
@@ -18,6 +20,7 @@ from adapt.data.survey.sets import Opened, Survey, survey
 from adapt.data.survey.words import describe
 from adapt.errors import InputError
 from adapt.model.build import build
+from adapt.model.segmenter import Segmenter
 from adapt.reporting.data_page import data_page
 from adapt.run.run import write_text
 from adapt.training.checks import check_classes, check_network, check_settings
@@ -90,34 +93,52 @@ def check(*, everything: bool = False, **options: Any) -> Checked:
 
     Args:
         everything: read all pictures and labels instead of a sample.
-        options: source, target, preset and the others of `adapt.train`.
+        options: source, target, start, preset and the others of `adapt.train`.
 
     Raises:
         InputError: data that is not there, or settings that cannot be read.
     """
-    options = {"preset": AUTO} | options
+    preset = preset_of(options.get("preset") or AUTO, options.get("start"), options.get("source") or ())
+    options = options | {"preset": preset}
     config = settings_of(**options)
-    if not config.data.source:
-        raise InputError("no source was given; name the labelled folder with --source.")
+    if not config.data.source and config.model.start is None:
+        raise InputError(
+            "no source was given; name the labelled folder with --source, or a trained model with --from."
+        )
     unpaired: Unpaired = []
-    classes = find_classes(config.data.source[0], config.data.classes, find_source(config.data, []))
+    begun = None
+    if config.model.start is not None:
+        config = without_source(config)
+        begun = begin(config, preset)
+        config = config.model_copy(update={"model": begun.model})
+    classes = _classes(config) if begun is None else begun.classes
     opened = Opened(
-        open_source(config.data, classes, unpaired),
+        classes,
+        open_source(config.data, classes, unpaired) if config.data.source else None,
         find_target(config.data.target),
         open_labelled_target(config, classes, unpaired),
         open_evaluation(config, classes, unpaired),
         unpaired,
     )
     found = survey(opened, config.data.frames, everything)
-    chosen, cost, refusals = _judge(config, options["preset"], found)
+    chosen, cost, refusals = _judge(config, preset, found, None if begun is None else begun.built.segmenter)
     command = train_command(options, config, chosen.config)
     return Checked(found, chosen.config, chosen.reasons, cost, command, refusals)
 
 
-def _judge(config: Config, preset: str | None, found: Survey) -> tuple[Chosen, Cost | None, list[str]]:
-    """What is chosen, what it costs, and what it would be refused for."""
+def _classes(config: Config) -> ClassList:
+    return find_classes(config.data.source[0], config.data.classes, find_source(config.data, []))
+
+
+def _judge(
+    config: Config, preset: str | None, found: Survey, trained: Segmenter | None
+) -> tuple[Chosen, Cost | None, list[str]]:
+    """What is chosen, what it costs, and what it would be refused for.
+
+    trained: the network to begin with, where there is one.
+    """
     chosen, refusals = Chosen(config, []), []
-    auto = preset == AUTO
+    auto = preset == AUTO and trained is None
     try:
         check_settings(config, preset)
         check_classes(config, preset, found.classes)
@@ -126,8 +147,8 @@ def _judge(config: Config, preset: str | None, found: Survey) -> tuple[Chosen, C
     try:
         if auto:
             chosen = choose_encoder(config)
-        segmenter = build(chosen.config.model, len(found.classes)).segmenter
-        if auto:
+        segmenter = trained or build(chosen.config.model, len(found.classes)).segmenter
+        if preset == AUTO:
             more = choose_rest(chosen.config, segmenter, found)
             chosen = Chosen(more.config, [*chosen.reasons, *more.reasons])
         check_network(chosen.config, segmenter)

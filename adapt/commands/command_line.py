@@ -8,8 +8,8 @@ from adapt.config.presets import AUTO
 from adapt.config.settings import Config
 
 _OPTIONS = (
-    *("source", "target", "target_labels", "classes", "label_map", "images", "labels", "label_suffix"),
-    *("repair_labels", "evaluate", "preset", "config"),
+    *("start", "weights", "source", "target", "target_labels", "classes", "label_map", "images", "labels"),
+    *("label_suffix", "repair_labels", "evaluate", "preset", "config"),
 )
 """In the order of the help."""
 _CHOSEN = (
@@ -32,8 +32,9 @@ def train_command(options: dict[str, Any], before: Config, after: Config) -> str
         value = options.get(name)
         if value is None or value == () or (name == "preset" and value == AUTO):
             continue
+        option = "--from" if name == "start" else f"--{name.replace('_', '-')}"
         for each in value if isinstance(value, tuple | list) else (value,):
-            words += [f"--{name.replace('_', '-')}", str(each)]
+            words += [option, str(each)]
     for each in options.get("settings", ()):
         words += ["--set", each]
     for section, key in _CHOSEN:

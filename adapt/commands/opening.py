@@ -9,6 +9,7 @@ import numpy as np
 from adapt.augmentation.draws import part_shares
 from adapt.augmentation.pairs import Domains, LabelledTarget, TrainingPairs
 from adapt.config.settings import Config
+from adapt.config.unused import differences
 from adapt.data.classes import ClassList
 from adapt.data.datasets import (
     LabelledImages,
@@ -18,9 +19,10 @@ from adapt.data.datasets import (
     open_target,
     read_picture,
 )
-from adapt.data.domains import Unpaired, open_labelled
+from adapt.data.domains import Unpaired, open_labelled, open_source
 from adapt.data.folders.target import TargetPart, describe_target
 from adapt.data.frames import check_video
+from adapt.data.values.averaged import describe_averaged
 from adapt.data.values.ignored import describe_ignored
 
 
@@ -35,6 +37,11 @@ def check_openable(parts: list[TargetPart]) -> None:
             read_picture(part.pictures[0])
         for video in part.videos:
             check_video(video)
+
+
+def open_sources(config: Config, classes: ClassList) -> LabelledImages | None:
+    """The labelled sources of the settings; None where there are none."""
+    return open_source(config.data, classes) if config.data.source else None
 
 
 def open_unlabelled(config: Config, folder: Path) -> UnlabelledImages | None:
@@ -91,13 +98,13 @@ def training_domains(
 
 
 def checked_labels(domain: str, dataset: LabelledImages, said: Collection[str] = ()) -> LabelReport:
-    """Read it all, and say what of it does not count, unless it has been said.
+    """Read it all, and say what of it does not count or looks averaged, unless it has been said.
 
     Raises:
         InputError: as `check_labels`.
     """
     report = check_labels(dataset)
-    for line in describe_ignored(domain, dataset, report):
+    for line in (*describe_ignored(domain, dataset, report), *describe_averaged(domain, dataset)):
         if line not in said:
             say(line)
     return report
@@ -138,3 +145,46 @@ def say_target(parts: list[TargetPart], target: UnlabelledImages, said: Collecti
 def say(line: str) -> None:
     """On standard error, as progress is."""
     print(line, file=sys.stderr)
+
+
+def say_differences(config: Config, preset: str | None) -> None:
+    """What was set: settings pass through a preset, a file and options, and the run is long."""
+    found = differences(config, preset)
+    if found:
+        start = "the defaults" if preset is None else f"the preset {preset}"
+        print(f"settings that differ from {start}:", file=sys.stderr)
+        for change in found:
+            print(f"  {change.key}: {change.before} -> {change.after}", file=sys.stderr)
+
+
+def warn_of_twice(
+    labelled: LabelledImages, target: UnlabelledImages | None, evaluation: LabelledImages | None
+) -> None:
+    """Say which labelled pictures of the target are used elsewhere too; only the same files can be told."""
+    files = {path.resolve() for path in labelled.image_paths}
+    if target is not None and (twice := sum(path.resolve() in files for path in target.paths)):
+        print(
+            f"{twice} of the {len(labelled)} labelled target pictures are unlabelled ones too: there the "
+            "teacher labels them, and their labels are not used.",
+            file=sys.stderr,
+        )
+    if evaluation is not None and (twice := sum(path.resolve() in files for path in evaluation.image_paths)):
+        print(
+            f"warning: {twice} of the {len(evaluation)} pictures to evaluate on are trained on with their "
+            "labels, so scores come out too high; evaluate on others.",
+            file=sys.stderr,
+        )
+
+
+def warn_of_absent(classes: ClassList, class_pixels: np.ndarray) -> None:
+    """Name the classes that the source never shows, and what follows."""
+    pixels = class_pixels.sum(0)
+    absent = [name for name, number in zip(classes.names, pixels, strict=True) if number == 0]
+    if absent:
+        print(
+            f"warning: no label of the source is {', '.join(absent)}; rare-class sampling never draws such a "
+            "class, the network does not learn it, its source mixtures are never fitted, and where it is not "
+            "predicted either its logits stay uncorrected. If that is not meant, check the ids in the class "
+            "file.",
+            file=sys.stderr,
+        )

@@ -4,7 +4,8 @@ import errno
 from collections.abc import Sequence
 from pathlib import Path
 
-from adapt.commands.start import new_trainer, resumed_trainer
+from adapt.commands.resuming import Places, resumed_trainer
+from adapt.commands.start import new_trainer
 from adapt.config.presets import AUTO, SOURCE_FREE
 from adapt.config.settings import Config, load_config
 from adapt.config.weights import split_weights
@@ -53,7 +54,8 @@ def train(
         label_map: YAML file `id: class`, if the source's labels have other ids.
         images, labels: glob patterns of the source's pictures and label files, below its folder.
         label_suffix: how its label files' names end after their pictures'.
-        repair_labels: "nearest" takes unknown colours in its labels for the nearest known ones.
+        repair_labels: "nearest" takes unknown colours in its labels for the nearest known ones, and ids that
+            averaging made at edges back.
         preset: named starting point of the settings (`adapt presets`); AUTO chooses encoder, crop and
             iterations from data and machine, as far as the settings leave them open, None nothing.
         config: YAML file of settings, over the preset.
@@ -63,8 +65,7 @@ def train(
     Raises:
         InputError: anything wrong with the settings, the data or the place of the run.
     """
-    if preset == AUTO and start is not None and not source:
-        preset = SOURCE_FREE
+    preset = preset_of(preset, start, source)
     loaded = settings_of(
         source=source,
         target=target,
@@ -84,6 +85,13 @@ def train(
     )
     trainer = new_trainer(loaded, Path(output), force, preset)
     return _trained(trainer)
+
+
+def preset_of(
+    preset: str | None, start: Path | str | None, source: Path | str | Sequence[Path | str]
+) -> str | None:
+    """The named preset; instead of AUTO the source-free one where a model is given and no source."""
+    return SOURCE_FREE if preset == AUTO and start is not None and not source else preset
 
 
 def settings_of(
@@ -126,6 +134,8 @@ def resume(
     *,
     source: Sequence[Path | str] = (),
     target: Sequence[Path | str] = (),
+    target_labels: Path | str | None = None,
+    evaluate: Path | str | None = None,
 ) -> Run:
     """Continue a run where it was interrupted; returns and ends as `train` does.
 
@@ -134,12 +144,15 @@ def resume(
         settings: "section.key=value" texts, to change from here on.
         source: where its sources are now, if they have moved: each of them, with the same files.
         target: the same of the targets.
+        target_labels, evaluate: the same of labelled pictures of the target, and of those to evaluate on.
 
     Raises:
         InputError: not a run, already finished, changes that would make it another run, or its data has
             changed or gone.
     """
-    trainer = resumed_trainer(Path(run), tuple(settings), [*map(Path, source)], [*map(Path, target)])
+    labelled, evaluation = (None if path is None else Path(path) for path in (target_labels, evaluate))
+    places = Places((*map(Path, source),), (*map(Path, target),), labelled, evaluation)
+    trainer = resumed_trainer(Path(run), tuple(settings), places)
     return _trained(trainer)
 
 

@@ -42,7 +42,7 @@ class Data(Settings):
     label_suffix: str | None = None
     """How the names of its label files end after those of their pictures: _mask for X_mask.png of X.jpg."""
     repair_labels: Literal["off", "nearest"] = "off"
-    """Whether unknown colours in the source's labels mean the nearest known ones, as far as they are near."""
+    """Whether unknown colours in the source's labels mean near known ones, and averaged ids go back."""
     evaluate: Path | None = None
     """Labelled folder of the target domain, for evaluation during training only."""
     size: Size | None = None

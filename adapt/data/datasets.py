@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from adapt.data.classes import ClassList
 from adapt.data.exports.huggingface import is_stored, read_stored_image
@@ -27,6 +26,7 @@ from adapt.data.layouts.splits import Split
 from adapt.data.values.unknown import describe_unknown
 from adapt.errors import InputError
 from serve.media.images import read_image
+from serve.media.progress import Bar
 
 _SHOWN = 3  # files an error message names before it says how many more there are
 
@@ -275,7 +275,7 @@ def read_all(
             return error
 
     with ThreadPoolExecutor(workers) as pool:
-        return list(tqdm(pool.map(outcome, range(count)), what, count, unit="image", leave=leave))
+        return list(Bar(pool.map(outcome, range(count)), what, count, unit="image", leave=leave))
 
 
 def _raise_first(outcomes: Iterable[object], paths: Sequence[Path]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from adapt.config.settings import Data
 from adapt.data.classes import ClassList, load_classes
 from adapt.data.datasets import LabelledImages, LabelledPart
+from adapt.data.exports.table import classes_beside
 from adapt.data.finding import existing, find_labelled
 from adapt.data.images import read_labels
 from adapt.data.label_codes import LabelCode
@@ -54,7 +55,7 @@ def find_classes(folder: Path, given: Path | None, found: Labelled | None = None
     if given is not None:
         return load_classes(given)
     found = found or find_labelled(folder, "train")
-    classes = _class_file(folder, found) or found.kind.classes or _of_palette(found)
+    classes = _class_file(folder, found) or _of_tool(folder, found) or _of_palette(found)
     if classes is None:
         raise InputError(
             f"{folder} has no class file: put {CLASS_FILE} into it or beside it, or name one with --classes; "
@@ -146,7 +147,7 @@ def open_labelled(
 def _evaluation_code(folder: Path, run_classes: ClassList, found: Labelled) -> LabelCode | None:
     if (map_file := _label_map(folder)) is not None:
         return load_label_map(map_file, run_classes)
-    own = found.kind.classes if found.kind.drawn else _class_file(folder, found) or found.kind.classes
+    own = found.kind.classes if found.kind.drawn else _class_file(folder, found) or _of_tool(folder, found)
     if own is not None:
         return recode(own, run_classes, str(folder), "the run")
     # A palette is only a hint: class files may use the same colours under names of their own.
@@ -154,6 +155,11 @@ def _evaluation_code(folder: Path, run_classes: ClassList, found: Labelled) -> L
     if painted is None or not set(run_classes.names) <= set(painted.names):
         return None
     return recode(painted, run_classes, str(folder), "the run")
+
+
+def _of_tool(folder: Path, found: Labelled) -> ClassList | None:
+    """What comes with the layout, or lies in the folder in a file that a labelling tool wrote."""
+    return found.kind.classes or classes_beside(found, existing(folder))
 
 
 def _of_palette(found: Labelled) -> ClassList | None:

@@ -12,13 +12,14 @@ from pathlib import Path
 from typing import NamedTuple
 
 from adapt.data.exports.table import find_export
-from adapt.data.folders.beside import label_files
-from adapt.data.folders.walk import walk
+from adapt.data.folders.beside import is_label_folder, label_files
+from adapt.data.folders.walk import is_content, walk
+from adapt.data.layouts.contents import find_by_content, labels_among
 from adapt.data.layouts.downloads import LAYOUTS, OWN
 from adapt.data.layouts.given import find_given, read_layout_file
 from adapt.data.layouts.patterns import Labelled, Layout, Picture, fill, level_of, pictures_below
 from adapt.data.layouts.splits import Split, split_of
-from adapt.data.layouts.trees import find_tree
+from adapt.data.layouts.trees import find_tree, is_picture_folder
 from adapt.data.layouts.unpaired import UnpairedError
 from adapt.errors import InputError
 from serve.media.files import PICTURE_SUFFIXES, VIDEO_SUFFIXES, in_folder, kinds_and_names
@@ -83,6 +84,8 @@ def find_pictures(path: Path, split: Split, videos: bool = False) -> Pictures:
     inside = walk(path)
     labels = label_files(path, inside.pictures)
     found = [picture for picture in inside.pictures if picture not in labels]
+    more = labels_among(found, path)
+    found = [picture for picture in found if picture not in more]
     if not found and (export := find_export(path, split)) is not None:
         found = export.images
     if not found and not (videos and inside.videos):
@@ -113,10 +116,21 @@ def find_labelled(path: Path, split: Split) -> Labelled:
                 refusal = error
                 certain = not (layout.exact and isinstance(error, NotLabelledError | MismatchError))
     if not certain:
+        if (inner := _only_folder(path)) is not None:
+            return find_labelled(inner, split)
         tree = _tree(path, split, refusal)
         if tree is not None:
             return tree
     raise refusal or NotLabelledError(_not_labelled(path))
+
+
+def _only_folder(path: Path) -> Path | None:
+    """The folder that an archive was unpacked into, where nothing else is there."""
+    there = [each for each in path.iterdir() if is_content(each.name)]
+    if len(there) != 1 or not there[0].is_dir():
+        return None
+    name = there[0].name
+    return None if split_of(name) or is_label_folder(name) or is_picture_folder(name) else there[0]
 
 
 def _tree(path: Path, split: Split, refusal: InputError | None) -> Labelled | None:
@@ -127,7 +141,7 @@ def _tree(path: Path, split: Split, refusal: InputError | None) -> Labelled | No
                 return tree
     except InputError as error:
         raise refusal or error from None
-    return None
+    return find_by_content(path, split)
 
 
 def _with_parts(path: Path, split: Split) -> Iterator[tuple[Path, Split]]:
@@ -259,13 +273,14 @@ def _no_images(folder: Path) -> str:
 
 
 def _not_labelled(path: Path) -> str:
-    images = path / "images"
-    if images.is_dir():
-        return _no_images(images)
-    known = dict.fromkeys(layout.name for layout in LAYOUTS if not layout.exact)
+    pictures = walk(path).pictures
+    for folder in (path / "images", path):
+        if folder.is_dir() and not any(folder in picture.parents for picture in pictures):
+            return _no_images(folder)
     return (
-        f"{path} has no folder images/, nor the layout of {', '.join(known)} or CamVid; labelled data needs "
-        "images/ and labels/ with files of equal names."
+        f"{path} holds {len(pictures)} pictures, such as {pictures[0].relative_to(path)}, but no label files "
+        "that are theirs by name; put these into labels/ beside images/, say which they are with --images "
+        "and --labels, or use the pictures as an unlabelled --target."
     )
 
 

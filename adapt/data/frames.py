@@ -7,10 +7,10 @@ from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from adapt.data.images import resize_image, write_png
 from adapt.errors import InputError
+from serve.media.progress import Bar
 from serve.media.video.damage import Damage
 from serve.media.video.pixels import RULE
 from serve.media.video.reader import Frame, VideoReader
@@ -39,7 +39,7 @@ def extract_frames(video: Path, cache: Path, frames: int, size: tuple[int, int] 
     if not folder.is_dir():
         cache.mkdir(parents=True, exist_ok=True)
         with creating(folder, shared=True) as unfinished:
-            progress = tqdm(sample_frames(video, frames), f"frames of {video.name}", frames, unit="frame")
+            progress = Bar(sample_frames(video, frames), f"frames of {video.name}", frames, unit="frame")
             for number, image in enumerate(progress):
                 image = image if size is None else resize_image(image, size)
                 write_png(unfinished / f"{name}_{number:05d}.png", image)
@@ -88,7 +88,7 @@ def sample_frames(video: Path, frames: int) -> Iterator[np.ndarray]:
     said = [str(damage)] * bool(damage) + [*remarks]
     said += [f"no frame at {empty} of {len(selections)} places"] * bool(empty)
     if said:
-        tqdm.write(f"{video}: {'; '.join(said)}", file=sys.stderr)
+        Bar.write(f"{video}: {'; '.join(said)}", file=sys.stderr)
 
 
 def _require(video: Path) -> None:

@@ -10,6 +10,7 @@ from functools import cached_property
 
 import numpy as np
 
+from adapt.data.values.edges import taken_back
 from adapt.errors import InputError
 
 IGNORE = 255  # train id of pixels that do not count
@@ -55,9 +56,9 @@ class LabelCode:
     colors: the same of each RGB colour in coloured ones.
     book: where these meanings are written, for messages.
     dropped: classes of the label files that are ignored because the class list lacks them.
-    nearest: where above 0, an unknown colour means what the nearest known one does, up to this distance (the
-        largest difference of a channel), and beyond it does not count; for labels that JPEG or resizing
-        changed.
+    nearest: where above 0, labels that JPEG or resizing changed are repaired. An unknown colour means what
+        the nearest known one does, up to this distance (the largest difference of a channel), and beyond it
+        does not count; ids between those beside them are taken back (adapt/data/values/edges.py).
     """
 
     ids: Mapping[int, int]
@@ -67,7 +68,7 @@ class LabelCode:
     nearest: int = 0
 
     def repaired(self) -> "LabelCode":
-        """The same, taking unknown colours for the nearest known ones."""
+        """The same, taking unknown colours for the nearest known ones, and averaged ids back."""
         return replace(self, nearest=NEAREST)
 
     @cached_property
@@ -91,6 +92,7 @@ class LabelCode:
         Raises UnknownLabels if a value has no meaning.
         """
         if labels.ndim == 2 and np.issubdtype(labels.dtype, np.integer):
+            labels = taken_back(labels) if self.nearest else labels
             known = (labels >= 0) & (labels <= LARGEST_ID)
             train_ids = np.where(known, self._train_id_of_id[np.where(known, labels, 0)], _UNKNOWN)
             values = labels

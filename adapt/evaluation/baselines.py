@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from adapt.data.datasets import UnlabelledImages
 from adapt.errors import InputError
 from adapt.evaluation.prediction import picture_logits
 from adapt.model.segmenter import Segmenter
+from serve.media.progress import Bar
 
 LEAST_PIXELS = 100
 """Pixels of full size with a label that a class must have for its share of the labels to count, as
@@ -107,7 +107,7 @@ def target_shares(
     """
     segmenter.eval().to(device)
     count = ShareCount(num_classes)
-    for index in tqdm(range(len(images)), desc="shares of the target", unit="image"):
+    for index in Bar(range(len(images)), desc="shares of the target", unit="image"):
         image = images[index]
         count.add(picture_logits(segmenter, image), segmenter.output_stride, image.shape[:2])
     return count.shares()

@@ -7,12 +7,12 @@ import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from adapt.balance.correction import ShiftTable, posthoc_scores
 from adapt.evaluation.scores import Scores, confusion_matrix
 from adapt.model.segmenter import Segmenter, labels_from_scores
 from adapt.model.window import Window, sliding_logits
+from serve.media.progress import Bar
 
 if TYPE_CHECKING:
     from adapt.data.datasets import Sample
@@ -122,7 +122,7 @@ def seen_pictures(
     was_training = segmenter.training
     segmenter.eval().to(device)
     try:
-        for index in tqdm(range(len(dataset)), desc="evaluate", unit="image", disable=not progress):
+        for index in Bar(range(len(dataset)), desc="evaluate", unit="image", disable=not progress):
             image, truth = dataset[index]
             logits = picture_logits(segmenter, image, window)
             yield Seen(logits, segmenter.output_stride, image.shape[:2], truth)

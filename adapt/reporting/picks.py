@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm import tqdm
 
 from adapt.balance.correction import ShiftTable
 from adapt.data.datasets import LabelledImages, UnlabelledImages
@@ -16,6 +15,7 @@ from adapt.evaluation.scores import Scores
 from adapt.model.device import best_device
 from adapt.model.segmenter import Segmenter
 from adapt.reporting.pictures import Example
+from serve.media.progress import Bar
 
 EACH = 3
 """Pictures at either end."""
@@ -87,7 +87,7 @@ def pick_unlabelled(
     indices = np.linspace(0, len(images) - 1, count).round().astype(int).tolist()
     values = [
         float(picture_logits(segmenter, images[index]).softmax(1).amax(1).mean())
-        for index in tqdm(indices, desc="confidence", unit="image")
+        for index in Bar(indices, desc="confidence", unit="image")
     ]
 
     def pick(position: int) -> Pick:

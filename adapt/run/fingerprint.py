@@ -1,8 +1,10 @@
-"""What a run was trained on, by names and sizes of files, so that a change is seen when it goes on.
+"""What a run was trained and evaluated on, by names and sizes of files, so that a later change is seen.
 
-    RUN/data.json  {"source": [{"path": ..., "files": {"images/1.png": 12345, ...}}], "target": [...]}
+    RUN/data.json  {"source": [{"path": ..., "files": {"images/1.png": 12345, ...}}], "target": [...],
+                    "labelled_target": [...], "evaluation": [...]}
 
-File names are relative to the data set's folder, so that data may move to another disk.
+Runs of older versions lack the last two. File names are relative to the data set's folder, so that data may
+move to another disk.
 """
 
 import json
@@ -11,6 +13,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+from adapt.config.settings import Data
 from adapt.data.datasets import LabelledImages
 from adapt.data.folders.target import TargetPart
 from adapt.errors import InputError
@@ -29,21 +32,55 @@ class DataPart(NamedTuple):
 
 
 class Fingerprint(NamedTuple):
-    """All data that a run trains on."""
+    """All data of a run: what it trains on, and what it is evaluated on. None is what was not noted."""
 
     source: list[DataPart]
     target: list[DataPart]
+    labelled_target: list[DataPart] | None = None
+    evaluation: list[DataPart] | None = None
+
+    @property
+    def domains(self) -> dict[str, list[DataPart] | None]:
+        """By what people call them."""
+        return {name.replace("_", " "): parts for name, parts in self._asdict().items()}
+
+    def incomplete(self, other: "Fingerprint") -> bool:
+        """Whether it lacks data that the other one has."""
+        return any(own is None and theirs for own, theirs in zip(self, other, strict=True))
+
+
+class Change(NamedTuple):
+    """What has changed in the data of one domain."""
+
+    domain: str
+    words: str
 
 
 def fingerprint(
-    folders: Sequence[Path], source: LabelledImages | None, target: Sequence[TargetPart]
+    data: Data,
+    source: LabelledImages | None,
+    target: Sequence[TargetPart],
+    labelled: LabelledImages | None,
+    evaluation: LabelledImages | None,
 ) -> Fingerprint:
-    """Of data that is open: the folders of the sources, what they hold, and the targets."""
-    sources = [
-        _part(folder, [*part.found.images, *part.found.labels])
-        for folder, part in zip(folders, [] if source is None else source.parts, strict=True)
+    """Of data that is open: where the settings say that it is, and what was found there."""
+    places = [
+        (data.source, source),
+        ((data.target_labels,), labelled),
+        ((data.evaluate,), evaluation),
     ]
-    return Fingerprint(sources, [_part(part.path, [*part.pictures, *part.videos]) for part in target])
+    found = [
+        [
+            _part(folder, [*part.found.images, *part.found.labels])
+            for folder, part in zip(folders, [] if pictures is None else pictures.parts, strict=True)
+            if folder is not None
+        ]
+        if pictures is not None
+        else []
+        for folders, pictures in places
+    ]
+    targets = [_part(part.path, [*part.pictures, *part.videos]) for part in target]
+    return Fingerprint(found[0], targets, found[1], found[2])
 
 
 def _part(folder: Path, files: Iterable[Path]) -> DataPart:
@@ -62,6 +99,7 @@ def write_fingerprint(folder: Path, found: Fingerprint) -> None:
     content = {
         domain: [{"path": str(part.path), "files": part.files} for part in parts]
         for domain, parts in found._asdict().items()
+        if parts is not None
     }
     with replacing(folder / DATA) as temporary:
         temporary.write_text(json.dumps(content, indent=0) + "\n", encoding="utf-8")
@@ -78,28 +116,32 @@ def read_fingerprint(folder: Path) -> Fingerprint | None:
         return None
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        parts = [
-            [
+        noted = {
+            key: [
                 DataPart(Path(part["path"]), {str(k): int(v) for k, v in part["files"].items()})
                 for part in content[key]
             ]
             for key in Fingerprint._fields
-        ]
+            if key in content or key in ("source", "target")
+        }
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise altered(path, f"it lists no data ({type(error).__name__})") from error
-    return Fingerprint(*parts)
+    return Fingerprint(**noted)
 
 
-def describe_changes(before: Fingerprint, now: Fingerprint) -> list[str]:
+def describe_changes(before: Fingerprint, now: Fingerprint) -> list[Change]:
     """What has changed, a phrase for each data set in which something has."""
     found = []
-    for domain, old, new in zip(Fingerprint._fields, before, now, strict=True):
+    for domain, new in now.domains.items():
+        old = before.domains[domain]
+        if old is None or new is None:
+            continue
         if len(old) != len(new):
-            found.append(f"there are {len(new)} {domain}s instead of {len(old)}")
+            found.append(Change(domain, f"there are {len(new)} {domain}s instead of {len(old)}"))
             continue
         for one, other in zip(old, new, strict=True):
             if changes := _changes(one.files, other.files):
-                found.append(f"{domain} {other.path}: {changes}")
+                found.append(Change(domain, f"{domain} {other.path}: {changes}"))
     return found
 
 

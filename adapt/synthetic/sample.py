@@ -14,7 +14,6 @@ from typing import TypeVar
 
 import av
 import numpy as np
-from tqdm import tqdm
 
 from adapt.data.classes import save_classes
 from adapt.data.images import write_jpeg, write_png
@@ -22,6 +21,7 @@ from adapt.errors import InputError
 from adapt.synthetic.rendering import render
 from adapt.synthetic.street import CLASSES, Domain, Frequencies
 from adapt.synthetic.things import build_street
+from serve.media.progress import Bar
 from serve.media.whole import creating
 
 T = TypeVar("T")
@@ -159,7 +159,7 @@ def _write(out: Path, seed: int, counts: tuple[int, int, int], frames: int, size
     jobs.append(partial(_clip, (seed, 3), frames, size, out / "target.mp4"))
     save_classes(CLASSES, out / "classes.yaml")
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        for _ in tqdm(pool.map(lambda job: job(), reversed(jobs)), "drawing streets", len(jobs), unit="file"):
+        for _ in Bar(pool.map(lambda job: job(), reversed(jobs)), "drawing streets", len(jobs), unit="file"):
             pass
 
 

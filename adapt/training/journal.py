@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 from torch import Tensor
-from tqdm import tqdm
 
 from adapt.augmentation.augment import Mixed
 from adapt.balance.logit_statistics import LogitStatistics, range_warning
@@ -29,6 +28,7 @@ from adapt.run.run import write_text
 from adapt.training.album import moments, picture_of, unmixed, write_moment
 from adapt.training.step import Step
 from adapt.training.watching.watch import Seen
+from serve.media.progress import Bar
 
 METRICS, EVALUATIONS, WATCH = "metrics.jsonl", "evaluations.jsonl", "watch.jsonl"
 GUARD = "guard.jsonl"
@@ -130,14 +130,14 @@ class Journal:
     def say(self, iteration: int, sentence: str) -> None:
         """On standard error, as the progress is."""
         if self.writes:
-            tqdm.write(f"iteration {iteration}: {sentence}", file=sys.stderr)
+            Bar.write(f"iteration {iteration}: {sentence}", file=sys.stderr)
 
     def _warn(self, statistics: LogitStatistics) -> None:
         """Say once that logits lie beyond the range of the histograms, where that is so."""
         low, high = (float(end) for end in (statistics.bins.low, statistics.bins.high))
         warning = range_warning(statistics.outside_share, (low, high))
         if warning and not self._warned:
-            tqdm.write(warning, file=sys.stderr)
+            Bar.write(warning, file=sys.stderr)
             self._warned = True
 
     def shows(self, iteration: int) -> bool:
@@ -166,7 +166,7 @@ class Journal:
         if not self.writes:
             return
         best = scores[0.0]
-        tqdm.write(
+        Bar.write(
             f"iteration {iteration}: mIoU {best.mean_iou:.1%}, mAcc {best.mean_accuracy:.1%}, "
             f"sum of |Bias| {best.sum_abs_bias:.3f} (uncorrected)",
             file=sys.stderr,

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
 from adapt.augmentation.pairs import Domains, Pair
 from adapt.balance.class_priors import new_priors
@@ -37,6 +36,7 @@ from adapt.training.watching.best import finish_best, keep_best, rewind_best
 from adapt.training.watching.guard import Guard, finish_stopped
 from adapt.training.watching.trackers import BOARD, open_trackers
 from adapt.training.watching.watch import Watch
+from serve.media.progress import Bar
 
 EVALUATION_TAUS = (0.0, DEFAULT_TAU, 1.0)
 
@@ -132,7 +132,7 @@ class Trainer:
         started, first = time.monotonic(), self.iteration
         feed = Feed(self.domains.pairs, self.config, first, self.accelerator)
         with interruption() as interrupted:
-            bar = tqdm(None, "train", training.iterations, initial=first, unit="it", disable=not speaks)
+            bar = Bar(None, "train", training.iterations, initial=first, unit="it", disable=not speaks)
             for pairs in feed:
                 with within_memory(self.config, self.iteration, self.student.segmenter):
                     losses = self._step(pairs)

@@ -25,7 +25,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor
-from tqdm import tqdm
 
 from adapt.balance.bins import Bins, extent_of, fresh
 from adapt.balance.correction import excluding, posthoc_scores, shift_table
@@ -38,6 +37,7 @@ from adapt.errors import InputError
 from adapt.run.cards import DEFAULT_TAU
 from export.foreign.network import MASKED, Network
 from serve.media.images import Image
+from serve.media.progress import Bar
 
 BALANCE = 0.1
 """How strongly labels are balanced by the plain ones' shares, in units of the logits. In trials, in logits,
@@ -202,7 +202,7 @@ def _corrected_labels(logits: Tensor, statistics: ShiftStatistics) -> Tensor:
 
 def _parts(logits: Tensor) -> Iterator[Tensor]:
     """Logits [1, C, 1, P] some pixels after the others, with the progress of what takes long."""
-    yield from tqdm(torch.split(logits, _part(logits), -1), desc="logits", unit="part", delay=5, leave=False)
+    yield from Bar(torch.split(logits, _part(logits), -1), desc="logits", unit="part", delay=5, leave=False)
 
 
 def _part(logits: Tensor) -> int:
@@ -251,7 +251,7 @@ def kept_logits(network: Network, target: UnlabelledImages) -> Kept:
     Those that are MASKED are -inf again.
     """
     most, kept, infinite = max(1, KEPT_PIXELS // len(target)), [], False
-    for index in tqdm(range(len(target)), desc="target statistics", unit="image"):
+    for index in Bar(range(len(target)), desc="target statistics", unit="image"):
         logits = logits_inside(network, target[index])
         step = int(np.ceil(np.sqrt(logits[0].size / most)))
         some = logits[:, step // 2 :: step, step // 2 :: step].reshape(len(logits), -1)
@@ -282,7 +282,7 @@ def _source_logits(
     stride = network.outlet.output_stride
     numbers = torch.full((256,), IGNORE)
     numbers[torch.tensor(others)] = torch.arange(len(others))
-    for index in tqdm(range(len(source)), desc="source statistics", unit="image"):
+    for index in Bar(range(len(source)), desc="source statistics", unit="image"):
         sample = source[index]
         logits = logits_inside(network, sample.image)
         labels = numbers[labels_at_stride(torch.from_numpy(sample.labels)[None], stride).long()]

@@ -21,12 +21,12 @@ from typing import Any
 
 import av
 import numpy as np
-from tqdm import tqdm
 
 from serve.batch import sidecar as batch_sidecar
 from serve.batch.run import Job, Outcome, local_work
 from serve.errors import InputError
 from serve.inference.segmenter import Pixels, Segmentation, Segmenter
+from serve.media.progress import Bar
 from serve.media.video.packets import readable_packets
 from serve.media.video.source import MICROSECOND, Selection, find_stream, open_container, rate_of, resets
 from serve.media.video.times import RunningTime
@@ -213,7 +213,7 @@ def _cuts(job: Job, settings: Settings, length: Fraction) -> list[Selection]:
 
 def _collect(ray: Any, waiting: dict[Any, int], outcomes: list[Outcome]) -> None:
     """Fill in the outcomes as they come."""
-    with tqdm(total=len(waiting), unit="file") as progress:
+    with Bar(total=len(waiting), unit="file") as progress:
         while waiting:
             (ready,), _ = ray.wait(list(waiting), num_returns=1)
             position = waiting.pop(ready)

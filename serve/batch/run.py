@@ -7,14 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from tqdm import tqdm
-
 from serve.batch import sidecar as batch_sidecar
 from serve.batch.inputs import target_of
 from serve.errors import InputError
 from serve.inference.segmenter import Segmenter
 from serve.media.files import check_outputs
 from serve.media.partial import sweep
+from serve.media.progress import Bar
 from serve.media.series import FrameSeries
 from serve.media.video.source import Selection, Source, listed_frames
 from serve.media.whole import replacing
@@ -144,7 +143,7 @@ def run_batch(
     listed = [0 if job.finished else listed_frames(job.source, selection) for job in jobs]
     expected: float = sum(listed)
     try:
-        with tqdm(total=expected, unit="frame", desc="all", disable=len(jobs) == 1) as progress:
+        with Bar(total=expected, unit="frame", desc="all", disable=len(jobs) == 1) as progress:
             for position, job in enumerate(jobs):
                 title = f"{job.target.stem} [{position + 1}/{len(jobs)}]"
                 before = progress.n

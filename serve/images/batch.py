@@ -8,13 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from serve.background import background
 from serve.errors import InputError
 from serve.images.render import Painter, below, legend, present
 from serve.inference.segmenter import Segmenter
 from serve.media.images import Image, count_pictures, read_image, write_image
+from serve.media.progress import Bar
 
 _AHEAD = 2
 _SUFFIX = {"labels": ".png", "colors": ".png", "overlay": ".jpg"}
@@ -92,7 +91,7 @@ def segment_pictures(
     names = result_names(pictures)
     painter = Painter(segmenter.card.palette)
     items = background(_read(pictures), _AHEAD)
-    with closing(items), tqdm(total=len(pictures), unit="picture", mininterval=0.5) as progress:
+    with closing(items), Bar(total=len(pictures), unit="picture", mininterval=0.5) as progress:
         for path, image, count in items:
             try:
                 if isinstance(image, InputError):

@@ -10,12 +10,12 @@ from threading import Event
 from typing import Any
 
 import av
-from tqdm import tqdm
 
 from serve.background import background
 from serve.errors import InputError
 from serve.inference.segmenter import Segmenter
 from serve.interruption import Interruption
+from serve.media.progress import Bar
 from serve.media.series import FrameSeries
 from serve.media.video.damage import Damage
 from serve.media.video.live import LiveItems
@@ -124,7 +124,7 @@ def segment_video(
         )
         stack.push(_on_success(lambda made: before_naming(made, report()), output))
         stack.enter_context(_encoder_errors(source))
-        progress = tqdm(
+        progress = Bar(
             total=reader.frames, unit="frame", desc=title or _name(source), mininterval=0.5, leave=None
         )
         stack.enter_context(progress)
@@ -145,7 +145,7 @@ def segment_video(
                     table.write(frames, float(item.frame.pts * reader.time_base), item.labels)
                 progress.total = reader.frames  # which may turn out to be more
                 if growing and (said := growing.look()):
-                    tqdm.write(said, file=sys.stderr)
+                    Bar.write(said, file=sys.stderr)
                 progress.update()
                 on_frame()
                 frames += 1

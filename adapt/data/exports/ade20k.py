@@ -28,6 +28,11 @@ def find(root: Path, split: Split) -> Labelled | None:
     return tree._replace(layout=Layout("ADE20K", ""), kind=kind)
 
 
+def classes_in(place: Path) -> ClassList | None:
+    """Of objectInfo150.txt in a folder; None if there is none."""
+    return _classes(place / _TABLE) if (place / _TABLE).is_file() else None
+
+
 def _classes(table: Path) -> ClassList:
     """Of lines `number, ratio, ..., names`; the first of several names counts, unless others have it."""
     rows = [line.split("\t") for line in table.read_text("utf-8").splitlines()[1:] if line.strip()]

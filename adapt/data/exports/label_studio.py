@@ -1,5 +1,7 @@
-"""Label Studio's exports: the project's JSON (polygons, rectangles, ellipses, brushes), or PNG files.
+"""Label Studio's exports: JSON or JSON-MIN (polygons, rectangles, ellipses, brushes), or PNG files.
 
+A task of JSON has `data` and `annotations`. A line of JSON-MIN is one annotation: what is in `data`, and then
+lists of regions, which say their sizes themselves, by the names of the controls.
 Brush labels as PNG are named task-1-annotation-2-by-3-tag-Car-0.png, and the JSON says which picture the task
 has. Pictures lie anywhere below the folder; the eight characters that uploading puts before their names may
 be there or not. https://labelstud.io/guide/export
@@ -26,7 +28,8 @@ from serve.media.files import PICTURE_SUFFIXES
 _PNG = re.compile(r"task-(\d+)-annotation-(\d+)-by-[^-]*-[^-]+-(.+)-\d+\.png", re.IGNORECASE)
 _UPLOADED = re.compile(r"^[0-9a-f]{8}-")
 _KINDS = {"polygonlabels", "rectanglelabels", "ellipselabels", "brushlabels"}
-_HEAD = 4096
+_SHAPES = re.compile(rb'"(?:(?:polygon|rectangle|ellipse|brush)labels|rle)"')
+_HEAD = 65_536
 _CORNERS = 96  # of the polygon that an ellipse is drawn as
 
 
@@ -51,7 +54,8 @@ def find(root: Path, split: Split) -> Labelled | None:
             )
         return None
     file = files[0]
-    tasks = [task for task in _tasks(file, file.stat().st_mtime_ns) if task.regions]
+    everything = _tasks(file, file.stat().st_mtime_ns)
+    tasks = [task for task in everything if task.regions]
     pictures = {_plain(path.name): path for path in inside.pictures if path not in set(masks)}
     found = {
         task.picture: pictures[_plain(task.picture)] for task in tasks if _plain(task.picture) in pictures
@@ -61,8 +65,11 @@ def find(root: Path, split: Split) -> Labelled | None:
             f"No picture that {file} names ({tasks[0].picture if tasks else 'none'}, ...) is in {root}; put "
             "them there, in folders of any name."
         )
-    missing = len(tasks) - len(found)
-    note = f"left out {missing} tasks whose pictures are not there" if missing else ""
+    missing, empty = len(tasks) - len(found), len(everything) - len(tasks)
+    left = [f"{missing} tasks whose pictures are not there"] if missing else []
+    left += [f"{empty} tasks without any region"] if empty else []
+    left += [f"the other exports {', '.join(each.name for each in files[1:])}"] if files[1:] else []
+    note = f"left out {' and '.join(left)}" if left else ""
     names = sorted({name for task in tasks for region in task.regions for name in _labels(region)})
     classes = drawn_classes(names)
     reader = Reader(file, classes.names, tuple(masks))
@@ -72,10 +79,12 @@ def find(root: Path, split: Split) -> Labelled | None:
 
 
 def _looks_so(path: Path) -> bool:
-    """A list of tasks, each with data and annotations."""
+    """A list of tasks, with annotations or with shapes right inside."""
     with path.open("rb") as file:
         head = file.read(_HEAD).lstrip()
-    return head.startswith(b"[") and b'"annotations"' in head and b'"id"' in head
+    return head.startswith(b"[") and (
+        (b'"annotations"' in head and b'"id"' in head) or _SHAPES.search(head) is not None
+    )
 
 
 def _plain(name: str) -> str:
@@ -86,18 +95,36 @@ def _plain(name: str) -> str:
 def _tasks(path: Path, changed: int) -> list[Task]:
     """Read a file; the time of change is there to forget what was read of an older state."""
     try:
-        return [task for each in json.loads(path.read_text("utf-8")) if (task := _task(each)) is not None]
+        tasks = [_task(each) for each in json.loads(path.read_text("utf-8"))]
+        return [*{task.number: task for task in tasks if task is not None}.values()]  # the last annotation
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path} is no whole export ({error!r}); export it again as JSON.") from error
 
 
 def _task(content: dict[str, Any]) -> Task | None:
     """The last annotation that was not cancelled counts."""
+    if "annotations" not in content:
+        return _small_task(content)
     picture = next((name for value in content["data"].values() if (name := _file_name(value))), None)
     done = [each for each in content["annotations"] if not each.get("was_cancelled")]
     if picture is None or not done:
         return None
     regions = [region for region in done[-1]["result"] if region.get("type") in _KINDS]
+    return Task(int(content["id"]), picture, regions)
+
+
+def _small_task(content: dict[str, Any]) -> Task | None:
+    """Of JSON-MIN."""
+    picture = next((name for value in content.values() if (name := _file_name(value))), None)
+    if picture is None or "id" not in content:
+        return None
+    listed = [each for value in content.values() if isinstance(value, list) for each in value]
+    regions = [
+        {"type": kind, "value": each, **{key: each[key] for key in ("original_width", "original_height")}}
+        for each in listed
+        if isinstance(each, dict)
+        for kind in sorted(_KINDS & {*each})
+    ]
     return Task(int(content["id"]), picture, regions)
 
 

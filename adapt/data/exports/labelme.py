@@ -4,6 +4,8 @@ A file holds `shapes` (label, points, shape_type), imagePath, imageHeight and im
 """
 
 import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -12,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from adapt.data.exports.drawing import box, decoded_mask, disc, drawn_classes, fill, place, strokes
+from adapt.data.folders.beside import key
 from adapt.data.folders.walk import walk
 from adapt.data.layouts.patterns import LabelFiles, Labelled, Layout
 from adapt.data.layouts.splits import Split, chosen_split, folders_in
@@ -38,10 +41,12 @@ def find(root: Path, split: Split) -> Labelled | None:
     part = chosen_split(folders_in(root), split, root)
     inside = walk(root if part is None else root / part)
     files = [path for path in inside.others if path.suffix.lower() == ".json" and _summary_of(path)]
-    found = {file: image for file in files if (image := _picture(file)) is not None}
+    elsewhere = _by_name(inside.pictures)
+    found = {file: image for file in files if (image := _picture(file, elsewhere)) is not None}
     if not found:
         raise InputError(
-            f"The pictures that labelme's files in {root} name are not there; put them beside the JSON files."
+            f"The pictures that labelme's files in {root} name are not there; put them beside the JSON "
+            "files, or into a folder below it."
         )
     used = {name for file in found if (summary := _summary_of(file)) for name in summary.names}
     classes = drawn_classes(_listed(root) or sorted(used - {_IGNORE}))
@@ -49,7 +54,7 @@ def find(root: Path, split: Split) -> Labelled | None:
     without = [f"{len(unlabelled)} pictures without a JSON file"] if unlabelled else []
     without += [f"{len(files) - len(found)} JSON files without a picture"] if len(found) < len(files) else []
     note = f"left out {' and '.join(without)}" if without else ""
-    kind = LabelFiles("*.json", classes, Reader(classes.names), drawn=True)
+    kind = LabelFiles("*.json", classes, Reader(classes.names, tuple(found.items())), drawn=True)
     return Labelled(root, Layout("labelme", ""), list(found.values()), list(found), kind, note)
 
 
@@ -89,13 +94,19 @@ def _listed(root: Path) -> list[str]:
     ]
 
 
-def _picture(file: Path) -> Path | None:
-    """The picture that a file names, or else the one beside it with the same name."""
+def _by_name(pictures: Sequence[Path]) -> dict[str, Path]:
+    """Pictures by their names without suffix, those of which there is one."""
+    times = Counter(key(path.stem) for path in pictures)
+    return {key(path.stem): path for path in pictures if times[key(path.stem)] == 1}
+
+
+def _picture(file: Path, elsewhere: dict[str, Path]) -> Path | None:
+    """The picture that a file names, or else the one with the same name beside it, or anywhere."""
     summary = _summary_of(file)
     named = summary.image_path.replace("\\", "/") if summary is not None else file.stem
     beside = [file.parent / named, file.parent / named.rsplit("/", 1)[-1]]
     beside += sorted(path for path in file.parent.glob(f"{glob_safe(file.stem)}.*") if path != file)
-    return next((path for path in beside if path.is_file()), None)
+    return next((path for path in beside if path.is_file()), elsewhere.get(key(file.stem)))
 
 
 def glob_safe(name: str) -> str:
@@ -108,18 +119,15 @@ class Reader:
     """Draws a file's shapes: uint8 [H, W], positions in `names`. Raises InputError, naming the file."""
 
     names: tuple[str, ...]
+    pictures: tuple[tuple[Path, Path], ...]
+    """Of each file."""
 
     def __call__(self, path: Path) -> np.ndarray:
         try:
             content = json.loads(path.read_text("utf-8"))
             height, width = content.get("imageHeight"), content.get("imageWidth")
             if not height or not width:
-                image = _picture(path)
-                if image is None:
-                    raise InputError(
-                        f"{path} says no size, and its picture is not there; put it beside the file."
-                    )
-                height, width = read_image(image).shape[:2]
+                height, width = read_image(dict(self.pictures)[path]).shape[:2]
             labels = np.zeros((height, width), np.uint8)
             for shape in content["shapes"]:
                 labels[_mask(shape, (height, width), path)] = self._value(shape["label"], path)

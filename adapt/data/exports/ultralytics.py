@@ -5,6 +5,7 @@ are which class, and 255 does not count. Lines of polygons are `class x1 y1 x2 y
 height; small ones lie on top. https://docs.ultralytics.com/datasets/semantic
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,9 +18,10 @@ from adapt.data.exports.drawing import drawn_classes, fill
 from adapt.data.folders.walk import walk
 from adapt.data.images import LABEL_SUFFIXES
 from adapt.data.known_classes import distinct_colors
-from adapt.data.layouts.pairing import pair
+from adapt.data.layouts.contents import choose, label_like
+from adapt.data.layouts.pairing import Pairs, Tails, pair
 from adapt.data.layouts.patterns import LabelFiles, Labelled, Layout
-from adapt.data.layouts.splits import Split
+from adapt.data.layouts.splits import Split, of_split, split_of
 from adapt.errors import InputError
 from serve.media.images import read_image
 
@@ -47,18 +49,49 @@ def _content(file: Path) -> dict[str, Any] | None:
 
 
 def _of_file(root: Path, file: Path, content: dict[str, Any], split: Split) -> Labelled:
-    given = content.get(split)
-    if given is None:
+    if content.get(split) is None:
         raise InputError(f"{file} has no line '{split}:'; add it, with the folder of its pictures.")
-    places = [_place(file, content, str(each)) for each in (given if isinstance(given, list) else [given])]
+    masks = content.get("masks_dir")
+    try:
+        found = _as_written(file, content, split)
+    except InputError:
+        elsewhere = _elsewhere(root, file, content, split)
+        if elsewhere is None:
+            raise
+        found = elsewhere
+    names = _names(content)
+    if masks:
+        place = found.labels[0].parent.relative_to(root.resolve()).as_posix()
+        kind = LabelFiles(f"{place}/*{found.labels[0].suffix}", _mask_classes(file, content, names))
+    else:
+        classes = drawn_classes(names)
+        values = tuple(0 if n not in classes.names else classes.names.index(n) for n in names)
+        pictures = dict(zip(found.labels, found.images, strict=True))
+        kind = LabelFiles(
+            f"{found.labels[0].parent.name}/*.txt", classes, Polygons(values, pictures), drawn=True
+        )
+    alone = found.alone
+    note = f"left out {len(alone)} pictures without labels, such as {alone[0].name}" if alone else ""
+    return Labelled(root, Layout("Ultralytics", ""), found.images, found.labels, kind, note)
+
+
+def _names(content: dict[str, Any]) -> list[str]:
     names = content["names"]
-    listed = (
-        [str(names[key]) for key in sorted(names)] if isinstance(names, dict) else [str(n) for n in names]
-    )
+    return [str(names[key]) for key in sorted(names)] if isinstance(names, dict) else [str(n) for n in names]
+
+
+def _as_written(file: Path, content: dict[str, Any], split: Split) -> Pairs:
+    """In the folders that the file names. Raises InputError if they are not there, or hold no pairs."""
     masks = content.get("masks_dir")
     images: list[Path] = []
     labels: list[Path] = []
     without: list[Path] = []
+    places = _places(file, content, split)
+    if places is None:
+        raise InputError(
+            f"{file} names the folder {content[split]} for '{split}', which is not there; write there which "
+            "one it is (path, train, val)."
+        )
     for place in places:
         beside = _in_place_of_images(place, str(masks) if masks else "labels")
         if masks:
@@ -70,34 +103,76 @@ def _of_file(root: Path, file: Path, content: dict[str, Any], split: Split) -> L
         labels += pairs.labels
         without += pairs.alone
     if not images:
+        beside = _in_place_of_images(places[0], str(masks) if masks else "labels")
         raise InputError(
-            f"No picture in {places[0]} has {'a mask' if masks else 'polygons'} in {beside}; put them "
-            f"there, or name the folder of masks in {file.name} (masks_dir)."
+            f"No picture in {places[0]} has {'a mask' if masks else 'polygons'} of its name in {beside}; "
+            f"put them there{f', or name the folder of masks in {file.name} (masks_dir)' if masks else ''}."
         )
-    note = f"left out {len(without)} pictures without labels, such as {without[0].name}" if without else ""
-    if masks:
-        kind = LabelFiles(f"{masks}/*{labels[0].suffix}", _mask_classes(file, content, listed))
+    return Pairs(images, labels, Tails("", ""), without, [])
+
+
+def _elsewhere(root: Path, file: Path, content: dict[str, Any], split: Split) -> Pairs | None:
+    """In folders that were renamed since; None if there are no pairs.
+
+    Raises InputError if nothing tells which pictures are the part.
+    """
+    root = root.resolve()
+    inside = walk(root)
+    labels = label_like(inside.pictures) if content.get("masks_dir") else set(_texts(inside.others))
+    pictures = [path for path in inside.pictures if path not in labels]
+    everything = choose(root, [*pictures, *labels], labels)
+    if everything is None:
+        return None
+    if (places := _places(file, content, split)) is not None:
+        pictures = [path for path in pictures if {*places} & {*path.parents}]
+    elif _one_part(content) or any(split in _splits(path, root) for path in pictures):
+        pictures, labels = of_split(pictures, root, split), set(of_split(sorted(labels), root, split))
     else:
-        classes = drawn_classes(listed)
-        values = tuple(0 if n not in classes.names else classes.names.index(n) for n in listed)
-        kind = LabelFiles(
-            "labels/*.txt", classes, Polygons(values, dict(zip(labels, images, strict=True))), drawn=True
+        unnamed = [path for path in everything.pairs.images if not _splits(path, root)]
+        place = [*unnamed, *everything.pairs.images][0].parent.relative_to(root).as_posix()
+        raise InputError(
+            f"{file} names the folder {content[split]} for '{split}', which is not there; write there which "
+            f"one it is, such as `{split}: {place}`."
         )
-    return Labelled(root, Layout("Ultralytics", ""), images, labels, kind, note)
+    choice = choose(root, [*pictures, *labels], labels)
+    return None if choice is None else choice.pairs
 
 
-def _place(file: Path, content: dict[str, Any], given: str) -> Path:
+def _texts(files: Sequence[Path]) -> list[Path]:
+    return [path for path in files if path.suffix.lower() == ".txt"]
+
+
+def _one_part(content: dict[str, Any]) -> bool:
+    return content.get("val") in (None, content.get("train"))
+
+
+def _splits(path: Path, root: Path) -> set[str]:
+    """Splits that the folders of a file mean."""
+    return {meant for part in path.parent.relative_to(root).parts if (meant := split_of(part)) is not None}
+
+
+def classes_in(place: Path) -> ClassList | None:
+    """Of a data YAML of masks in a folder; None if there is none."""
+    for file in sorted([*place.glob("*.yaml"), *place.glob("*.yml")]):
+        content = _content(file)
+        if content is not None and content.get("masks_dir"):
+            return _mask_classes(file, content, _names(content))
+    return None
+
+
+def _places(file: Path, content: dict[str, Any], split: Split) -> list[Path] | None:
+    """The folders of a part's pictures; None if one is not there."""
+    given = content[split] if isinstance(content[split], list) else [content[split]]
+    places = [_place(file, content, str(each)) for each in given]
+    return None if None in places else [place for place in places if place is not None]
+
+
+def _place(file: Path, content: dict[str, Any], given: str) -> Path | None:
     """A folder of pictures: below `path`, or where that is from another machine, below the file's folder."""
     ground = file.parent / str(content.get("path") or "")
-    found = [base / given for base in (ground, file.parent) if (base / given).is_dir()]
-    found += [file.parent / Path(given).name] if (file.parent / Path(given).name).is_dir() else []
-    tail = file.parent / given.removeprefix("../").removeprefix("./")  # Roboflow writes ../train/images
-    found += [tail] if tail.is_dir() else []
-    if not found:
-        raise InputError(
-            f"{file} names the folder {given}, which is not below {ground}; correct `path` there."
-        )
-    return found[0].resolve()
+    tail = given.removeprefix("../").removeprefix("./")  # Roboflow writes ../train/images
+    tries = (ground / given, file.parent / given, file.parent / Path(given).name, file.parent / tail)
+    return next((each.resolve() for each in tries if each.is_dir()), None)
 
 
 def _in_place_of_images(place: Path, name: str) -> Path:

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from adapt.data.images import read_labels
+from adapt.data.images import LABEL_SUFFIXES, read_labels
 from adapt.data.label_codes import values_in
 from adapt.errors import InputError
 
@@ -24,6 +24,7 @@ _FOLDER = re.compile(
 """What folders of label files are called."""
 _FEW = 64
 """Values in a label file at most, where its name alone doesn't tell it from a picture."""
+_APART = 8  # pixels of which some are looked at first
 
 
 def label_files(root: Path, pictures: Sequence[Path]) -> set[Path]:
@@ -89,8 +90,13 @@ def _in_folders(apart: Iterable[Path], pictures: Iterable[Path]) -> set[Path]:
 
 
 def has_few_values(path: Path) -> bool:
-    """Whether a file is a PNG that can be read and has as few values as labels have."""
+    """Whether a file loses nothing, can be read, and has as few values as labels have."""
+    if path.suffix.lower() not in LABEL_SUFFIXES:
+        return False
     try:
-        return path.suffix.lower() == ".png" and len(values_in(read_labels(path))) <= _FEW
+        values = read_labels(path)
     except InputError:
         return False
+    if len(values_in(values[::_APART, ::_APART])) > _FEW:  # photographs have very many, which takes time
+        return False
+    return len(values_in(values)) <= _FEW

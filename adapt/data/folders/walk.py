@@ -28,8 +28,8 @@ def walk(root: Path) -> Inside:
             folders.clear()
             continue
         entered.add(real)
-        folders[:] = [name for name in folders if _counts(name)]
-        for name in filter(_counts, names):
+        folders[:] = [name for name in folders if is_content(name)]
+        for name in filter(is_content, names):
             suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (a hundred thousand names)
             kind = inside.pictures if suffix in PICTURE_SUFFIXES else inside.others
             (inside.videos if suffix in VIDEO_SUFFIXES else kind).append(Path(place, name))
@@ -38,5 +38,6 @@ def walk(root: Path) -> Inside:
     return inside
 
 
-def _counts(name: str) -> bool:
+def is_content(name: str) -> bool:
+    """Whether people put it there: neither hidden nor a leftover of their system."""
     return not name.startswith(".") and name not in _NO_CONTENT

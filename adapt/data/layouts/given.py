@@ -15,7 +15,7 @@ import yaml
 
 from adapt.data.classes import load_classes
 from adapt.data.folders.walk import walk
-from adapt.data.layouts.pairing import Tails, describe_tails, pair
+from adapt.data.layouts.pairing import Tails, describe_tails, pair_placed
 from adapt.data.layouts.patterns import LabelFiles, Labelled, Layout
 from adapt.data.layouts.splits import Split
 from adapt.data.layouts.unpaired import UnpairedError
@@ -69,7 +69,7 @@ def find_given(root: Path, given: Given, split: Split) -> Labelled:
     taken = set(labels)
     images = [path for path in _files(root, patterns.images, "--images") if path not in taken]
     tails = None if given.label_suffix is None else Tails("", given.label_suffix)
-    found = pair(images, _ground(root, patterns.images), labels, _ground(root, patterns.labels), tails)
+    found = pair_placed(_placed(images, root, patterns.images), _placed(labels, root, patterns.labels), tails)
     if not found.images:
         raise InputError(
             f"Of {len(images)} pictures and {len(labels)} label files in {root} none belong together by name "
@@ -108,14 +108,13 @@ def _files(root: Path, pattern: str | None, option: str) -> list[Path]:
     return sorted(files)
 
 
-def _ground(root: Path, pattern: str | None) -> Path:
-    """The folder that a pattern starts from: what lies above its first star."""
-    fixed = []
-    for part in Path(pattern or "*").parts[:-1]:
-        if _SPECIAL.search(part):
-            break
-        fixed.append(part)
-    return root.joinpath(*fixed)
+def _placed(paths: list[Path], root: Path, pattern: str | None) -> list[tuple[str, Path]]:
+    """Each with the folders that it lies in, without those that the pattern spells out."""
+    spelled = {part for part in Path(pattern or "*").parts[:-1] if not _SPECIAL.search(part)}
+    return [
+        ("/".join(part for part in path.parent.relative_to(root).parts if part not in spelled), path)
+        for path in paths
+    ]
 
 
 def _first(paths: list[Path]) -> str:

@@ -44,25 +44,36 @@ def pair(
     """Match label files to pictures by the tails that match most of them.
 
     Folders in the roots count, if they are the same in both: a/1.jpg belongs to a/1_mask.png. If nothing
-    matches so, and the roots are different ones, names alone count, where all of these are different.
-    Given tails are taken as they are.
+    matches so, names alone count, where all of these are different. Given tails are taken as they are.
     """
-    best = _matched(_named(images, image_root), _named(labels, label_root), tails)
-    if not best.images and image_root != label_root:
-        flat = [[("", path.stem, path) for path in paths] for paths in (images, labels)]
-        if all(len({key(stem) for _, stem, _ in each}) == len(each) for each in flat):
+    return pair_placed(_placed(images, image_root), _placed(labels, label_root), tails)
+
+
+Placed = Sequence[tuple[str, Path]]
+"""Files, each with a word for its place, in which a picture and its labels agree."""
+
+
+def pair_placed(images: Placed, labels: Placed, tails: Tails | None = None) -> Pairs:
+    """As `pair`, for files whose places are told already."""
+    best = _matched(images, labels, tails)
+    if not best.images:
+        flat = [[("", path) for _, path in each] for each in (images, labels)]
+        if all(len({key(path.stem) for _, path in each}) == len(each) for each in flat):
             best = _matched(flat[0], flat[1], tails)
     return best
+
+
+def _placed(paths: Iterable[Path], root: Path) -> Placed:
+    return [(path.parent.relative_to(root).as_posix(), path) for path in paths]
 
 
 _Named = Sequence[tuple[str, str, Path]]
 
 
-def _named(paths: Iterable[Path], root: Path) -> _Named:
-    return [(key(path.parent.relative_to(root).as_posix()), path.stem, path) for path in paths]
-
-
-def _matched(images: _Named, labels: _Named, given: Tails | None) -> Pairs:
+def _matched(placed_images: Placed, placed_labels: Placed, given: Tails | None) -> Pairs:
+    images, labels = (
+        [(key(place), path.stem, path) for place, path in each] for each in (placed_images, placed_labels)
+    )
     tails = given or _choose(images, labels)
     by_key = {(folder, key(stem)): path for folder, stem, path in labels}
     found, alone = [], []
@@ -90,11 +101,11 @@ def _choose(images: _Named, labels: _Named) -> Tails:
     """The tails that most pictures are matched by; the shortest of equals."""
     of_pictures: dict[tuple[str, str], list[str]] = {}
     for folder, stem, _ in images:
-        for base, tail in _cuts(stem):
+        for base, tail in cuts(stem):
             of_pictures.setdefault((folder, key(base)), []).append(tail)
     votes: Counter[Tails] = Counter()
     for folder, stem, _ in labels:
-        for base, tail in _cuts(stem):
+        for base, tail in cuts(stem):
             for own in of_pictures.get((folder, key(base)), ()):
                 votes[Tails(own, tail)] += 1
     if not votes:
@@ -107,7 +118,7 @@ def _choose(images: _Named, labels: _Named) -> Tails:
     return max(votes, key=worth)
 
 
-def _cuts(stem: str) -> Iterator[tuple[str, str]]:
+def cuts(stem: str) -> Iterator[tuple[str, str]]:
     """The name whole, and cut before each of its last words."""
     yield stem, ""
     for cut in [match.start() for match in _CUT.finditer(stem)][::-1][:_MOST_CUTS]:

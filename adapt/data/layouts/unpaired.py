@@ -3,8 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from adapt.data.layouts.pairing import Pairs
 from adapt.data.layouts.patterns import Labelled
 from adapt.errors import InputError
+
+_SHOWN = 3
 
 
 class UnpairedError(InputError):
@@ -21,3 +24,19 @@ class UnpairedError(InputError):
         self.found = found
         self.alone = list(alone)
         self.surplus = list(surplus)
+
+
+def refuse_alone(found: Pairs, pairs: Labelled) -> None:
+    """Raise UnpairedError if some pictures have no labels."""
+    if not found.alone:
+        return
+    total = len(found.images) + len(found.alone)
+    more = len(found.alone) - _SHOWN
+    names = ", ".join(path.name for path in found.alone[:_SHOWN]) + (f", and {more} more" if more > 0 else "")
+    raise UnpairedError(
+        f"{len(found.alone)} of {total} pictures have no label file such as {found.labels[0].name} in "
+        f"{found.labels[0].parent}: {names}; add them or remove the pictures.",
+        pairs,
+        found.alone,
+        found.surplus,
+    )

@@ -21,6 +21,7 @@ from adapt.data.survey.looks import (
     look_at_video,
     only,
 )
+from adapt.data.values.averaged import describe_averaged
 from adapt.data.values.ignored import describe_ignored
 from adapt.data.values.unknown import describe_unknown
 from serve.media.video.reader import VideoReader
@@ -123,7 +124,9 @@ class Survey(NamedTuple):
 class Opened(NamedTuple):
     """Data as it is found, of which nothing has been read."""
 
-    source: LabelledImages
+    classes: ClassList
+    source: LabelledImages | None
+    """None where a trained network is adapted without one."""
     target: list[TargetPart]
     labelled_target: LabelledImages | None
     evaluation: LabelledImages | None
@@ -145,7 +148,7 @@ def survey(opened: Opened, frames: int, everything: bool) -> Survey:
         for part in dataset.parts
     ]
     target = [_target(part, frames, everything) for part in opened.target]
-    return Survey(opened.source.classes, labelled, target, _twice(opened), everything)
+    return Survey(opened.classes, labelled, target, _twice(opened), everything)
 
 
 def _labelled(
@@ -174,7 +177,7 @@ def _labelled(
 
 
 def _ignored(role: str, dataset: LabelledImages, part: LabelledPart, looks: list[Look]) -> Iterator[str]:
-    """What `adapt train` says of pixels that do not count, of the pictures that were looked at."""
+    """What `adapt train` says of pixels that do not count, or look averaged, of what was looked at."""
     if not looks:
         return
     place = {path: position for position, path in enumerate(part.found.images)}
@@ -182,6 +185,7 @@ def _ignored(role: str, dataset: LabelledImages, part: LabelledPart, looks: list
     pixels = np.array([look.class_pixels for look in looks], np.int64)
     report = LabelReport(pixels, np.array([look.ignored for look in looks], np.int64))
     yield from describe_ignored(role, sample, report)
+    yield from describe_averaged(role, sample)
 
 
 def _target(part: TargetPart, frames: int, everything: bool) -> TargetSurvey:
@@ -200,7 +204,7 @@ def _twice(opened: Opened) -> dict[str, list[Twice]]:
     if opened.evaluation is None:
         return {}
     trained = {
-        "source": opened.source.image_paths,
+        "source": [] if opened.source is None else opened.source.image_paths,
         "labelled target": [] if opened.labelled_target is None else opened.labelled_target.image_paths,
         "target": [picture for part in opened.target for picture in part.pictures],
     }

@@ -32,12 +32,20 @@ def describe_found(role: str, found: Labelled, classes: int, dropped: Sequence[s
 
 def describe(survey: Survey) -> list[str]:
     """Ten lines, and one more for each further data set, and for whatever is unusual."""
-    lines = [line for each in survey.labelled for line in _found(each, survey)]
+    lines = [] if survey.of("source") else [f"source: none; the model has {_classes_of_model(survey)}"]
+    lines += [line for each in survey.labelled for line in _found(each, survey)]
     lines += [_target(survey)] if survey.target else ["target: none"]
     if not survey.of("evaluation"):
         lines.append("evaluation: none (--evaluate names labelled pictures of the target, for scores alone)")
-    lines += [_looked(survey), _sizes(survey), *_classes(survey), *_ignored(survey), _pairs(survey)]
+    lines += [_looked(survey), _sizes(survey), *_classes(survey)]
+    lines += [*_ignored(survey), _pairs(survey)] if survey.labelled else []
     return [*lines, *_twice(survey), *_damaged(survey), *_light(survey)]
+
+
+def _classes_of_model(survey: Survey) -> str:
+    names = survey.classes.names
+    shown = names if len(names) <= 2 * _NAMED else (*names[:_NAMED], "…", *names[-_NAMED:])
+    return f"{len(names)} classes: {', '.join(shown)}"
 
 
 def _found(each: LabelledSurvey, survey: Survey) -> Iterator[str]:
@@ -131,6 +139,8 @@ def _light(survey: Survey) -> Iterator[str]:
     looked = survey.looked
     source, target = (color_of(looked.get(role, [])) for role in ("source", "target"))
     if source is None:
+        if target is not None:
+            yield f"light: target {_color(looked['target'])}"
         return
     line = f"light: source {_color(looked['source'])}"
     if target is None:

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from adapt.data.classes import ClassList
+from adapt.data.exports.table import classes_beside
 from adapt.data.exports.voc import VOC21
 from adapt.data.known_classes import CAMVID11, CITYSCAPES19, CITYSCAPES19_TRAIN_IDS, SYNTHIA16
 from adapt.data.label_codes import Color, values_in
@@ -39,19 +40,31 @@ def draft(found: Labelled) -> str:
     void = [value for value in counts if _is_void(value, counts, names)]
     total = counts.total()
     lines += [f"ignore: {[_plain(value) for value in void]}", "classes:"]
-    for value, pixels in counts.most_common():
-        if value in void:
-            continue
-        what = f"id: {value}" if isinstance(value, int) else f"color: {list(value)}"
-        name = names.get(value, f"class {len(lines)}" if isinstance(value, tuple) else f"class {value}")
-        lines.append(f"  - {{{what}, name: {_quoted(name)}}}  # {100 * pixels / total:.2f} % of the pixels")
+    for (name, is_id), values in _grouped([v for v, _ in counts.most_common() if v not in void], names):
+        what = [_plain(value) for value in values]
+        given = f"{'id' if is_id else 'color'}: {what if what[1:] else what[0]}, name: {_quoted(name)}"
+        share = 100 * sum(counts[value] for value in values) / total
+        lines.append(f"  - {{{given}}}  # {share:.2f} % of the pixels")
     return "\n".join(lines) + "\n"
+
+
+def _grouped(
+    values: Sequence[int | Color], names: dict[int | Color, str]
+) -> Iterable[tuple[tuple[str, bool], list[int | Color]]]:
+    """Values of one class together, in the order in which the classes come first."""
+    found: dict[tuple[str, bool], list[int | Color]] = {}
+    for value in values:
+        number = value if isinstance(value, int) else len(found) + 1
+        found.setdefault((names.get(value, f"class {number}"), isinstance(value, int)), []).append(value)
+    return found.items()
 
 
 def _names(found: Labelled, values: Sequence[int | Color]) -> tuple[dict[int | Color, str], str]:
     """Of the tool's own file, or of the known list that has all the values; and which that is."""
-    if found.kind.classes is not None:
-        return _by_value(found.kind.classes), f"names from {found.layout.name}"
+    own = found.kind.classes or classes_beside(found, found.root)
+    if own is not None:
+        source = found.layout.name if found.kind.classes is not None else "the file that a tool left there"
+        return _by_value(own), f"names from {source}"
     for classes in _KNOWN:
         code = classes.code
         hits = set(values) & {*classes.ids, *classes.palette}
@@ -70,6 +83,7 @@ def _by_value(classes: ClassList) -> dict[int | Color, str]:
     pairs: Iterable[tuple[int | Color, str]] = [
         *zip(classes.ids, classes.names, strict=True),
         *zip(classes.palette, classes.names, strict=True),
+        *((value, classes.names[train_id]) for value, train_id in classes.also),
     ]
     return dict(pairs)
 

@@ -38,8 +38,8 @@ def describe_damage(labels: Iterable[np.ndarray], code: LabelCode) -> str | None
     inside = known and between and min(known) < between[0] and between[-1] < max(known)
     if inside and _at_edges(arrays, between):
         return (
-            "these ids lie between those of their neighbours, as resizing by averaging makes them: resize "
-            "the labels from the originals again, to the nearest pixel"
+            "these ids lie between those of their neighbours, as resizing by averaging makes them: take the "
+            "files as they were labelled, or --repair-labels nearest"
         )
     return None
 

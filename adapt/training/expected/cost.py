@@ -134,4 +134,5 @@ def duration(seconds: float) -> str:
 
 
 def speed(seconds: float) -> str:
+    """Of one iteration."""
     return f"{seconds:.2g} s per iteration" if seconds >= 1 else f"{1 / seconds:.2g} iterations per second"

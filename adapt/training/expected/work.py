@@ -18,6 +18,8 @@ FORWARD_AND_BACKWARD = 3
 """Operations of both, of those of the forward pass: backward, each layer has two products for its one."""
 SMALL = 2e10
 """Operations of the pass that is timed on a CPU, at most, where a smaller crop allows it: below a second."""
+FEWEST, MOST, LONGEST = 2, 8, 3.0
+"""Passes that are timed, and seconds after which there are no more than the fewest."""
 
 
 class Work(NamedTuple):
@@ -61,25 +63,50 @@ def count_work(segmenter: Segmenter, batch: int, crop: tuple[int, int]) -> Work 
     return Work(FORWARD_AND_BACKWARD * counter.get_total_flops(), activations)
 
 
+class Clocks(NamedTuple):
+    """Seconds of the wall clock, of this thread and of this process, since some moment."""
+
+    wall: float
+    thread: float
+    process: float
+
+    @classmethod
+    def now(cls) -> "Clocks":
+        return cls(time.monotonic(), time.thread_time(), time.process_time())
+
+    def seconds_since(self, began: "Clocks", threads: int) -> float:
+        """What the same work takes where nothing else wants the processors, in this many threads.
+
+        The thread that hands the work out is busy all the time then, and no thread works longer than it.
+        """
+        wall, thread, process = (end - start for start, end in zip(began, self, strict=True))
+        return min(wall, max(thread, process / threads))
+
+
 def time_pass(segmenter: Segmenter, batch: int, crop: tuple[int, int], device: torch.device) -> float:
     """Seconds of one pass on a device, forward and backward, in float32; the network stays as it was.
+
+    Of several the least; on a CPU, time in which others had it is not counted.
 
     Raises:
         torch.OutOfMemoryError: the device has not enough memory.
     """
     devices = [device] if device.type == "cuda" else []
+    started = time.monotonic()
     with torch.random.fork_rng(devices=devices):
         network = copy.deepcopy(segmenter).to(device).train()
-        best = float("inf")
-        for _ in range(2):  # the first one also prepares kernels
-            started = time.monotonic()
+        taken: list[float] = []
+        while len(taken) < FEWEST or (len(taken) < MOST and time.monotonic() - started < LONGEST):
+            began = Clocks.now()  # the first pass also prepares kernels
             torch.autograd.backward(_loss(network, batch, crop, device))
-            if device.type != "cpu":
+            if device.type == "cpu":
+                taken.append(Clocks.now().seconds_since(began, torch.get_num_threads()))
+            else:
                 torch.accelerator.synchronize()
-            best = min(best, time.monotonic() - started)
+                taken.append(time.monotonic() - began.wall)
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)  # a training says its own peak
-    return best
+    return min(taken)
 
 
 def _loss(

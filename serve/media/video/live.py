@@ -10,9 +10,9 @@ from typing import Any
 
 import cv2
 import numpy as np
-from tqdm import tqdm
 
 from serve.errors import InputError
+from serve.media.progress import Bar
 from serve.media.video.damage import Damage
 from serve.media.video.reader import Frame, VideoReader
 from serve.media.video.source import Selection
@@ -158,6 +158,6 @@ def _kinds_of_sound(reader: VideoReader) -> dict[int, tuple[str, int, str]]:
 def _say(sentence: str) -> None:
     """To whoever watches; there may be nobody any more."""
     try:
-        tqdm.write(sentence, file=sys.stderr)
+        Bar.write(sentence, file=sys.stderr)
     except OSError:
         return

@@ -8,10 +8,10 @@ from typing import Any, Self
 
 import av
 import cv2
-from tqdm import tqdm
 
 from serve.errors import InputError
 from serve.media.images import Image, read_image
+from serve.media.progress import Bar
 from serve.media.series import DEFAULT_RATE, FrameSeries
 from serve.media.structure import PNG_SIGNATURE
 from serve.media.video.damage import Damage
@@ -129,7 +129,7 @@ def _refuse_other_sizes(files: Sequence[Path]) -> None:
     Sides are compared without their order, as a picture may say that it is to be turned.
     """
     first: tuple[int, int] | None = None
-    for file in tqdm(files, unit="picture", desc="sizes", mininterval=0.5, leave=False, delay=2):
+    for file in Bar(files, unit="picture", desc="sizes", mininterval=0.5, leave=False, delay=2):
         size = _size_in_header(file)
         first = first or size
         if first and size and sorted(size) != sorted(first):

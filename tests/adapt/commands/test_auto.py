@@ -28,7 +28,7 @@ def seen(tmp_path: Path) -> Survey:
     flawed_data.sound(tmp_path)
     classes = load_classes(tmp_path / "classes.yaml")
     source = open_source(Data(source=(tmp_path / "source",)), classes)
-    return survey(Opened(source, find_target([tmp_path / "target"]), None, None), 6, True)
+    return survey(Opened(classes, source, find_target([tmp_path / "target"]), None, None), 6, True)
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, device: str, seconds: float = 0.1, memory: float = 1e9) -> None:

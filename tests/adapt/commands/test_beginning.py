@@ -1,6 +1,7 @@
 """Training without a source: from a run, a folder of transformers or a function, on the target alone."""
 
 import json
+import shlex
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,6 +83,33 @@ def test_a_model_of_transformers_becomes_a_run(adapted: Path, theirs: Path) -> N
     data = json.loads((adapted / "data.json").read_text())
     assert data["source"] == [] and len(data["target"][0]["files"]) == 6
     assert not (adapted / "class_pixels.npy").exists()
+
+
+def test_check_looks_at_the_target_alone(theirs: Path, domains: Path, tmp_path: Path) -> None:
+    """Without a source: it says what a training would begin with, and the command does it."""
+    record, page = tmp_path / "found.json", tmp_path / "page.html"
+    words = adapt_from(theirs, domains, tmp_path / "x", "training.iterations=2")
+    words = ["check", *words[1 : words.index("-o")], *words[words.index("-o") + 2 :]]
+    result = adapt(*words, "--json", str(record), "-o", str(page))
+    assert result.exit_code == 0, result.output
+    assert f"source: none; the model has {len(NAMES)} classes" in result.output
+    assert "evaluation: none" in result.output and "light: target brightness" in result.output
+    found = json.loads(record.read_text())
+    assert found["data"]["labelled"] == [] and found["problems"] == []
+    assert found["expected"]["seconds_per_iteration"] > 0
+    program, *words = shlex.split(found["command"])
+    assert (program, words[:3]) == ("adapt", ["train", "--from", str(theirs)])
+    words[words.index("-o") + 1] = str(tmp_path / "run")
+    trained = adapt(*words)
+    assert trained.exit_code == 0, trained.output
+    assert "source: none; the model has" in trained.output
+    assert load_run(tmp_path / "run").card.iterations == 2
+
+
+def test_check_says_what_a_model_cannot_be_begun_with(domains: Path) -> None:
+    expect_refusal(adapt("check", "--target", str(domains / "target")), "--source", "--from")
+    words = ("check", "--from", str(domains / "none"), "--target", str(domains / "target"))
+    expect_refusal(adapt(*words), "none")
 
 
 def test_the_run_begins_with_the_labels_that_its_makers_see(

@@ -96,7 +96,7 @@ def test_labels_are_drawn_over_the_picture() -> None:
 
 def test_check_takes_the_options_of_train() -> None:
     of = {name: {p.name for p in main.commands[name].params} for name in ("check", "train")}
-    assert of["train"] - of["check"] == {"resume", "start", "weights"}
+    assert of["train"] - of["check"] == {"resume"}
     assert of["check"] - of["train"] == {"everything", "json_path"}
 
 

@@ -103,6 +103,90 @@ def test_data_that_has_moved_goes_on_as_if_it_had_not(root: Path, tmp_path: Path
     assert one.keys() == two.keys() and all(bool((one[key] == two[key]).all()) for key in one)
 
 
+# --- labelled pictures of the target, and pictures to evaluate on
+
+
+@pytest.fixture(scope="module")
+def with_more(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same, with labelled pictures of the target and others to evaluate on."""
+    root = tiny.make_domains(tmp_path_factory.mktemp("more"), images=3)
+    shutil.copytree(root / "target_eval", root / "few")
+    words = ("--target-labels", root / "few", "--evaluate", root / "target_eval")
+    result = adapt(*tiny.train_arguments(root, root / "run", "training.iterations=1"), *words)
+    assert result.exit_code == 0, result.output
+    return root
+
+
+@pytest.fixture
+def more(with_more: Path, tmp_path: Path) -> Path:
+    root = tmp_path / "work"
+    shutil.copytree(with_more, root)
+    for name in ("config.yaml", "data.json"):
+        path = root / "run" / name
+        path.write_text(path.read_text().replace(str(with_more), str(root)))
+    return root
+
+
+def test_a_run_knows_all_its_data(more: Path) -> None:
+    content = json.loads((more / "run" / "data.json").read_text())
+    for domain, folder in (("labelled_target", "few"), ("evaluation", "target_eval")):
+        (part,) = content[domain]
+        size = (more / folder / "labels" / "1.png").stat().st_size
+        assert part["path"] == str(more / folder) and part["files"]["labels/1.png"] == size
+    assert resume(more).exit_code == 0  # all is as it was
+
+
+def test_a_labelled_target_that_has_changed_is_counted_anew_where_it_is_accepted(more: Path) -> None:
+    for folder in ("images", "labels"):
+        shutil.copy(more / "few" / folder / "0.png", more / "few" / folder / "7.png")
+    expect_refusal(resume(more), "labelled target", "2 new (images/7.png, labels/7.png)", "accept")
+    result = resume(more, *ACCEPT)
+    assert result.exit_code == 0 and "accepted: labelled target" in result.output, result.output
+    pixels = np.load(more / "run" / "target_class_pixels.npy")
+    assert len(pixels) == 4 and (pixels[3] == pixels[0]).all()
+
+
+def test_pictures_to_evaluate_on_that_have_changed_are_a_sentence(more: Path) -> None:
+    (more / "target_eval" / "labels" / "2.png").write_bytes(b"no labels")
+    expect_refusal(resume(more), "evaluation", "1 of another size (labels/2.png)", "accept")
+    expect_refusal(resume(more, *ACCEPT), "2.png")  # accepted, but they are read first
+    # others to evaluate on are free to take
+    result = resume(more, "--set", f"data.evaluate={more / 'few'}")
+    assert result.exit_code == 0, result.output
+    (part,) = json.loads((more / "run" / "data.json").read_text())["evaluation"]
+    assert part["path"] == str(more / "few")
+
+
+def test_all_data_may_move(more: Path, tmp_path: Path) -> None:
+    new = tmp_path / "disk"
+    new.mkdir()
+    for name in ("few", "target_eval"):
+        (more / name).rename(new / name)
+    expect_refusal(resume(more), "labelled target", "--target-labels")
+    words = ("--target-labels", new / "few", "--evaluate")
+    expect_refusal(resume(more, *words, new / "none"), "evaluate on", "--evaluate")
+    expect_refusal(resume(more, *words, more / "source"), "evaluation", "of another size")
+    result = resume(more, *words, new / "target_eval")
+    assert result.exit_code == 0, result.output
+    data = load_run(more / "run").config.data
+    assert (data.target_labels, data.evaluate) == (new / "few", new / "target_eval")
+
+
+def test_what_a_run_has_not_cannot_move(root: Path) -> None:
+    expect_refusal(resume(root, "--evaluate", root / "target_eval"), "no data to evaluate on", "--set data.")
+    expect_refusal(resume(root, "--target-labels", root / "target_eval"), "no labelled target")
+
+
+def test_a_run_that_notes_less_goes_on_and_notes_the_rest(more: Path) -> None:
+    """As those of a version that noted source and target alone."""
+    path = more / "run" / "data.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({key: content[key] for key in ("source", "target")}))
+    expect_refusal(resume(more, "--evaluate", more / "target_eval"), "did not note its data")
+    assert resume(more).exit_code == 0
+    assert json.loads(path.read_text()) == content
+
+
 def test_a_run_of_an_older_version_notes_its_data_when_it_goes_on(root: Path) -> None:
     (root / "run" / "data.json").unlink()
     expect_refusal(resume(root, "--source", root / "source"), "did not note its data")

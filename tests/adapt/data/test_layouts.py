@@ -202,11 +202,12 @@ def test_a_missing_split_is_named_with_one_that_is_there(tmp_path):
     refused(error, "none of its part train", acdc / "rgb_anon/night")
 
 
-def test_an_unknown_layout_lists_the_known_ones(tmp_path):
+def test_pictures_without_labels_say_how_to_go_on(tmp_path):
     trees.picture(tmp_path / "pics" / "a.png")
     with pytest.raises(InputError) as error:
         find_labelled(tmp_path, "train")
-    refused(error, tmp_path, "images/", "Cityscapes", "SYNTHIA", "BDD100K", "CamVid")
+    refused(error, tmp_path, "1 pictures, such as pics/a.png", "images/", "--labels", "--target")
+    assert "CamVid" not in error.value.message and "Cityscapes" not in error.value.message
 
 
 def test_pictures_of_one_name_are_refused_in_every_layout(tmp_path):

@@ -11,7 +11,7 @@ from altered import alter, refused
 from safetensors.torch import load_file, save_file
 
 from adapt.commands.measuring import strengths
-from adapt.commands.start import resumed_trainer
+from adapt.commands.resuming import resumed_trainer
 from adapt.reporting.web_report import write_report
 from adapt.run.run import load_run
 from export.sources.source import open_source

@@ -17,7 +17,7 @@ from training_runs import HOSTS, adapt, album, trace, train
 
 from adapt.augmentation.pairs import Pair
 from adapt.cli import main
-from adapt.commands.start import resumed_trainer
+from adapt.commands.resuming import resumed_trainer
 from adapt.run.run import load_run
 from adapt.training.trainer import Trainer
 from serve.media.partial import temporary_for

@@ -22,6 +22,7 @@ from serve.batch.run import local_work, plan, run_batch
 from serve.batch.sidecar import Finished
 from serve.cli.commands import main
 from serve.errors import InputError
+from serve.media import progress
 from serve.media.video.source import Selection
 from serve.video.settings import Settings
 
@@ -48,8 +49,11 @@ def report(out: Path) -> dict[str, str]:
     return {Path(file["source"]).name: file["status"] for file in content["files"]}
 
 
-def test_a_folder_becomes_a_folder(graph: Path, clips: Path, tmp_path: Path) -> None:
+def test_a_folder_becomes_a_folder(
+    graph: Path, clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     out = tmp_path / "out"
+    monkeypatch.setattr(progress, "watched", lambda: True)
     result = serve(graph, clips, "-o", out)
     assert result.exit_code == 0, result.output
     assert names(out) == {f"{n}.mp4{end}" for n in "abc" for end in ("", ".json")} | {"report.json"}
@@ -79,7 +83,8 @@ def test_time_left_is_counted_in_the_frames_that_are_still_to_do(
             if hasattr(self, "totals"):
                 self.totals.append(self.total)
 
-    monkeypatch.setattr(batch, "tqdm", Counting)
+    monkeypatch.setattr(progress, "watched", lambda: True)
+    monkeypatch.setattr(batch, "Bar", Counting)
     settings = Settings(selection=Selection(every=2))
     segmenter = Segmenter(graph, threads=1)
     jobs = plan(segmenter, find_videos([str(clips)]), tmp_path / "out", Settings())

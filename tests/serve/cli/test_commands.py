@@ -13,11 +13,16 @@ from PIL import Image
 from serve_commands import expect_refusal, files_in, serve
 from serve_graphs import TAU, halves, write_clip
 
+from serve.media import progress
+
 HEAVY = ("torch", "cv2", "onnxruntime", "gradio", "av", "numpy", "onnx", "adapt", "export")
 
 
-def test_video_writes_an_mp4_and_says_so(graph: Path, tmp_path: Path) -> None:
+def test_video_writes_an_mp4_and_says_so(
+    graph: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     source = write_clip(tmp_path / "in.mp4", sound="aac")
+    monkeypatch.setattr(progress, "watched", lambda: True)
     result = serve("video", graph, source, "-o", tmp_path / "out.mp4", "--output", "colors", "--crf", 10)
     assert result.exit_code == 0, result.output
     with av.open(str(tmp_path / "out.mp4")) as container:

@@ -1,5 +1,6 @@
 """Exports of labelling tools, read as they are: class counts equal the truth, and training starts."""
 
+import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from multiprocessing import get_context
@@ -20,6 +21,7 @@ from adapt.config.settings import Data
 from adapt.data.datasets import check_labels, open_target
 from adapt.data.domains import find_classes, open_labelled, open_source
 from adapt.data.exports.huggingface import stored_bytes
+from adapt.data.finding import find_labelled
 from adapt.errors import InputError
 
 TOOLS: list[tuple[Callable[[Path], Path], str, str, str]] = [
@@ -30,6 +32,7 @@ TOOLS: list[tuple[Callable[[Path], Path], str, str, str]] = [
     (exports.supervisely, "Supervisely", "abc", "abc"),
     (json_exports.coco_instances, "COCO", "abc", "abc"),
     (json_exports.label_studio, "Label Studio", "abc", "abc"),
+    (json_exports.label_studio_min, "Label Studio", "abc", "abc"),
     (json_exports.label_studio_png, "Label Studio", "abc", "abc"),
     (exports.ultralytics_masks, "Ultralytics", "ab", "c"),
     (exports.ultralytics_polygons, "Ultralytics", "ab", "c"),
@@ -119,6 +122,17 @@ def test_ade20k_does_not_count_what_is_none_of_its_classes(tmp_path):
     assert "in the layout of ADE20K" in starts(root, tmp_path)
 
 
+def test_tasks_that_cannot_be_used_are_counted(tmp_path):
+    root = json_exports.label_studio_min(tmp_path / "x")
+    assert find_labelled(root, "train").note == "left out 1 tasks without any region"
+    (root / "pictures" / "b.jpg").unlink()
+    (root / "z.json").write_text('[{"id": 1, "image": "b.jpg", "label": [{"brushlabels": ["x"]}]}]')
+    assert find_labelled(root, "train").note == (
+        "left out 1 tasks whose pictures are not there and 1 tasks without any region and the other exports "
+        "z.json"
+    )
+
+
 def test_labelme_s_older_export(tmp_path):
     root = exports.labelme_voc(tmp_path / "x", "SegmentationClassPNG")
     assert counted(root, "train") == exports.counts("a", "b", "c")
@@ -134,9 +148,32 @@ def test_a_part_of_an_export_may_be_named(tmp_path):
 
 def test_an_export_without_its_pictures_says_so(tmp_path):
     root = exports.cvat(tmp_path / "x")
-    (root / "JPEGImages").rename(root / "elsewhere")
-    with pytest.raises(InputError, match=r"no folder JPEGImages/; export it with its pictures"):
+    (root / "JPEGImages").rename(tmp_path / "elsewhere")
+    with pytest.raises(InputError, match=r"no pictures with labels of the same names, in JPEGImages/"):
         find_classes(root, None)
+
+
+def test_folders_called_as_voc_s_are_not_its_classes(tmp_path):
+    """Without labelmap.txt, nothing says what CVAT's colours mean, and they are not VOC's."""
+    root = exports.cvat(tmp_path / "x")
+    (root / "labelmap.txt").unlink()
+    found = find_labelled(root, "train")
+    assert found.kind.classes is None and "VOC" not in found.layout.name
+    with pytest.raises(InputError, match=r"has no class file.*adapt classes"):
+        find_classes(root, None)
+
+
+def test_labelme_s_files_find_their_pictures_in_another_folder(tmp_path):
+    root = exports.labelme(tmp_path / "x")
+    for folder, kind in (("photos", "jpg"), ("json", "json")):
+        (root / folder).mkdir()
+        for file in sorted(root.glob(f"*.{kind}")):
+            content = file.read_text() if kind == "json" else ""
+            file.rename(root / folder / file.name)
+            if kind == "json":  # some versions write no size
+                less = {k: v for k, v in json.loads(content).items() if not k.startswith("imageH")}
+                (root / folder / file.name).write_text(json.dumps(less))
+    assert counted(root, "train") == exports.counts("a", "b", "c")
 
 
 def test_drawn_classes_are_told_by_name(tmp_path):

@@ -28,10 +28,11 @@ COLOURS = ClassList(exports.NAMES, (0, 1, 2), tuple(exports.COLORS[name] for nam
 
 
 def odd(root: Path) -> Path:
-    """A layout that nothing tells: cam/ and truth/ with names that end in -z."""
+    """A layout that nothing tells: cam/, and truth/ and older/ with names that end in -z."""
     for stem in "abc":
         trees.picture(root / "cam" / "day" / f"{stem}.jpg")
         trees.write(root / "truth" / "day" / f"{stem}-z.png", exports.truth(stem))
+        trees.write(root / "older" / "day" / f"{stem}-z.png", trees.blocks([0, 1]).astype(np.uint8))
     (root / "classes.yaml").write_text(CLASSES)
     return root
 
@@ -45,7 +46,8 @@ def train(root: Path, out: Path, *words: str) -> Result:
 
 def test_patterns_on_the_command_line_are_kept_in_the_run(tmp_path):
     root = odd(tmp_path / "data")
-    expect_refusal(train(root, tmp_path / "x"), "labels")
+    refused = "cam/ with labels in older/ or as cam/ with labels in truth/; say which, such as --images"
+    expect_refusal(train(root, tmp_path / "x"), refused)
     words = ("--images", "cam/**/*.jpg", "--labels", "truth/**/*.png", "--label-suffix", "-z")
     result = train(root, tmp_path, *words)
     assert result.exit_code == 0, result.output
@@ -182,6 +184,26 @@ def test_a_draft_of_colours(tmp_path):
     classes = find_classes(tmp_path, None)
     assert set(classes.palette) == set(exports.COLORS.values())
     check_labels(open_source(Data(source=(tmp_path,)), classes))
+
+
+def test_a_draft_keeps_all_values_of_a_class(tmp_path):
+    root = exports.ultralytics_masks(tmp_path / "u")
+    label = root / "masks" / "train" / "a.png"
+    trees.write(label, np.array([0, 5, 9], np.uint8)[exports.truth("a")])  # b has 6 for the same class
+    text = draft(find_labelled(root, "train"))
+    assert "{id: 9, name: road}" in text and "ignore: []" in text
+    trees.write(root / "masks" / "train" / "b.png", np.array([0, 6, 9], np.uint8)[exports.truth("a")])
+    assert "name: car}" in (text := draft(find_labelled(root, "train"))) and "[5, 6]" in text
+
+
+def test_a_draft_of_a_renamed_export_has_its_names(tmp_path):
+    root = exports.cvat(tmp_path / "x")
+    (root / "JPEGImages").rename(root / "fotos")
+    (root / "ImageSets" / "Segmentation" / "default.txt").unlink()
+    (root / "ImageSets" / "Segmentation").rmdir()
+    (root / "SegmentationClass").rename(root / "Masken")
+    text = draft(find_labelled(root, "train"))
+    assert "# names from the file that a tool left there" in text and "name: road}" in text
 
 
 def test_values_that_are_no_classes_get_no_draft(tmp_path):

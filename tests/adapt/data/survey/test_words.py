@@ -20,6 +20,7 @@ def looked_at(root: Path, everything: bool = True, *more: Path) -> Survey:
     classes = load_classes(root / "classes.yaml")
     unpaired: Unpaired = []
     opened = Opened(
+        classes,
         open_source(Data(source=(root / "source",)), classes, unpaired),
         find_target([root / "target", *more]),
         None,
@@ -27,6 +28,17 @@ def looked_at(root: Path, everything: bool = True, *more: Path) -> Survey:
         unpaired,
     )
     return survey(opened, 6, everything)
+
+
+def test_without_a_source_the_target_is_described(tmp_path: Path):
+    flawed_data.sound(tmp_path)
+    classes = load_classes(tmp_path / "classes.yaml")
+    lines = describe(survey(Opened(classes, None, find_target([tmp_path / "target"]), None, None), 6, True))
+    assert lines[0] == f"source: none; the model has {len(classes)} classes: {', '.join(classes.names)}"
+    assert lines[1].startswith("target: used 2 pictures")
+    starts = [line.split(":")[0] for line in lines]
+    wanted = ["source", "target", "evaluation", "looked at", "sizes", "duplicates", "damaged", "light"]
+    assert starts == wanted and lines[-1].startswith("light: target brightness 0.")
 
 
 def test_counts_and_shares_are_the_truth(tmp_path: Path):

@@ -10,6 +10,7 @@ from training_step import small_segmenter
 
 from adapt.config.settings import load_config
 from adapt.model.build import build
+from adapt.training.expected import work
 from adapt.training.expected.cost import (
     AROUND,
     MARGIN,
@@ -20,7 +21,7 @@ from adapt.training.expected.cost import (
     expected_seconds,
     passes,
 )
-from adapt.training.expected.work import count_work, time_pass, timed_crop
+from adapt.training.expected.work import Clocks, count_work, time_pass, timed_crop
 
 
 class Flat(nn.Module):
@@ -75,6 +76,31 @@ def test_counting_and_timing_leave_network_and_dice_as_they_were():
     assert torch.equal(torch.rand(1), wanted)
     assert all(torch.equal(before[name], tensor) for name, tensor in segmenter.state_dict().items())
     assert all(parameter.grad is None for parameter in segmenter.parameters()) and segmenter.training
+
+
+@pytest.mark.parametrize(
+    ("wall", "thread", "process", "threads", "seconds"),
+    [
+        (2.0, 2.0, 4.0, 2, 2.0),  # an idle machine
+        (8.0, 2.0, 4.0, 2, 2.0),  # three others have it most of the time
+        (8.0, 1.5, 4.0, 2, 2.0),  # the thread that hands out waits for the others
+        (2.0, 2.0, 2.5, 4, 2.0),  # most of the work cannot be shared
+        (1.0, 1.2, 2.4, 2, 1.0),  # never more than has passed
+    ],
+)
+def test_time_that_others_had_is_not_counted(wall, thread, process, threads, seconds):
+    began = Clocks(100.0, 7.0, 9.0)
+    ended = Clocks(100.0 + wall, 7.0 + thread, 9.0 + process)
+    assert ended.seconds_since(began, threads) == pytest.approx(seconds)
+
+
+def test_a_pass_is_timed_by_its_own_clock_and_the_least_of_several_counts(monkeypatch):
+    """On a machine where every pass lasts a minute, of which the network had a second or two."""
+    moments = iter([(0, 0, 0), (60, 2, 2), (60, 2, 2), (120, 3, 3)])
+    monkeypatch.setattr(Clocks, "now", classmethod(lambda cls: cls(*map(float, next(moments)))))
+    monkeypatch.setattr(work, "LONGEST", 0.0)
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    assert time_pass(small_segmenter(), 1, (32, 32), torch.device("cpu")) == 1.0
 
 
 def test_code_that_needs_numbers_is_not_counted():

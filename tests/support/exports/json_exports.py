@@ -1,5 +1,6 @@
 """Tiny exports that describe all pictures in one JSON file: COCO's kinds, and Label Studio's."""
 
+import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -117,6 +118,24 @@ def label_studio(root: Path) -> Path:
         data = {"image": f"/data/upload/1/0123abcd-{stem}.jpg"}
         tasks.append({"id": number + 1, "annotations": [annotation], "data": data})
     text(root / "project-1-at-2026.json", tasks)
+    return root
+
+
+def label_studio_min(root: Path) -> Path:
+    """JSON-MIN: regions under the control's name; an earlier annotation of a task before the last one."""
+    (path,) = label_studio(root).glob("*.json")
+    lines = []
+    for task in json.loads(path.read_text()):
+        (annotation,) = task["annotations"]
+        regions = [
+            each["value"] | {key: each[key] for key in ("original_width", "original_height")}
+            for each in annotation["result"]
+        ]
+        common = task["data"] | {"id": task["id"], "annotator": 1, "lead_time": 2.5}
+        lines.append(common | {"label": regions[:1], "annotation_id": 0})
+        lines.append(common | {"label": regions, "annotation_id": annotation["id"], "comment": "fine"})
+    lines.append({"image": "/data/upload/1/x.jpg", "id": 99, "annotator": 1, "annotation_id": 9})
+    text(path, lines)
     return root
 
 

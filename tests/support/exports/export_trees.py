@@ -47,6 +47,14 @@ def rgb(stem: str) -> np.ndarray:
     return np.array([COLORS[name] for name in NAMES], np.uint8)[truth(stem)]
 
 
+def instances(stem: str) -> np.ndarray:
+    """RGB, a colour for each shape whatever its class is."""
+    painted = np.zeros((HEIGHT, WIDTH, 3), np.uint8)
+    for number, (_, (left, top, right, bottom)) in enumerate(BOXES[stem]):
+        painted[top:bottom, left:right] = (128 * (number % 2), 128, 64 * number)
+    return painted
+
+
 def text(path: Path, content: object) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
@@ -61,7 +69,7 @@ def cvat(root: Path) -> Path:
     for stem in BOXES:
         trees.picture(root / "JPEGImages" / f"{stem}.jpg")
         trees.write(root / "SegmentationClass" / f"{stem}.png", rgb(stem))
-        trees.write(root / "SegmentationObject" / f"{stem}.png", rgb(stem))
+        trees.write(root / "SegmentationObject" / f"{stem}.png", instances(stem))
     return root
 
 
