@@ -9,7 +9,7 @@ PIP := $(PY) -m pip install $(PIP_ARGS) -c constraints.txt
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup lint test demo trials evidence bench gpu kill container screenshots docs clean
+.PHONY: help setup lint test demo trials evidence fleet bench gpu kill container screenshots docs clean
 
 help:  ## list the targets
 	@echo "usage: make TARGET"
@@ -59,7 +59,7 @@ kill: $(VENV)/dev.stamp  ## kill -9 of every kind of work at 50 random moments e
 	$(PY) tests/bench/kill.py
 
 clean:  ## remove what the targets made, except the environment and the evidence's runs
-	rm -rf demo bench site build dist gpu.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf demo fleet bench site build dist gpu.json .pytest_cache .mypy_cache .ruff_cache .hypothesis
 	find adapt export serve tests -name __pycache__ -prune -exec rm -rf {} +
 
 DEMO := --preset demo --set training.iterations=500 \
@@ -88,6 +88,9 @@ demo: setup  ## the whole line on synthetic streets: adapt, export, verify, eval
 	  target.mp4 'the clip, segmented' \
 	  report/ 'bias, logit distributions, before and after' \
 	  scores.json 'the table above'
+
+fleet: setup  ## 50 simulated devices in three places, one of which turns dusk: gather, merge, drift, fold (about 10 minutes)
+	$(PY) tests/bench/gathering/fleet.py
 
 docs: $(VENV)/dev.stamp  ## the site of docs/, in site/; fails on a dead link or a page outside the navigation
 	NO_MKDOCS_2_WARNING=1 $(PY) -m mkdocs build --strict --clean --quiet

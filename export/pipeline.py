@@ -19,6 +19,7 @@ from export.sources.pictures import calibration_pictures, pictures_for
 from export.sources.source import Source, open_source
 from export.statistics.gathered import Anchors, is_gathered, open_gathered
 from export.statistics.profiles import open_profiles
+from export.verification.band import MOST
 from export.verification.changes import changes
 from export.verification.parity import verify
 from export.verification.result import Verification
@@ -258,7 +259,9 @@ def write_verified(
         onnx.checker.check_model(written, full_check=True)
         faults = source.unlike(graph_info(written, str(output)).card)
         reference = source.reference()
-        result = verify(written, str(output), reference, source.words, frames, pictures, faults=faults)
+        result = verify(
+            written, str(output), reference, source.words, frames, pictures, faults=faults, most=MOST
+        )
         if not result.passed:
             raise InputError(f"nothing was written to {output}, because the check {result.report()}")
         record_verification(model, result.record(), str(output))

@@ -68,13 +68,9 @@ def folded_shift(model: onnx.ModelProto, profile: int = 0) -> FoldedShift | None
     if correction is None or (correction.tau == 0 and not correction.runtime_tau):
         return None
     try:
-        names = ("knots", "knot_slopes", "bin_width", "middle", "bins_to")
-        knots, slopes, width, middle, bins = (_number(constants[name]) for name in names)
-        numbers = np.concatenate([knots, knots[..., -1:] + 1 / slopes[..., -1:]], axis=2)[:, 0]  # [C, M]
-        shift, own = (
-            np.cumsum(np.concatenate([_number(constants[f"{name}_{p}"]) for p in ("start", "steps")], 1), 1)
-            for name in ("shift", "own")
-        )  # [l, M, c] and [l, M, 1]
+        width, middle, bins = (_number(constants[name]) for name in ("bin_width", "middle", "bins_to"))
+        shift, own = (_at_knots(constants, name) for name in ("shift", "own"))  # [l, M, c] and [l, M, 1]
+        numbers = _knot_numbers(constants, *shift.shape[:2])
         classes = np.arange(len(shift))
         shift[classes, :, classes] = own[:, :, 0]  # which the sums leave out
         return FoldedShift(middle + (numbers - (bins - 1) / 2) * width, shift.transpose(2, 0, 1))
@@ -83,6 +79,20 @@ def folded_shift(model: onnx.ModelProto, profile: int = 0) -> FoldedShift | None
             f"the graph says that a correction is folded in, but its constants were altered ({error}); "
             "export it again."
         ) from error
+
+
+def _at_knots(constants: dict[str, onnx.TensorProto], name: str) -> Array:
+    """Delta at the knots; files of older versions have its first value and the steps from there."""
+    if f"{name}_knots" in constants:
+        return _number(constants[f"{name}_knots"])
+    return np.cumsum(np.concatenate([_number(constants[f"{name}_{p}"]) for p in ("start", "steps")], 1), 1)
+
+
+def _knot_numbers(constants: dict[str, onnx.TensorProto], C: int, M: int) -> Array:
+    """[C, M] bins of the knots; the last one is as far from the one before as its slope says."""
+    slopes = "per_knot_distance" if "per_knot_distance" in constants else "knot_slopes"
+    knots, per_bin = (_number(constants[name]).reshape(C, M - 1) for name in ("knots", slopes))
+    return np.concatenate([knots, knots[:, -1:] + 1 / per_bin[:, -1:]], axis=1)
 
 
 def _number(tensor: onnx.TensorProto) -> Array:

@@ -34,23 +34,39 @@ def excluding(statistics: ShiftStatistics, classes: Tensor) -> ShiftStatistics:
     return replace(statistics, rows=rows, seen=statistics.seen & ~excluded, excluded=excluded)
 
 
+_FEW = 64
+"""Classes up to which calls cost more than arithmetic, see `quantile`."""
+
+
 def support(statistics: ShiftStatistics) -> tuple[Tensor, Tensor]:
     """The quantiles F^-1(eps) and F^-1(1 - eps) of every F[c, l], each [C, C], in logits."""
     means = statistics.rows.means
     tails = torch.linspace(statistics.eps, 1 - statistics.eps, 2, dtype=means.dtype, device=means.device)
-    both = quantile(statistics.rows, tails.expand(*means.shape[:-1], 2))
+    sections = 2 if means.device.type == "cpu" and len(means) > _FEW else None
+    both = quantile(statistics.rows, tails.expand(*means.shape[:-1], 2), sections)
     return both[..., 0], both[..., 1]
 
 
-def exact_shift(statistics: ShiftStatistics, z: Tensor) -> Tensor:
-    """Delta[c, l] at the points z [C, C, G]: [C, C, G], in logits. Unseen classes have Delta = 0.
+def exact_shift(
+    statistics: ShiftStatistics,
+    z: Tensor,
+    ends: tuple[Tensor, Tensor] | None = None,
+    rows: Tensor | None = None,
+) -> Tensor:
+    """Delta[c, l] at the points z [R, C, G]: [R, C, G], in logits. Unseen classes have Delta = 0.
 
     Exact to the rounding of z's dtype; float64 is what `export` folds.
+
+    Args:
+        z: points of each row and channel.
+        ends: `support` of the statistics in that dtype, where it is known.
+        rows: [R] the classes c; None is all.
     """
     statistics = statistics.to(z.dtype)
-    lower, upper = support(statistics)
-    z = torch.maximum(torch.minimum(z, upper.unsqueeze(-1)), lower.unsqueeze(-1))
-    return _shift_inside(statistics, z, refine=16)
+    rows = torch.arange(len(z), device=z.device) if rows is None else rows
+    lower, upper = (end[rows].unsqueeze(-1) for end in ends or support(statistics))
+    z = torch.maximum(torch.minimum(z, upper), lower)
+    return _shift_inside(statistics, z, refine=16, rows=rows)
 
 
 _PART = 2**16
@@ -210,14 +226,15 @@ def cumulative_density(rows: Mixture, logits: Tensor, labels: Tensor) -> Tensor:
     return cdf(rows.select(labels), own.unsqueeze(-1)).squeeze(-1)
 
 
-def _shift_inside(statistics: ShiftStatistics, z: Tensor, refine: int) -> Tensor:
-    """Delta at points z [C, C, G] that lie inside the support."""
-    probability = cdf(statistics.rows, z).clamp(statistics.eps, 1 - statistics.eps)
+def _shift_inside(statistics: ShiftStatistics, z: Tensor, refine: int, rows: Tensor | None = None) -> Tensor:
+    """Delta at points z [R, C, G] that lie inside the support, of some rows or all."""
+    rows = torch.arange(len(z), device=z.device) if rows is None else rows
+    probability = cdf(statistics.rows.select(rows), z).clamp(statistics.eps, 1 - statistics.eps)
     moved = _anchor_quantile(statistics.anchors.select(1), probability, statistics.eps, refine)
-    diagonal = torch.arange(len(z), device=z.device)
-    own = probability[diagonal, diagonal]
-    moved[diagonal, diagonal] = _anchor_quantile(statistics.anchors.select(0), own, statistics.eps, refine)
-    shift = (moved - z) * statistics.seen.view(-1, 1, 1)
+    diagonal = torch.arange(len(z), device=z.device), rows
+    own = probability[diagonal]
+    moved[diagonal] = _anchor_quantile(statistics.anchors.select(0), own, statistics.eps, refine)
+    shift = (moved - z) * statistics.seen[rows].view(-1, 1, 1)
     return shift if statistics.excluded is None else shift * ~statistics.excluded.view(1, -1, 1)
 
 

@@ -210,7 +210,7 @@ def label_map(painted: np.ndarray, alt: str) -> str:
     small = np.dstack(
         [resize_labels(np.ascontiguousarray(channel), size) for channel in np.dsplit(painted, 3)]
     )
-    return _image(small, encode(small, ".png", compression=9), "png", alt, "")
+    return _image(small, encode(small, ".png", compression=6), "png", alt, "")
 
 
 def _row(row: Sequence[str]) -> str:

@@ -10,7 +10,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import onnx
 
 from adapt.data.classes import IGNORE, ClassList
@@ -20,20 +19,22 @@ from adapt.errors import InputError
 from adapt.run.cards import DEFAULT_TAU
 from export.balancing.found import found
 from export.balancing.page import Told, page
-from export.balancing.seen import Change, change, pairs, uncorrected
+from export.balancing.seen import Change, Pair, at_borders, change, pairs, shown, uncorrected
 from export.balancing.strength import Chosen, choose_strength
 from export.fold.folded import metadata_of
 from export.fold.tables import MAX_TAU
 from export.foreign.convention import ChannelOrder, Layout, Triple
 from export.pipeline import Exported, export_onnx
-from export.sources.pictures import MAX_FRAMES
 from export.sources.statistics_file import write_statistics
 from export.statistics.calibrate import Looked, Request, calibrate_on, look, open_footage, told_of
 from serve.card import Key
 from serve.inference.segmenter import Segmenter
 from serve.media.files import check_outputs
+from serve.media.images import write_image
 from serve.media.whole import replacing, scratch
 
+CHECKED_WORK, CHECKED_ROWS = 2**31, 128
+"""Most terms C^2 P of the P pixels of a picture that the file is checked on, and the fewest rows for that."""
 CHECKED = "the footage"
 """Folder of the pictures that the file is checked on; its name goes into the file."""
 
@@ -51,6 +52,9 @@ class Balanced:
     """Why, by class."""
     commands: tuple[str, ...]
     """That come next."""
+    at_borders: float | None = None
+    """Share of the labels of the shown pictures that differ from the model's own, before any correction,
+    because it upsamples probabilities and the balanced file scores; None of a model that does not."""
 
 
 def balance(
@@ -122,7 +126,7 @@ def balance(
         chosen = choose_strength(model, stats, looked.network.intake.size, tau, labels)
         say(f"  {chosen.why}")
         say("[4/5] folding and checking")
-        checked = _checked_on(footage, place / CHECKED)
+        checked = _checked_on(footage, place / CHECKED, looked)
         exported = export_onnx(
             model,
             output,
@@ -134,6 +138,7 @@ def balance(
             say=lambda step: say(f"  {step}"),
         )
         say(f"[5/5] writing {report}")
+        seen = pairs(looked.network, footage, Segmenter(output))
         made = Balanced(
             exported,
             report,
@@ -141,8 +146,9 @@ def balance(
             change(outcome, chosen.tau),
             uncorrected(outcome, chosen.tau),
             _commands(output, chosen.tau, labels),
+            at_borders(seen),
         )
-        _write_page(made, looked, facts, footage, force)
+        _write_page(made, looked, facts, seen, force)
     return made
 
 
@@ -171,10 +177,20 @@ def _check_early(looked: Looked, labels: Path | None) -> None:
         check_labels(open_labelled(labels, listed, looked.network.intake.size))
 
 
-def _checked_on(footage: UnlabelledImages, folder: Path) -> Path:
-    """A folder of some pictures of the footage, evenly, for `export_onnx` to check the file on."""
+def _checked_on(footage: UnlabelledImages, folder: Path, looked: Looked) -> Path:
+    """A folder of the pictures that the page shows, for `export_onnx` to check the file on.
+
+    Of many classes, middle rows of these, if the model takes pictures of any size: the file takes C^2
+    numbers a pixel.
+    """
     folder.mkdir()
-    for place in np.unique(np.linspace(0, len(footage) - 1, MAX_FRAMES).astype(int)).tolist():
+    for place in shown(len(footage)):
+        height, width = footage[place].shape[:2]
+        rows = max(CHECKED_ROWS, CHECKED_WORK // (len(looked.names) ** 2 * width))
+        if looked.network.intake.size is None and rows < height:
+            top = (height - rows) // 2
+            write_image(folder / f"{place:06d}.png", footage[place][top : top + rows])
+            continue
         path = footage.paths[place].resolve()
         (folder / f"{place:06d}{path.suffix}").symlink_to(path)
     return folder
@@ -195,7 +211,7 @@ def _commands(output: Path, tau: float, labels: Path | None) -> tuple[str, ...]:
 
 
 def _write_page(
-    made: Balanced, looked: Looked, facts: dict[str, str], footage: UnlabelledImages, force: bool
+    made: Balanced, looked: Looked, facts: dict[str, str], seen: Sequence[Pair], force: bool
 ) -> None:
     output, info = made.exported.path, made.exported.info
     assert info.correction is not None
@@ -208,7 +224,7 @@ def _write_page(
         chosen=made.chosen,
         change=made.change,
         uncorrected=made.uncorrected,
-        pairs=pairs(looked.network, footage, Segmenter(output)),
+        pairs=seen,
         checked=made.exported.verification.report(),
         commands=made.commands,
     )

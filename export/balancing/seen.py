@@ -1,5 +1,6 @@
 """What a correction changes on the footage: shares of the classes, pictures, and what stays as it is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +11,7 @@ from adapt.balance.correction import posthoc_scores, shift_table
 from adapt.balance.logit_statistics import range_warning
 from adapt.data.datasets import UnlabelledImages
 from adapt.evaluation.prediction import labels_of_logits
+from export.foreign.endings import Ending
 from export.foreign.network import Network
 from export.statistics.calibrate import Outcome
 from export.statistics.checks import MEASURE
@@ -47,6 +49,8 @@ class Pair:
     image: NDArray[np.uint8]
     before: NDArray[np.integer]
     after: NDArray[np.integer]
+    probable: NDArray[np.integer] | None = None
+    """Before, if probabilities were upsampled, of a file that does so; None of others."""
 
 
 def change(outcome: Outcome, tau: float) -> Change:
@@ -65,12 +69,31 @@ def change(outcome: Outcome, tau: float) -> Change:
 def pairs(network: Network, target: UnlabelledImages, deployed: Segmenter) -> list[Pair]:
     """Pictures of the target, evenly: what the model says of them, and what the balanced file says."""
     found = []
-    for index in Bar(_evenly(len(target), PICTURES), desc="before and after", unit="image"):
+    for index in Bar(shown(len(target)), desc="before and after", unit="image"):
         image = target[index]
         logits = torch.from_numpy(network.logits(image[None]))
         before = labels_of_logits(logits, network.outlet.output_stride, image.shape[:2], None, 0.0)
-        found.append(Pair(target.names[index], image, before, deployed(image).labels))
+        probable = None
+        if network.ending.resizes_probabilities:
+            scores = _upsampled_by_the_file(logits, network.ending)
+            probable = labels_of_logits(scores, network.outlet.output_stride, image.shape[:2], None, 0.0)
+        found.append(Pair(target.names[index], image, before, deployed(image).labels, probable))
     return found
+
+
+def _upsampled_by_the_file(logits: torch.Tensor, ending: Ending) -> torch.Tensor:
+    """What a file makes of logits [N, C, h, w] before it upsamples them."""
+    if "Sigmoid" in ending.behind:
+        return logits.sigmoid()
+    return logits.log_softmax(1) if "LogSoftmax" in ending.behind else logits.softmax(1)
+
+
+def at_borders(pairs: Sequence[Pair]) -> float | None:
+    """Share of labels that are others because scores are upsampled, not probabilities; None of most files."""
+    both = [(pair.before, pair.probable) for pair in pairs if pair.probable is not None]
+    if not both:
+        return None
+    return float(np.mean(np.concatenate([(a != b).ravel() for a, b in both])))
 
 
 def uncorrected(outcome: Outcome, tau: float) -> dict[str, str]:
@@ -99,5 +122,6 @@ def uncorrected(outcome: Outcome, tau: float) -> dict[str, str]:
     return reasons
 
 
-def _evenly(count: int, most: int) -> list[int]:
-    return [int(i) for i in np.unique(np.linspace(0, count - 1, most).round())]
+def shown(count: int) -> list[int]:
+    """Which of so many pictures of the target are shown, evenly."""
+    return [int(i) for i in np.unique(np.linspace(0, count - 1, PICTURES).round())]

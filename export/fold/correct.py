@@ -16,12 +16,20 @@ of a pixel, and no C*C tensor of pixels; the own term is left out by its zero an
 cancels; and the cost does not depend on how exact the table is.
 
 The tables are made inside the graph, of the few knots that the file stores: D is linear between knots
-K[l,0] < K[l,1] < ..., which bounded ramps over the bins write as
+K[l,0] < K[l,1] < ..., so with m the last knot that is not above k
 
-    D[c,l,k] = D[c,l,0] + sum_m (D[c,l,m] - D[c,l,m-1]) * clip((k - K[l,m-1]) / (K[l,m] - K[l,m-1]), 0, 1).
+    D[c,l,k] = D[c,l,m] + (k - K[l,m]) * (D[c,l,m+1] - D[c,l,m]) / (K[l,m+1] - K[l,m]),
 
-Runtimes fold that into constants when a file is opened; of a run-time tau, all but the last exponential. At
-tau == 0 the logits themselves are taken, so that labels equal the uncorrected ones exactly.
+two look-ups in the knots. How many knots lie at or below k is counted without a number for every pair of a
+knot and a bin: bins are written in two digits, k = R * b + r with R about the root of their number, and of
+the knots R * b' + r'
+
+    #(K <= k) = #(b' < b) + sum over knots of [b' = b] * [r' <= r],
+
+of which the last is a product of matrices. So what the tables take is in proportion to the tables alone,
+however many knots they have. Runtimes fold that into constants when a file is opened; of a run-time tau, all
+but the last exponential. At tau == 0 the logits themselves are taken, so that labels equal the uncorrected
+ones exactly.
 
 Logits off the grid, which reaches beyond the last quantiles of all rows, weigh in the sum as its ends do.
 Adding a constant to all logits of a hypothesis changes nothing, so every row of Delta is centred on 0 and the

@@ -45,10 +45,17 @@ class Curves(NamedTuple):
         return np.stack([np.interp(*row) for row in zip(points, self.z, self.shift, strict=True)])
 
     def unknown(self, z: Array) -> Array:
-        """The remainder of the cells that z [C, P] lies in; 0 beyond the grid, where Delta is constant."""
+        """The remainder of the cells that z lies in, [C, P], 0 beyond the grid, where Delta is constant.
+
+        z is [P], rising, or [C, P].
+        """
         padded = np.pad(self.remainder, ((0, 0), (1, 1)))
-        rows = zip(self.z, padded, z, strict=True)
-        return np.stack([remainder[np.searchsorted(grid, points)] for grid, remainder, points in rows])
+        if z.ndim > 1:
+            parts = zip(self.z, padded, z, strict=True)
+            return np.stack([remainder[np.searchsorted(grid, points)] for grid, remainder, points in parts])
+        # How many of the points lie up to each grid point says the same as where each point lies.
+        ends = np.searchsorted(z, self.z, side="right")
+        return np.repeat(padded, np.diff(ends, prepend=0, append=len(z)).ravel()).reshape(-1, len(z))
 
 
 def shift_curves(statistics: ShiftStatistics) -> list[Curves]:
@@ -65,25 +72,34 @@ def _shift_curves(stored: bytes) -> tuple[Curves, ...]:
     """Read-only, of statistics in float64 as bytes of a safetensors file."""
     statistics = ShiftStatistics.from_state(load(stored))
     points = int(np.clip(2**22 // len(statistics.seen) ** 2, 192, 2048))
-    lower, upper = support(statistics)
+    ends = support(statistics)
+    known = statistics.seen if bool(statistics.seen.any()) else ~statistics.seen
+    rows = known.nonzero().flatten()  # Delta of the others is 0
+    lower, upper = (end[rows].unsqueeze(-1) for end in ends)
     even = torch.linspace(0, 1, points // 2, dtype=torch.float64)
     steps = Bar(total=3, desc="exact curves", unit="step", delay=5, leave=False)
     with steps:
-        z = lower.unsqueeze(-1) + (upper - lower).unsqueeze(-1) * even
+        z = lower + (upper - lower) * even
         for count in (points // 2, points):  # each pass resolves a climb a hundred times finer
-            z = _spread_evenly(z, z + exact_shift(statistics, z), count)
+            z = _spread_evenly(z, z + exact_shift(statistics, z, ends, rows), count)
             steps.update()
-        shift = exact_shift(statistics, z)
+        shift = exact_shift(statistics, z, ends, rows)
         steps.update()
-    remainder = _remainder(statistics, z, z + shift) * statistics.seen.view(-1, 1, 1)
-    parts = [part.transpose(0, 1).contiguous().numpy() for part in (z, shift, remainder)]
+    remainder = _remainder(statistics, z, z + shift, rows) * statistics.seen[rows].view(-1, 1, 1)
+    low, high = (end.unsqueeze(-1) for end in ends)
+    grids = low + (high - low) * torch.linspace(0, 1, points, dtype=torch.float64)
+    grids[rows] = z
+    wholes = [torch.zeros(len(grids), len(grids), part.shape[-1]).double() for part in (shift, remainder)]
+    for whole, some in zip(wholes, (shift, remainder), strict=True):
+        whole[rows] = some
+    parts = [part.transpose(0, 1).contiguous().numpy() for part in (grids, *wholes)]
     for part in parts:
         part.flags.writeable = False
     return tuple(Curves(*channel) for channel in zip(*parts, strict=True))
 
 
 def _spread_evenly(z: Tensor, moved: Tensor, count: int) -> Tensor:
-    """New grid points [C, C, count] between the same ends, even in the mean of relative z and relative A."""
+    """New grid points [R, C, count] between the same ends, even in the mean of relative z and relative A."""
     progress = sum((x - x[..., :1]) / (x[..., -1:] - x[..., :1]).clamp_min(1e-30) for x in (z, moved))
     assert isinstance(progress, Tensor)
     flat, level = z.flatten(0, 1).numpy(), progress.flatten(0, 1).numpy()
@@ -92,12 +108,12 @@ def _spread_evenly(z: Tensor, moved: Tensor, count: int) -> Tensor:
     return torch.from_numpy(grid).view(*z.shape[:2], count)
 
 
-def _remainder(statistics: ShiftStatistics, z: Tensor, moved: Tensor) -> Tensor:
-    """Bound on the distance of A = z + Delta from its chord in each cell: [C, C, G] -> [C, C, G - 1]."""
+def _remainder(statistics: ShiftStatistics, z: Tensor, moved: Tensor, rows: Tensor) -> Tensor:
+    """Bound on the distance of A = z + Delta from its chord in each cell: [R, C, G] -> [R, C, G - 1]."""
     rise = moved[..., 1:] - moved[..., :-1]
-    least, most = _density_range(statistics.rows, z)
-    diagonal = torch.eye(len(z), dtype=torch.long)
-    anchors = statistics.anchors.select(1 - diagonal)  # [C, C, K]: 0 positive on the diagonal, else 1
+    least, most = _density_range(statistics.rows.select(rows), z)
+    diagonal = torch.eye(z.shape[1], dtype=torch.long)[rows]
+    anchors = statistics.anchors.select(1 - diagonal)  # [R, C, K]: 0 positive on the diagonal, else 1
     anchor_least, anchor_most = _density_range(anchors, moved)
     slope_range = most / anchor_least - least / anchor_most
     width = z[..., 1:] - z[..., :-1]

@@ -13,11 +13,13 @@ tau the exponentials are taken per run, so the tables of p are gathered before t
 MB. There, tables of fewer bins than others are filled up with bins that nothing falls into.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
 import numpy as np
+from onnx import TensorProto
 
 from export.fold.nodes import Builder
 from export.fold.tables import LookupTable
@@ -147,24 +149,75 @@ def _first_rows(C: int, bins: int) -> np.ndarray[tuple[int, int, int], np.dtype[
 def _shifts(b: Builder, table: LookupTable) -> _Shifts:
     """Delta in every bin, of the knots."""
     C, bins = len(table.knots), table.bins
-    ends = [b.constant(np.array(k, np.float32), f"bins_{name}") for k, name in ((0, "from"), (bins, "to"))]
-    k = b.op("Range", [*ends, b.floats(1.0, "bin_step")], "bin_numbers")
-    k = b.op("Reshape", [k, b.integers([1, bins, 1], "bins_second")], "bin_column")
-    after = b.op("Sub", [k, b.floats(table.knots[:, None, :-1], "knots")], "after_knots")  # [C, bins, M - 1]
-    slopes = b.op("Mul", [after, b.floats(1 / np.diff(table.knots)[:, None], "knot_slopes")], "ramp_lines")
-    ramps = b.op("Clip", [slopes, b.floats(0.0, "ramp_least"), b.floats(1.0, "ramp_most")], "ramps")
+    k = _range(b, bins, "bin_numbers")
+    below = _knots_below(b, table)  # [C, bins]
+    left = b.floats(table.knots[:, :-1].reshape(-1), "knots")
+    after = b.op("Sub", [k, b.op("Gather", [left, below], "knot_below", axis=0)], "after_knot")
+    after = b.op("Reshape", [after, b.integers([C, bins, 1], "bins_second")], "after_knot_column")
     shift = table.shift.transpose(1, 2, 0).copy()  # [l, M, c]
     shift[np.arange(C), :, np.arange(C)] = NOTHING
     own = table.shift.diagonal().T[:, :, None]  # [l, M, 1]
+    ends = [b.integers([n], f"knots_{name}") for n, name in ((0, "from"), (-1, "to"), (1, "next"))]
+    last, axis = b.integers([len(table.knots[0])], "knots_end"), b.integers([1], "knot_axis")
+    widths = b.floats(1 / np.diff(table.knots)[:, :, None], "per_knot_distance")
     tables = []
     for name, values in (("shift", shift), ("own", own)):
-        steps, start = b.floats(np.diff(values, axis=1), f"{name}_steps"), values[:, :1]
-        rises = b.op("MatMul", [ramps, steps], f"{name}_rises")
-        tables.append(b.op("Add", [rises, b.floats(start, f"{name}_start")], f"{name}_table"))
-    z = b.op("Mul", [k, b.floats(table.width, "bin_width")], "bin_offsets")
+        stored = b.floats(values, f"{name}_knots")
+        flat = b.integers([-1, values.shape[2]], f"{name}_flat")
+        lower = b.op("Slice", [stored, ends[0], ends[1], axis], f"{name}_lower")
+        upper = b.op("Slice", [stored, ends[2], last, axis], f"{name}_upper")
+        slopes = b.op("Mul", [b.op("Sub", [upper, lower], f"{name}_rises"), widths], f"{name}_slopes")
+        at, slope = (
+            b.op("Gather", [b.op("Reshape", [x, flat], f"{name}_{of}_flat"), below], f"{name}_{of}", axis=0)
+            for x, of in ((lower, "at_knot"), (slopes, "slope"))
+        )  # [C, bins, C], and [C, bins, 1] of the own
+        beyond = b.op("Mul", [slope, after], f"{name}_beyond")
+        tables.append(b.op("Add", [at, beyond], f"{name}_table"))
+    z = b.op("Reshape", [k, b.integers([1, bins, 1], "bins_alone")], "bin_column")
+    z = b.op("Mul", [z, b.floats(table.width, "bin_width")], "bin_offsets")
     z = b.op("Add", [z, b.floats(-(bins - 1) / 2 * table.width, "bin_0_centre")], "bin_centres")
     middle = b.floats(table.start + (bins - 1) / 2 * table.width, "middle")
     return _Shifts(tables[0], tables[1], z, middle)
+
+
+def _range(b: Builder, count: int, name: str) -> str:
+    """0, 1, ... count - 1 in float, [count]."""
+    ends = [b.floats(float(n), f"{name}_{end}") for n, end in ((0, "from"), (count, "to"), (1, "step"))]
+    return b.op("Range", ends, name)
+
+
+def _knots_below(b: Builder, table: LookupTable) -> str:
+    """For every bin of a channel, [C, bins] int32: the row of its last knot at or below it.
+
+    Rows are those of the knots but the last of each channel, of all channels one after the other.
+    """
+    (C, M), bins = table.knots.shape, table.bins
+    R = math.isqrt(bins - 1) + 1
+    # The first knot is bin 0 and the last one ends the last piece; neither begins another.
+    knots = b.floats(table.knots[:, 1:-1, None], "inner_knots")  # [C, M - 2, 1]
+    halves = b.op("Add", [knots, b.floats(0.5, "half_bin")], "inner_knot_middles")
+    high = b.op("Floor", [b.op("Mul", [halves, b.floats(1 / R, "per_block")], "in_blocks")], "knot_blocks")
+    low = b.op("Sub", [knots, b.op("Mul", [high, b.floats(R, "block")], "block_starts")], "in_block")
+    digits = _range(b, R, "digits")
+    flags = []
+    for name, kind, inputs in (
+        ("same_block", "Equal", [high, digits]),
+        ("not_above", "LessOrEqual", [low, digits]),
+        ("block_before", "Less", [high, digits]),
+    ):
+        flag = b.op(kind, inputs, name)  # [C, M - 2, R]
+        flags.append(b.op("Cast", [flag], f"{name}_float", to=TensorProto.FLOAT))
+    same = b.op("Transpose", [flags[0]], "same_block_last", perm=[0, 2, 1])
+    inside = b.op("MatMul", [same, flags[1]], "knots_in_block")  # [C, R, R]
+    before = b.op("ReduceSum", [flags[2], b.integers([1], "sum_axis")], "knots_before", keepdims=0)
+    before = b.op("Reshape", [before, b.integers([C, R, 1], "blocks_second")], "knots_before_column")
+    count = b.op("Add", [inside, before], "knots_below")
+    count = b.op("Reshape", [count, b.integers([C, R * R], "all_bins")], "knots_below_flat")
+    ends = [b.integers([n], f"bins_{name}") for n, name in ((0, "from"), (bins, "to"), (1, "axis"))]
+    count = b.op("Slice", [count, *ends], "knots_below_bins")
+    first = (np.arange(C) * (M - 1.0)).reshape(C, 1)
+    rows = b.op("Add", [count, b.floats(first, "first_knots")], "knot_rows")
+    return b.op("Cast", [rows], "whole_knot_rows", to=TensorProto.INT32)
 
 
 def _strong(b: Builder, shifts: _Shifts, strength: str, wide: bool, size: tuple[int, int]) -> tuple[str, str]:

@@ -108,20 +108,38 @@ def lookup_table(statistics: ShiftStatistics, tau: float, error_bound: float | N
     high += max(span / 4, min(ABOVE, span))
     unknown = tau * _worst(np.array([channel.remainder.max(1) for channel in curves]))
     target = (1 - 2 * _KNOT_SHARE) * max(error_bound, 2 * unknown)  # no bins mend what is not known of curves
-    bins, most = LEAST_BINS, min(MAX_BINS, MAX_BYTES // (4 * C * C))
-    while bins < most and _error(curves, low, high, bins, tau) > target:
-        bins *= 2
-    bins = min(bins, most)  # the most there may be are taken whatever their error
+    most = min(MAX_BINS, MAX_BYTES // (4 * C * C))
+    bins = min(_bins(curves, low, high, tau, target, most), most)  # the most are taken whatever their error
     width = (high - low) / bins
     tolerance = _KNOT_SHARE * error_bound / tau
     return _stored(curves, low, width, bins, tolerance, max(9, MAX_STORED // (4 * C * C)))
 
 
-def _error(curves: list[Curves], low: float, high: float, bins: int, tau: float) -> float:
-    """What `LookupTable.error_at` would be of so many bins if every bin were a knot."""
-    edges = _edges(low, (high - low) / bins, bins)
-    spread = [_half_width(*range_in_bins(channel, edges)) for channel in curves]
-    return (high - low) / bins / 2 + tau * _worst(np.array(spread))
+def _bins(curves: list[Curves], low: float, high: float, tau: float, target: float, most: int) -> int:
+    """The first of LEAST_BINS, twice that, ... whose error is within `target`; the first not below `most`.
+
+    Where the halves of the bins that were the worst alone miss the target, the others need no look.
+    """
+    bins, worst = LEAST_BINS, None
+    while bins < most:
+        width = (high - low) / bins
+        missed = False
+        if worst is not None:
+            halves = (2 * worst)[:, :, None] + np.arange(3)  # [l, c, 3] the edges of both
+            found = [range_in_bins(*pair) for pair in zip(curves, low + width * halves, strict=True)]
+            half_widths = np.stack([top - bottom for bottom, top in found]) / 2
+            missed = width / 2 + tau * _worst(half_widths.max(2)) > target
+            worst = 2 * worst + half_widths.argmax(2)
+        if not missed:
+            edges = _edges(low, width, bins)
+            half_widths, worst = (
+                np.stack(each) for each in zip(*(_widest(channel, edges) for channel in curves), strict=True)
+            )
+            missed = width / 2 + tau * _worst(half_widths) > target
+        if not missed:
+            return bins
+        bins *= 2
+    return bins
 
 
 def _edges(low: float, width: float, bins: int) -> Array:
@@ -129,9 +147,12 @@ def _edges(low: float, width: float, bins: int) -> Array:
     return low + width * np.arange(bins + 1, dtype=np.float64)
 
 
-def _half_width(bottom: Array, top: Array) -> Array:
-    """[C] most that Delta can be off the middle of a bin."""
-    return np.asarray((top - bottom).max(1) / 2)
+def _widest(channel: Curves, edges: Array) -> tuple[Array, NDArray[np.integer]]:
+    """[C] most that Delta can be off the middle of a bin, and [C] which bin that is."""
+    bottom, top = range_in_bins(channel, edges)
+    width = top - bottom
+    worst = width.argmax(1)
+    return width[np.arange(len(width)), worst] / 2, worst
 
 
 def _last_quantiles(curves: list[Curves], seen: NDArray[np.bool_]) -> tuple[float, float]:
@@ -178,11 +199,11 @@ def _worst(errors: Array) -> float:
 
 
 def range_in_bins(channel: Curves, edges: Array) -> tuple[Array, Array]:
-    """Least and most that Delta[:, l] can be in each bin: twice [C, bins]."""
-    points = np.broadcast_to(edges, (len(channel.z), len(edges)))
-    moved, unknown = channel.at(points) + edges, channel.unknown(points)
-    least = (moved - unknown)[:, :-1] - edges[1:]
-    most = (moved + unknown)[:, 1:] - edges[:-1]
+    """Least and most that Delta[:, l] can be in each bin, twice [C, bins]; edges are [bins + 1], or of each
+    row its own."""
+    moved, unknown = channel.at(edges) + edges, channel.unknown(edges)
+    least = (moved - unknown)[:, :-1] - edges[..., 1:]
+    most = (moved + unknown)[:, 1:] - edges[..., :-1]
     return np.asarray(least), np.asarray(most)
 
 

@@ -75,7 +75,8 @@ def _made_float(graph: onnx.GraphProto, name: str) -> bool:
         return False
     for node in (node for node in graph.node if name in node.input):
         cast = next((a.i for a in node.attribute if a.name == "to"), None) if node.op_type == "Cast" else None
-        moved = node.op_type in _KEEPING_TYPE and _made_float(graph, node.output[0])
+        padded = node.op_type == "Pad" and not any(node.input[2:])  # else with a value of the type
+        moved = (padded or node.op_type in _KEEPING_TYPE) and _made_float(graph, node.output[0])
         if cast not in FLOATS and not moved:
             return False
     return True

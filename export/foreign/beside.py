@@ -42,6 +42,9 @@ class Beside:
     ignored: int | None = None
     """Output that does not count."""
     ignored_by: str = ""
+    size: tuple[int, int] | None = None
+    """(height, width) that it was made for."""
+    sized_by: str = ""
 
 
 def read_beside(model: onnx.ModelProto, path: Path) -> Beside:
@@ -84,6 +87,8 @@ def _filled(first: Beside, second: Beside) -> Beside:
         first = replace(first, names=second.names, named_by=second.named_by)
     if first.ignored is None:
         first = replace(first, ignored=second.ignored, ignored_by=second.ignored_by)
+    if first.size is None:
+        first = replace(first, size=second.size, sized_by=second.sized_by)
     return replace(first, stride=first.stride or second.stride)
 
 
@@ -100,13 +105,15 @@ def _ultralytics(model: onnx.ModelProto, path: Path) -> Beside:
         names = names if isinstance(names, dict) else dict(enumerate(names))
         stride = int(float(said["stride"]))
         found = {int(k): str(v) for k, v in names.items()}
+        size = _sides(ast.literal_eval(said["imgsz"])) if "imgsz" in said else None
     except (ValueError, SyntaxError, TypeError) as error:
         raise InputError(
-            f"the metadata of {path} look like those of Ultralytics, but names or stride can't be understood "
-            f"({' '.join(str(error).split())[:80]}); export it again."
+            f"the metadata of {path} look like those of Ultralytics, but names, stride or imgsz can't be "
+            f"understood ({' '.join(str(error).split())[:80]}); export it again."
         ) from error
     words = "pixels from 0 to 1, as Ultralytics' metadata mean"
-    return Beside((0.0, 0.0, 0.0), (1.0, 1.0, 1.0), "RGB", words, stride, found, "its metadata")
+    by = "" if size is None else "imgsz of its metadata"
+    return Beside((0.0,) * 3, (1.0,) * 3, "RGB", words, stride, found, "its metadata", size=size, sized_by=by)
 
 
 def _preprocessor(file: Path) -> Beside:
@@ -197,6 +204,14 @@ def _object(file: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ValueError("it holds no JSON object")
     return content
+
+
+def _sides(value: object) -> tuple[int, int]:
+    """(height, width) of two whole numbers, or one for both."""
+    sides: list[Any] = list(value) if isinstance(value, list | tuple) else [value] * 2
+    if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
+        raise ValueError(f"imgsz is {value!r}, not two whole numbers above 0")
+    return sides[0], sides[1]
 
 
 def _number(value: object, what: str) -> float:

@@ -93,8 +93,9 @@ def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
         )
     mean, std, words = _normalisation(model, picture, told, beside, path)
     order = told.channel_order or beside.order or "RGB"
-    size = fixed or told.size
-    found = (f"input {layout}, {order}", words, f"size {size[0]}x{size[1]}" if size else "any size")
+    size = fixed or told.size or beside.size
+    by = f" ({beside.sized_by})" if beside.size and not (fixed or told.size) else ""
+    found = (f"input {layout}, {order}", words, f"size {size[0]}x{size[1]}{by}" if size else "any size")
     return Intake(layout, order, mean, std, size, dims[0], found)
 
 

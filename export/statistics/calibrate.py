@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 
 from adapt.balance.bias import doubt
@@ -90,7 +91,7 @@ class Outcome:
         lines += warnings_of(statistics)
         return "\n".join(lines)
 
-    @property
+    @cached_property
     def doubt(self) -> str:
         """Why the correction may do harm, in words; empty where nothing speaks against it."""
         return doubt(self.calibration.statistics)

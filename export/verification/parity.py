@@ -18,7 +18,7 @@ from onnx import helper
 from torch import Tensor
 
 from adapt.balance.logit_statistics import ShiftStatistics
-from adapt.data.images import resize_image, resize_labels
+from adapt.data.images import resize_labels
 from adapt.errors import InputError
 from export.fold.folded import error_bound_at, folded_statistics, graph_info, table_grid
 from export.fold.nodes import PREFIX
@@ -26,16 +26,15 @@ from export.fold.session import ALTERED, Labels, open_session
 from export.fold.tables import MAX_TAU, Grid
 from export.precision.conversion import precision_of
 from export.sources.reference import Reference
+from export.verification.band import TRIM, Band, band_of, fitting, needs_trimming
 from export.verification.exact import COARSE_RELATIVE, COARSE_ROUNDING, RELATIVE, ROUNDING, Exactness
 from export.verification.result import Tally, Verification
-from serve.card import Card, GraphInfo
+from serve.card import GraphInfo
 from serve.inference.engine import EngineRuntime
 from serve.inference.runtime import first_line
 from serve.media.images import Image
 from serve.media.progress import Bar
 
-TRIM = (3, 5)
-"""Rows and columns that the first picture loses if padding would not be seen otherwise."""
 _HALVES = (onnx.TensorProto.FLOAT16, onnx.TensorProto.BFLOAT16)
 
 
@@ -79,6 +78,7 @@ def verify(
     pictures: str,
     truths: Sequence[Labels] = (),
     faults: Sequence[str] = (),
+    most: int | None = None,
 ) -> Verification:
     """Compare a deployable graph with a reference on pictures.
 
@@ -90,8 +90,11 @@ def verify(
         frames: at least one; from `export.sources.pictures.pictures_for`.
         truths: ground truth [H, W] of each frame, or nothing.
         faults: what is known to be wrong already, in words.
+        most: terms of exact scores that are looked at in a picture (export/verification/band.py); None looks
+            at all pixels. With truths, all are.
     """
-    return compare(graph_candidates(model, source), reference, against, frames, pictures, truths, faults)
+    candidates = graph_candidates(model, source)
+    return compare(candidates, reference, against, frames, pictures, truths, faults, most)
 
 
 def compare(
@@ -102,6 +105,7 @@ def compare(
     pictures: str,
     truths: Sequence[Labels] = (),
     faults: Sequence[str] = (),
+    most: int | None = None,
 ) -> Verification:
     """Compare anything that runs with a reference; see `verify`.
 
@@ -113,10 +117,11 @@ def compare(
     """
     candidate, card = candidates[0], candidates[0].info.card
     ways = [_Way(each, number == 0) for number, each in enumerate(candidates)]
-    trim = _needs_trimming(frames, card, candidate.least)
+    parts_only = False
+    trim = needs_trimming(frames, card, candidate.least)
     shown = Bar(frames, desc="checking", unit="image", delay=5, leave=False)
     for position, frame in enumerate(shown):
-        image = _fitting(frame, card)
+        image = fitting(frame, card)
         truth = resize_labels(truths[position], image.shape[:2]) if truths else None
         parts = [image, *([] if truth is None else [truth])]
         if position == 0 and trim:
@@ -125,8 +130,11 @@ def compare(
         images, *given = (np.stack([part, part[:, ::-1]]) if both else part[None] for part in parts)
         with torch.no_grad():
             logits = reference(images)
+        band = band_of(position, len(frames), tuple(logits.shape), None if given else most)
+        parts_only = parts_only or not band.whole
         for way in ways:
-            way.add(images, logits, given[0] if given else None)
+            way.add(images, logits[:, :, band.rows], given[0] if given else None, band)
+    pictures += " (a band of rows of each)" * parts_only
     results = [way.tally.result(against, pictures, len(frames), way.strengths, tuple(faults)) for way in ways]
     worst = next((n for n, result in enumerate(results) if not result.passed), 0)
     names = tuple(each.profile for each in candidates if each.profile)
@@ -143,19 +151,19 @@ class _Way:
         parts = candidate.statistics, candidate.grid, candidate.rounding, candidate.relative
         self._exactness = Exactness(*parts)
 
-    def add(self, images: Image, logits: Tensor, truth: Labels | None) -> None:
-        """Compare on pictures [N, H, W, 3], of which the reference has the logits [N, C, h, w]."""
+    def add(self, images: Image, logits: Tensor, truth: Labels | None, band: Band) -> None:
+        """Compare on pictures [N, H, W, 3], of which the reference has the band's logits [N, C, h, w]."""
         tally, exactness, size = self.tally, self._exactness, images.shape[1:3]
         given = truth if self._labelled else None
         for tau in self.strengths:
             said = self._candidate.run(images, tau)
             right = exactness.of(logits, tau, _proven(self._candidate.info, tau))
             first = tau == self.strengths[0]
-            tally.add(right, said.labels, said.scores, size, given if first else None, first)
+            tally.add(right, said.labels, said.scores, size, given if first else None, first, band)
             if given is not None and first and tau > 0:
                 tally.add_plain(logits, given)
             if said.uncorrected_labels is not None and first:
-                tally.add(exactness.of(logits, 0), said.uncorrected_labels, None, size, own=False)
+                tally.add(exactness.of(logits, 0), said.uncorrected_labels, None, size, None, False, band)
 
 
 def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
@@ -257,23 +265,6 @@ def _strengths(info: GraphInfo) -> tuple[float, ...]:
 
 def _proven(info: GraphInfo, tau: float) -> float:
     return 0.0 if info.correction is None else error_bound_at(info.correction, tau)
-
-
-def _needs_trimming(frames: Sequence[Image], card: Card, least: tuple[int, int]) -> bool:
-    """Whether no picture of any size is padded on both sides, and the first one can spare what it takes."""
-    sizes = [_fitting(frame, card).shape[:2] for frame in frames]
-    padded = any(height % card.stride and width % card.stride for height, width in sizes)
-    needed = (max(side, card.minimum_size) for side in least)
-    room = all(side - cut >= low for side, cut, low in zip(sizes[0], TRIM, needed, strict=True))
-    return card.size is None and card.stride > 1 and not padded and room
-
-
-def _fitting(frame: Image, card: Card) -> Image:
-    """Bring a picture to what the graph takes: its fixed size, or at least the minimum."""
-    if card.size is not None:
-        return resize_image(frame, card.size)
-    height, width = (max(side, card.minimum_size) for side in frame.shape[:2])
-    return resize_image(frame, (height, width))
 
 
 def _scores_name(model: onnx.ModelProto) -> str:

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from adapt.evaluation.scores import confusion_matrix
 from export.fold.session import Labels, unlike
+from export.verification.band import Band
 from export.verification.exact import Exact
 from export.verification.labelled import Labelled, labelled
 from serve.card import Card
@@ -163,30 +164,35 @@ class Tally:
         size: tuple[int, int],
         truth: Labels | None = None,
         own: bool = True,
+        band: Band | None = None,
     ) -> None:
         """Count pictures of one size.
 
         Args:
-            right: of the reference.
+            right: of the reference, in the band.
             labels: [N, H, W] of the file.
             scores: [N, C, h, w] of the file, if it gives any.
             size: (height, width) of the pictures.
             truth: [N, H, W] ground truth, if it counts.
             own: whether they are at the file's own strength.
+            band: decoder rows that are compared; None is all. With ground truth, it is all.
         """
+        N, C, h, w = right.scores.shape
+        band = band or Band(slice(0, h), h)
         faults = unlike(labels, (len(right.scores), *size), self.card)
-        if scores is not None and scores.shape != right.scores.shape:
-            faults.append(f"scores are {list(scores.shape)}, not {list(right.scores.shape)}")
+        if scores is not None and scores.shape != (N, C, band.height, w):
+            faults.append(f"scores are {list(scores.shape)}, not {[N, C, band.height, w]}")
         self.faults |= dict.fromkeys(faults)
         if faults:
             return
         if scores is not None:
-            self._compare(right, scores)
+            self._compare(right, scores[:, :, band.rows])
+        scale = self.card.output_stride
+        labels, top = labels[:, band.pixels(scale)], band.margins(scale)[0]
         near, pixels = self.near, self.pixels
         for n in range(len(labels)):
-            expected = self._count(right.scores[n], right.allowed[n], labels[n])
+            expected = self._count(right.scores[n], right.allowed[n], labels[n], top)
             if truth is not None:
-                C = len(self.card.classes)
                 self.confusion += confusion_matrix(truth[n], labels[n], C)
                 self.expected_confusion += confusion_matrix(truth[n], expected, C)
         if own:
@@ -207,10 +213,13 @@ class Tally:
         if self.worst is None or found[0] * self.worst[1] >= self.worst[0] * found[1]:
             self.worst = found
 
-    def _count(self, scores: Tensor, allowed: Tensor, labels: Labels) -> Labels:
-        """Compare labels [H, W] with scores [C, h, w] that are known up to `allowed`; gives the right."""
+    def _count(self, scores: Tensor, allowed: Tensor, labels: Labels, top: int) -> Labels:
+        """Compare labels [H, W] with scores [C, h, w] that are known up to `allowed`; gives the right.
+
+        The labels begin `top` rows below the scores.
+        """
         C, said = len(scores), torch.from_numpy(labels.astype(np.int64))[None]
-        full, above = (self._upsampled(x, labels.shape) for x in (scores, allowed))
+        full, above = (self._upsampled(x, labels.shape, top) for x in (scores, allowed))
         best, expected = full.max(0, keepdim=True)
         least = best - above.gather(0, expected)  # the best class has at least this
         above += full  # and each class this at most
@@ -224,13 +233,13 @@ class Tally:
         self.equal += np.bincount(right[clear & (right == labels)], minlength=C)
         return right
 
-    def _upsampled(self, x: Tensor, size: tuple[int, ...]) -> Tensor:
-        """[C, h, w] to [C, H, W], as the graph should do it."""
+    def _upsampled(self, x: Tensor, size: tuple[int, ...], top: int = 0) -> Tensor:
+        """[C, h, w] to [C, H, W], as the graph should do it, from row `top` on."""
         scale = float(self.card.output_stride)
         full = torch.nn.functional.interpolate(
             x[None], scale_factor=scale, mode="bilinear", align_corners=False
         )
-        return full[0, :, : size[0], : size[1]]
+        return full[0, :, top : top + size[0], : size[1]]
 
     def result(
         self,

@@ -88,7 +88,7 @@ def answers(page: Page) -> bool:
     place = f"[{host}]" if ":" in host else host
     directly = build_opener(ProxyHandler({}))  # whatever proxy the container's environment names
     try:
-        with directly.open(f"http://{place}:{page.port}/", timeout=_SECONDS):
+        with directly.open(f"http://{place}:{page.port}/health", timeout=_SECONDS):
             return True
     except HTTPError as error:
         return error.code < 500

@@ -13,8 +13,10 @@ import gradio as gr
 
 from serve.demo.door.gate import Gate, canonical
 from serve.demo.door.login import Accounts
+from serve.demo.door.probes import Probes
 from serve.demo.door.requests import Requests
 from serve.demo.door.uploads import UploadDoor
+from serve.demo.metrics import metrics
 from serve.demo.options import PICTURES, VIDEOS, Limits, Server
 from serve.demo.request.blocks import Page
 from serve.demo.request.files import Results, Upload, Uploads
@@ -46,6 +48,7 @@ def serve_demo(
     """
     uploads, visitors = Uploads(folder), Visitors()
     page = build(segmenters, folder, uploads, visitors, limits, examples)
+    accounts = Accounts(dict(server.accounts)) if server.accounts else None
     gate = Gate.before(
         host=server.host,
         extra=server.names,
@@ -53,6 +56,7 @@ def serve_demo(
         upload_door=UploadDoor(folder, limits.upload_mb * 2**20),
         requests=Requests(page.parameters(), [number for number, each in page.fns.items() if each.fn]),
         visitors=visitors,
+        probes=Probes(partial(metrics, page, segmenters[0]), accounts),
     )
     host = canonical(server.host)
     shown = f"[{host}]" if ":" in host else host  # as it stands in an address, and as Gradio wants it
@@ -60,7 +64,7 @@ def serve_demo(
         page.launch(
             server_name=shown,
             server_port=server.port,
-            auth=Accounts(dict(server.accounts)) if server.accounts else None,
+            auth=accounts,
             auth_message=_WAIT_HINT,
             share=False,
             inbrowser=False,

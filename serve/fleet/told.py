@@ -2,11 +2,11 @@
 
 import json
 import math
-from collections.abc import Sequence
 from typing import Any
 
 from serve.fleet.drift import Drift
 from serve.fleet.measures import Array
+from serve.prometheus import Samples, metric, text
 
 _HEAD = (
     "class",
@@ -98,19 +98,16 @@ def prometheus(found: Drift) -> str:
     now, alarm = found.now, found.alarm
     lines: list[str] = []
 
-    def gauge(name: str, about: str, values: Sequence[tuple[str, float]]) -> None:
-        known = [(labels, value) for labels, value in values if math.isfinite(value)]
-        if known:
-            lines.extend([f"# HELP blda_{name} {about}", f"# TYPE blda_{name} gauge"])
-            lines.extend(f"blda_{name}{labels} {value:.9g}" for labels, value in known)
+    def gauge(name: str, about: str, values: Samples) -> None:
+        lines.extend(metric("gauge", f"blda_{name}", about, values))
 
-    def by_class(values: Any) -> list[tuple[str, float]]:
-        return [(f'{{class="{_label(name)}"}}', float(values[c])) for c, name in enumerate(found.classes)]
+    def by_class(values: Any) -> Samples:
+        return [({"class": name}, float(values[c])) for c, name in enumerate(found.classes)]
 
-    gauge("drift_alarm", "1 if any class drifted.", [("", float(alarm.alarmed))])
-    gauge("drift_p", "How often chance alone gives as much.", [("", alarm.p)])
-    gauge("drift_unlikeness", "Jensen-Shannon distance over all pixels, 0 to 1.", [("", found.overall)])
-    gauge("drift_blocks", "Blocks of time that were gathered.", [("", float(len(now.begins)))])
+    gauge("drift_alarm", "1 if any class drifted.", [({}, float(alarm.alarmed))])
+    gauge("drift_p", "How often chance alone gives as much.", [({}, alarm.p)])
+    gauge("drift_unlikeness", "Jensen-Shannon distance over all pixels, 0 to 1.", [({}, found.overall)])
+    gauge("drift_blocks", "Blocks of time that were gathered.", [({}, float(len(now.begins)))])
     gauge("class_drifted", "1 if the class drifted.", by_class(alarm.drifted))
     gauge("class_moved_logits", "Wasserstein distance of the positive logits.", by_class(found.distance))
     gauge("class_unlikeness", "Jensen-Shannon distance of the positive logits.", by_class(found.unlikeness))
@@ -119,11 +116,7 @@ def prometheus(found: Drift) -> str:
         gauge("class_share", "Share of the pixels.", by_class(now.share))
     if now.confidence is not None:
         gauge("class_confidence", "Mean softmax of the best logit.", by_class(now.confidence))
-    return "\n".join(lines) + "\n"
-
-
-def _label(text: str) -> str:
-    return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+    return text(lines)
 
 
 def _percent(values: Array | None, c: int) -> str:

@@ -70,6 +70,11 @@ class Counts:
         own = np.arange(self.classes)
         return np.asarray(self.joint[own, own])
 
+    @property
+    def tail(self) -> Whole:
+        """[C (3 + LEVELS)] all but the joint histogram, in the same order."""
+        return self.values[self._end() :]
+
     def _end(self) -> int:
         return self.classes**2 * BINS
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from serve.errors import InputError
-from serve.gathering.counts import Counts, add
+from serve.gathering.counts import LEVELS, Counts, Whole, add
 from serve.gathering.lock import Lock
 from serve.gathering.packing import pack, unpack
 from serve.gathering.rule import Subject
@@ -47,6 +47,41 @@ class Gather:
     """Seconds since 1970; another one for recordings and tests."""
 
 
+@dataclass(frozen=True, eq=False)
+class Seen:
+    """What a file holds of all its slots, with what is not written yet; without the joint histogram."""
+
+    classes: tuple[str, ...]
+    tail: Whole
+    """See `serve.gathering.counts.Counts.tail`."""
+    frames: int
+    outside: int
+    last: float
+    """When the last frame was counted, in seconds since 1970; NaN if none was."""
+    saved: float
+    """When the file was written, likewise."""
+    failed: bool
+    """Whether writing failed, after which it is not tried again."""
+
+    @property
+    def labels(self) -> Whole:
+        """[C], as of `Counts`; so are the others."""
+        return self.tail[: len(self.classes)]
+
+    @property
+    def plain(self) -> Whole:
+        return self.tail[len(self.classes) : 2 * len(self.classes)]
+
+    @property
+    def agreed(self) -> Whole:
+        return self.tail[2 * len(self.classes) : 3 * len(self.classes)]
+
+    @property
+    def confidence(self) -> Whole:
+        """[C, LEVELS]"""
+        return self.tail[3 * len(self.classes) :].reshape(-1, LEVELS)
+
+
 class Gatherer:
     """Gathers into one file until it is closed. Thread-safe."""
 
@@ -67,6 +102,7 @@ class Gatherer:
         self._counts = Counts.none(len(subject.classes))
         self._changed, self._closed = False, threading.Event()
         self._failure: OSError | None = None
+        self._before, self._saved = self._counts.tail.copy(), float("nan")
         self._lock = Lock(gather.path)
         try:
             if gather.path.exists():
@@ -104,6 +140,20 @@ class Gatherer:
             )
             self._changed = True
 
+    def seen(self) -> Seen:
+        """What was gathered so far."""
+        with self._guard:
+            records = [record for record, _ in self._done] + ([self._record] if self._record else [])
+            return Seen(
+                classes=self._subject.classes,
+                tail=self._before + self._counts.tail,
+                frames=sum(record.frames for record in records),
+                outside=sum(record.outside for record in records),
+                last=max((record.last for record in records), default=float("nan")),
+                saved=self._saved,
+                failed=self._failure is not None,
+            )
+
     def close(self) -> None:
         """Write what is left; afterwards others may write to the file."""
         if self._closed.is_set():
@@ -125,17 +175,20 @@ class Gatherer:
                 f"not of {self._gather.slot} s; give another file, or --slot {head.slot}s."
             )
         self._done = [(record, gathered.packed(n)) for n, record in enumerate(head.records)]
+        self._before = gathered.total().tail.copy()
 
     def _turn_to(self, slot: int, now: float) -> None:
         """Put the counts away and go on with those of `slot`, which may have begun in an earlier process."""
         if self._record is not None:
             self._done.append((self._record, pack(self._counts.values)))
+            self._before += self._counts.tail
         self._counts.values[:] = 0
         self._record = Record(slot, self._gather.device, now, now, 0, 0)
         for place, (record, _) in enumerate(self._done):
             if (record.slot, record.device) == (slot, self._gather.device):
                 self._record = record
                 self._counts.values[:] = unpack(self._done.pop(place)[1], len(self._counts.values))
+                self._before -= self._counts.tail
                 break
 
     def _snapshot(self) -> list[tuple[Record, Packed]]:
@@ -149,6 +202,7 @@ class Gatherer:
             made = self._snapshot()
             head = Head(self._subject, self._gather.slot, tuple(record for record, _ in made))
             write_gathered(self._gather.path, head, (packed for _, packed in made))
+            self._saved = self._gather.clock()
 
     def _work(self) -> None:
         while not self._closed.wait(self._gather.interval):

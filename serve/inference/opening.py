@@ -1,6 +1,7 @@
 """Opens a deployable graph, or an engine, on the provider that was asked for."""
 
 import io
+import os
 from collections.abc import Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -99,6 +100,9 @@ def open_session(
     ort = _onnxruntime()
     options = options or ort.SessionOptions()
     options.log_severity_level = _QUIET
+    if not options.intra_op_num_threads and cores() < (os.cpu_count() or 1):
+        # Its default counts the machine's cores: with fewer of them, threads spin in each other's way.
+        options.intra_op_num_threads = cores()
     try:
         with redirect_stdout(io.StringIO()):  # it prints that it falls back from TensorRT
             return ort.InferenceSession(model, options, providers=list(providers))

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from serve.card import Card, Correction
 from serve.errors import InputError
-from serve.gathering.gatherer import Gather
+from serve.gathering.gatherer import Gather, Seen
 from serve.inference.catching import Catch, open_gatherer
 from serve.inference.feeding import TAU_RANGE, choose
 from serve.inference.large import Way, Ways
@@ -30,9 +30,8 @@ class Segmentation:
     labels: Labels
     """[H, W] positions in `card.classes`; uint8, uint16 above 256 classes."""
     scores: NDArray[np.float32] | None = None
-    """[C, h, w] corrected scores at the graph's decoder stride, over the picture *as the graph saw it*:
-    resized to `card.size`, or padded to `card.minimum_size` at the bottom and right. None unless asked for
-    and present."""
+    """[C, h, w] corrected scores at the decoder's stride, over the picture *as the graph saw it*: resized to
+    `card.size`, or padded to `card.minimum_size` at bottom and right. None unless asked for and present."""
     uncorrected_labels: Labels | None = None
     """[H, W] labels without the correction. None unless asked for and present."""
 
@@ -72,21 +71,19 @@ class Segmenter:
         Args:
             provider: what to run on, see `serve.inference.opening.open_runtime`.
             threads: CPU threads that run the graph; None is one per core.
-            tile: segment frames that are larger than this many pixels along a side in overlapping tiles, at
-                full resolution and with bounded memory (see serve/inference/tiling.py). "auto" takes the size
-                of a fixed-size graph. None segments every frame in one piece, resized if the graph's size is
-                fixed; if it is not, frames for which the memory does not suffice are cut into tiles that it
-                suffices for (see serve/inference/large.py), and `notice` says so.
+            tile: segment frames larger than this many pixels along a side in overlapping tiles, at full
+                resolution and with bounded memory (serve/inference/tiling.py). "auto" takes the size of a
+                fixed-size graph. None segments a frame in one piece, resized if the graph's size is fixed; if
+                it is not and memory does not suffice, in tiles that it does for (see
+                serve/inference/large.py), and `notice` says so.
             callers: how many threads are going to call it at the same time; `threads` are shared among them.
-            gather: count the logits of every n-th frame in a file, for `serve drift` and a later fold; needs
-                a graph exported with --gather. It is written at intervals, by `close`, and at the end of the
-                process. A path gathers as `serve.gathering.gatherer.Gather` does by default.
+            gather: count the logits of every n-th frame in a file; a path is `Gather(path)`. It is written at
+                intervals, by `close` and at the end of the process. Needs a graph exported with --gather.
             profile: name of the correction to run, of a graph that holds several; None is its first.
 
         Raises:
-            InputError: see `open_runtime`; a profile that the graph does not have; a tile below
-                `card.minimum_size`, one that the graph can't take, or "auto" for a graph that takes any size;
-                a graph or a file that can't be gathered with.
+            InputError: see `open_runtime`; a profile that the graph lacks; a tile below `card.minimum_size`,
+                one that the graph can't take, or "auto" for any size; what can't be gathered with.
         """
         self.runtime = open_runtime(model, provider, threads, callers)
         self._chosen = choose(self.runtime, profile)
@@ -116,7 +113,8 @@ class Segmenter:
         return self.runtime.info.card
 
     @property
-    def correction(self) -> Correction | None:  # the profile's
+    def correction(self) -> Correction | None:
+        """That of the profile that runs."""
         return self._chosen.correction
 
     @property
@@ -155,6 +153,11 @@ class Segmenter:
     def notice(self) -> str:
         """Which frames were cut into tiles for want of memory, in one sentence; empty if none were."""
         return self._ways.notice
+
+    @property
+    def gathered(self) -> Seen | None:
+        """What was gathered so far; None without `gather`."""
+        return None if self._gatherer is None else self._gatherer.seen()
 
     @property
     def extras(self) -> tuple[str, ...]:
@@ -233,13 +236,7 @@ class Segmenter:
             return None
         return self._ways.smaller(way, *batch.shape[1:3])
 
-    def _run(
-        self,
-        runtime: Runtime,
-        names: list[str],
-        images_NHWC: Pixels,
-        feed: Arrays,
-    ) -> Arrays:
+    def _run(self, runtime: Runtime, names: list[str], images_NHWC: Pixels, feed: Arrays) -> Arrays:
         """Outputs for pictures of a size that the graph takes, be its batch fixed or not."""
         whole = self._fixed_batch is None
         parts = [images_NHWC] if whole else chunks(images_NHWC, self._fixed_batch or 1)
@@ -264,12 +261,7 @@ class Segmenter:
         return Way(self.runtime, self._tile if self._is_cut(height, width) else None)
 
     def _segment(
-        self,
-        batch: Pixels,
-        way: Way,
-        wanted: list[str],
-        feed: Arrays,
-        due: Sequence[int],
+        self, batch: Pixels, way: Way, wanted: list[str], feed: Arrays, due: Sequence[int]
     ) -> Arrays:
         """Labels and the outputs `wanted` of frames of any size."""
         height, width = batch.shape[1:3]

@@ -145,7 +145,7 @@ def test_an_existing_file_is_kept_unless_forced(exported, trained, tmp_path):
 
 def break_a_weight(path: Path, out: Path) -> Path:
     model = onnx.load(path)
-    tensor = next(t for t in model.graph.initializer if t.name == "blda/own_start")
+    tensor = next(t for t in model.graph.initializer if t.name == "blda/own_knots")
     tensor.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor) + 1, tensor.name))
     onnx.save(model, out)
     return out

@@ -55,7 +55,7 @@ def test_without_correction_there_is_nothing_to_read():
 @pytest.mark.parametrize("runtime", [False, True])
 def test_altered_constants_are_refused(runtime):
     model = folded(runtime=runtime)
-    tensor = next(t for t in model.graph.initializer if t.name == "blda/shift_steps")
+    tensor = next(t for t in model.graph.initializer if t.name == "blda/shift_knots")
     tensor.name = "gone"
     with pytest.raises(InputError, match="constants were altered"):
         folded_shift(model)

@@ -1,8 +1,9 @@
 """Source-free self-training ended before it ruins the model: nothing but its own labels holds it.
 
 With a source, true labels pull the student back; without one, student and teacher may walk away together,
-and agree all the better. So the student is held against the model that it began with, and against itself, on
-a few pictures of the target, evenly spread, at every checkpoint. Of decoder pixels R[y, l]:
+and agree all the better. So what would be exported (here called the student) is held against the model that
+it began with, set to the target (`start.py`), and against itself, on a few pictures of the target, evenly
+spread, at every checkpoint. Of decoder pixels R[y, l]:
 
     bias      sum over l of |Bias(l)| (Li et al. 2025), row y = what the model that it began with said, column
               l = what the student says: how far it has come to favour some classes and give up others
@@ -10,7 +11,7 @@ a few pictures of the target, evenly spread, at every checkpoint. Of decoder pix
               right half seen alone; a class that it gave up counts 0
 
 The training has drifted, and ends, where the bias is above MOST_BIAS, or the agreement of the halves is FALL
-or more below that of the model it began with. Both bounds were chosen on one shift, see docs/source-free.md.
+or more below that of the model it began with. The bounds were chosen on seed 0, see docs/source-free.md.
 The run then has the weights in RUN/best: those of the checkpoint at which student and teacher agreed best, at
 first those it began with.
 """

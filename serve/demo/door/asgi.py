@@ -51,11 +51,17 @@ def again(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-async def answer(send: Send, status: int, sentence: str, *more: tuple[bytes, bytes]) -> None:
-    """An answer of one sentence."""
+async def answer(
+    send: Send,
+    status: int,
+    sentence: str,
+    *more: tuple[bytes, bytes],
+    kind: str = "text/plain; charset=utf-8",
+) -> None:
+    """An answer of one sentence, or of another text."""
     body = f"{sentence}\n".encode(errors="replace")
     headers: Headers = [
-        (b"content-type", b"text/plain; charset=utf-8"),
+        (b"content-type", kind.encode()),
         (b"content-length", str(len(body)).encode()),
         (b"x-content-type-options", b"nosniff"),
         *more,

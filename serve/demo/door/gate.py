@@ -8,7 +8,8 @@ from typing import Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from serve.demo.door.asgi import Application, Headers, Message, Receive, Send, again, answer, body_of, values
-from serve.demo.door.login import ATTEMPT, Attempt
+from serve.demo.door.login import ATTEMPT, Attempt, too_early
+from serve.demo.door.probes import Probes
 from serve.demo.door.requests import Requests
 from serve.demo.door.uploads import UploadDoor
 from serve.demo.request.files import Uploads
@@ -97,6 +98,7 @@ class Gate:
         upload_door: takes in what is uploaded.
         requests: judges what handlers are asked.
         visitors: who listens for answers.
+        probes: answers to programs that watch over the page.
     """
 
     def __init__(
@@ -108,8 +110,10 @@ class Gate:
         upload_door: UploadDoor,
         requests: Requests,
         visitors: Visitors,
+        probes: Probes,
     ) -> None:
         self._app = app
+        self._probes = probes
         self._upload_door = upload_door
         self._requests = requests
         self._visitors = visitors
@@ -135,6 +139,8 @@ class Gate:
             await send({"type": "websocket.close"})
         elif refusal := self._refusal(scope):
             await answer(send, *refusal)
+        elif self._probes.has(scope["path"]):
+            await self._probes(scope, send)
         else:
             is_file = scope["path"].startswith(_FILE)
             unwanted = _OF_A_FILE if is_file else frozenset()
@@ -191,9 +197,7 @@ class Gate:
         finally:
             ATTEMPT.reset(token)
         if attempt.wait:
-            seconds = f"{attempt.wait:.0f}" if attempt.wait > 1 else "1"
-            said = f"Too many wrong passwords; try again in {seconds} s."
-            await answer(send, 429, said, (b"retry-after", seconds.encode()))
+            await answer(send, 429, *too_early(attempt))
 
     def _refusal(self, scope: Message) -> tuple[int, str] | None:
         hosts, origins = values(scope, b"host"), values(scope, b"origin")
@@ -224,7 +228,7 @@ class Gate:
             if self._uploads.holds(path.removeprefix(_FILE)):
                 return None
             return 403, "That file is not one of this page's, or was cleaned up."
-        if _PAGES.fullmatch(path) and self._requests.has(path):
+        if self._probes.has(path) or (_PAGES.fullmatch(path) and self._requests.has(path)):
             return None
         return 404, "This page has nothing of that name."
 

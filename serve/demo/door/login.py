@@ -28,6 +28,13 @@ ATTEMPT: ContextVar[Attempt] = ContextVar("attempt")
 """The attempt that the present request is."""
 
 
+def too_early(attempt: Attempt) -> tuple[str, tuple[bytes, bytes]]:
+    """What an attempt that came too early is told, and the header that says when to come again."""
+    seconds = f"{attempt.wait:.0f}" if attempt.wait > 1 else "1"
+    said = f"Too many wrong passwords; try again in {seconds} s."
+    return said, (b"retry-after", seconds.encode())
+
+
 @dataclass
 class _Failures:
     count: int = 0

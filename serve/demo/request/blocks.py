@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from serve.demo.request.files import Uploads
+from serve.demo.request.tally import Tally
 from serve.demo.request.values import sentence
 from serve.demo.request.work import WORK, Visitors
 from serve.errors import InputError
@@ -36,6 +37,7 @@ class Page(gr.Blocks):  # type: ignore[misc]
         self._uploads = uploads
         self._visitors = visitors
         self._answers = answers
+        self.tally = Tally((InputError, gr.Error))
 
     async def process_api(self, block_fn: Any, inputs: list[Any], *more: Any, **options: Any) -> Any:
         """Gradio's way to every handler."""
@@ -43,7 +45,9 @@ class Page(gr.Blocks):  # type: ignore[misc]
         with self._visitors.working(keys) as work:
             token = WORK.set(work)
             try:
-                return await super().process_api(block_fn, self._checked(block_fn, inputs), *more, **options)
+                with self.tally.working(self._name_of(block_fn), work):
+                    given = self._checked(block_fn, inputs)
+                    return await super().process_api(block_fn, given, *more, **options)
             except InputError as error:
                 raise sentence(error.message) from error
             finally:
@@ -59,6 +63,14 @@ class Page(gr.Blocks):  # type: ignore[misc]
                 for described, answer in zip(endpoint["returns"], answers, strict=True):
                     described["label"] = answer
         return info
+
+    def waiting(self) -> int:
+        """How many requests are in the queue."""
+        return len(self._queue)
+
+    def _name_of(self, block_fn: Any) -> str:
+        """The name of a public handler; all that the page does for itself is one."""
+        return block_fn.api_name if block_fn.api_name in self._answers else "page"
 
     def parameters(self) -> dict[str, dict[str, bool]]:
         """Of each public handler, the names of its parameters, and whether they may be left out."""

@@ -41,6 +41,11 @@ class Work:
         for call in calls:
             call()
 
+    @property
+    def stopped(self) -> bool:
+        """Whether nobody waits for it any more."""
+        return self._stopped
+
     def at_stop(self, call: Callable[[], object]) -> None:
         """Have `call` done when the work is stopped; at once, if it is."""
         with self._lock:

@@ -36,10 +36,18 @@ LIMITS = {19: 10.0, 150: 30.0}
 SHARE = 1.3
 PICTURES, SIZE = 24, (512, 1024)
 LAYERS, WIDTH = 8, 64
+PATCH = 4
+SCALE = 9.0
+"""Of the logits, which then reach from -15 to 15."""
+
+
+def textures(classes: int) -> np.ndarray:
+    """[classes, 3, PATCH, PATCH] what each class looks like, around 0 on the scale of pixels / 255."""
+    return np.random.default_rng(0).uniform(-0.2, 0.2, (classes, 3, PATCH, PATCH))
 
 
 def write_model(path: Path, classes: int) -> Path:
-    """Colours of 4x4 pixels to WIDTH features, through convolutions that leave them, to logits."""
+    """Patches to features, through convolutions that hardly change them, to logits of the nearest texture."""
     rng = np.random.default_rng(0)
     nodes, weights = [], {}
 
@@ -48,17 +56,16 @@ def write_model(path: Path, classes: int) -> Path:
         nodes.append(helper.make_node("Conv", [value, f"{name}_w", f"{name}_b"], [name], **settings))
         return name
 
-    spread = rng.normal(0, 1, (WIDTH, 3, 1, 1))
-    value = conv("x", np.tile(spread / 16, (1, 1, 4, 4)), np.zeros(WIDTH), "stem", strides=[4, 4])
+    numbers = 3 * PATCH**2
+    stem = np.eye(WIDTH, numbers).reshape(WIDTH, 3, PATCH, PATCH)
+    value = conv("x", stem, -0.5 * stem.sum((1, 2, 3)), "stem", strides=[PATCH] * 2)
     for layer in range(LAYERS):
         kernel = rng.normal(0, 1e-4, (WIDTH, WIDTH, 3, 3))
         kernel[np.arange(WIDTH), np.arange(WIDTH), 1, 1] += 1
         value = conv(value, kernel, np.zeros(WIDTH), f"layer{layer}", pads=[1, 1, 1, 1])
-    colours = rng.uniform(0, 1, (classes, 3))
-    centres = colours @ spread[:, :, 0, 0].T
-    scale = 20.0 / WIDTH
-    kernel = 2 * scale * centres[:, :, None, None]
-    conv(value, kernel, -scale * (centres**2).sum(1), "logits")
+    centres = textures(classes).reshape(classes, numbers) @ np.eye(numbers, WIDTH)
+    kernel = 2 * SCALE * centres[:, :, None, None]
+    conv(value, kernel, -SCALE * (centres**2).sum(1), "logits")
     shape = ["n", "c", "h", "w"]
     graph = helper.make_graph(
         nodes,
@@ -71,16 +78,18 @@ def write_model(path: Path, classes: int) -> Path:
     return path
 
 
-def write_footage(folder: Path) -> Path:
+def write_footage(folder: Path, classes: int) -> Path:
+    """Fields of the textures, some classes more often than others, with noise and more contrast."""
     rng = np.random.default_rng(1)
     folder.mkdir()
+    looks = (1.1 * textures(classes)).transpose(0, 2, 3, 1)
+    share = rng.dirichlet(np.full(classes, 2.0))
     for number in range(PICTURES):
-        coarse = rng.integers(0, 256, (SIZE[0] // 32, SIZE[1] // 32, 3), dtype=np.uint8)
-        image = cv2.resize(coarse, SIZE[::-1], interpolation=cv2.INTER_CUBIC).astype(np.int16)
-        image = image + rng.normal(0, 40, (SIZE[0] // 4, SIZE[1] // 4, 3)).repeat(4, 0).repeat(4, 1).astype(
-            np.int16
-        )
-        cv2.imwrite(str(folder / f"{number:03d}.png"), image.clip(0, 255).astype(np.uint8))
+        coarse = rng.choice(classes, p=share, size=(SIZE[0] // 32, SIZE[1] // 32))
+        labels = coarse.repeat(32 // PATCH, 0).repeat(32 // PATCH, 1)
+        image = 0.5 + looks[labels].transpose(0, 2, 1, 3, 4).reshape(*SIZE, 3)
+        image += rng.normal(0, 0.16, image.shape)
+        cv2.imwrite(str(folder / f"{number:03d}.png"), (255 * image.clip(0, 1)).astype(np.uint8)[..., ::-1])
     return folder
 
 
@@ -88,7 +97,10 @@ def measured(classes: int) -> tuple[float, float]:
     """Seconds of the model over the footage, and of the command."""
     told = Told(mean=(0.0,) * 3, std=(1.0,) * 3)
     with tempfile.TemporaryDirectory() as place:
-        model, footage = write_model(Path(place) / "m.onnx", classes), write_footage(Path(place) / "footage")
+        model, footage = (
+            write_model(Path(place) / "m.onnx", classes),
+            write_footage(Path(place) / "footage", classes),
+        )
         network = open_network(model, told, None)
         begin = time.process_time()
         for path in sorted(footage.iterdir()):

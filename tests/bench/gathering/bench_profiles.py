@@ -2,11 +2,11 @@
 
     python tests/bench/gathering/bench_profiles.py     # about half a minute on one core
 
-19 classes at the stride of MiT-B0 for 512x1024; statistics and logits are those of `bench_export.py`. Timed are
-the nodes from logits to scores, whose inputs `profile` and `tau` are fed, on one thread and by its own CPU time,
-which other work on the machine moves little; the two take turns, and the fastest of their rounds count. Eight
-corrections are eight times the same statistics, so their tables are as many and as large as of eight places,
-and the last one is run. Exit code 1 if a number misses its target.
+19 classes at the stride of MiT-B0 for 512x1024; statistics and logits are those of `bench_export.py`. Timed
+are the nodes from logits to scores, whose inputs `profile` and `tau` are fed, on one thread and by its CPU
+time, which other work on the machine moves little; the two take turns, and the fastest of their rounds count.
+Eight corrections are eight times the same statistics, so their tables are as many and as large as of eight
+places, and the last one is run. Exit code 1 if a number misses its target.
 """
 
 import sys

@@ -16,7 +16,9 @@ from onnx import TensorProto
 
 import export.balancing.balance
 import export.balancing.strength
+from export.balancing.seen import shown
 from export.fold.folded import graph_info
+from export.pipeline import export_onnx
 from serve import Segmenter
 
 
@@ -55,7 +57,9 @@ def test_the_file_is_the_one_of_calibrate_and_onnx_with_its_statistics(made, foo
     names = ("--classes", footage / "classes.yaml")
     first = call("calibrate", model, "--target", footage / "images", *NORMALISED, *names, "-o", stats)
     assert first.exit_code == 0, first.output
-    shutil.copytree(footage / "images", tmp_path / "the footage")  # the folder's name is in the file
+    (tmp_path / "the footage").mkdir()  # the folder's name is in the file
+    for number in shown(6):
+        shutil.copy(footage / "images" / f"{number}.png", tmp_path / "the footage")
     second = call("onnx", model, "--stats", stats, "--data", tmp_path / "the footage", "-o", twin)
     assert second.exit_code == 0, second.output
     assert balanced.read_bytes() == twin.read_bytes()
@@ -268,3 +272,22 @@ def test_class_files_of_another_length_are_refused(footage, tmp_path):
         )
     )
     assert "has 5 classes, but" in said
+
+
+def test_of_many_classes_the_middle_rows_are_checked(tmp_path, monkeypatch):
+    seen, footage = [], write_pictures(tmp_path / "high", size=(128, 96))
+
+    def watched(*arguments, data, **options):
+        seen.extend(cv2.imread(str(path)) for path in sorted(data.iterdir()))
+        return export_onnx(*arguments, data=data, **options)
+
+    monkeypatch.setattr(export.balancing.balance, "CHECKED_WORK", 1)
+    monkeypatch.setattr(export.balancing.balance, "CHECKED_ROWS", 64)
+    monkeypatch.setattr(export.balancing.balance, "export_onnx", watched)
+    model = write_segmenter(tmp_path / "theirs.onnx")
+    out = tmp_path / "b.onnx"
+    result = call("balance", model, "--target", footage / "images", *NORMALISED, "-o", out)
+    assert result.exit_code == 0, result.output
+    pictures = images_of(footage)
+    for number, rows in zip(shown(len(pictures)), seen, strict=True):
+        np.testing.assert_array_equal(rows[..., ::-1], pictures[number][32:96])

@@ -34,7 +34,7 @@ from export.sources.network import check_operators
 ALLOWED = {
     *("Cast", "Transpose", "Mul", "Add", "Sub", "Div", "Pad", "Shape", "Slice", "Concat", "ReduceMax", "Exp"),
     *("Log", "Clip", "Reshape", "MatMul", "Resize", "ArgMax", "Equal", "Where", "Identity", "Min", "Max"),
-    *("Range", "Gather", "GatherElements", "Squeeze"),
+    *("Range", "Gather", "GatherElements", "Squeeze", "Floor", "Less", "LessOrEqual", "ReduceSum"),
 }
 
 ALL = Extras(scores=True, uncorrected_labels=True)

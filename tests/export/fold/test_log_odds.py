@@ -76,7 +76,7 @@ def test_sums_at_the_edge_of_float32_are_right():
     tau = 1.0
     model = fold(logits_as_pixels(3), card(3), Strength(wide, "", tau, error_bound=0.1), SCORES)
     constants = {t.name: onnx.numpy_helper.to_array(t) for t in model.graph.initializer}
-    between = constants["blda/shift_start"] + np.cumsum(constants["blda/shift_steps"], axis=1)
+    between = constants["blda/shift_knots"]
     reach = np.abs(between[between > -1e30]).max()
     half = constants["blda/bins_to"] * constants["blda/bin_width"] / 2
     assert 0.8 * MAX_EXPONENT < tau * reach + half <= MAX_EXPONENT
@@ -109,12 +109,12 @@ def older(model: onnx.ModelProto) -> onnx.ModelProto:
     """The file as it was made when scores were log-probabilities: with the own term, and no key about it."""
     copy = onnx.ModelProto.FromString(model.SerializeToString())
     constants = {t.name: t for t in copy.graph.initializer}
-    for part in ("steps", "start"):
-        shift = onnx.numpy_helper.to_array(constants[f"blda/shift_{part}"]).copy()
-        own = onnx.numpy_helper.to_array(constants[f"blda/own_{part}"])
-        classes = np.arange(len(shift))
-        shift[classes, :, classes] = own[:, :, 0]
-        constants[f"blda/shift_{part}"].CopyFrom(onnx.numpy_helper.from_array(shift, f"blda/shift_{part}"))
+    shift, own = (
+        onnx.numpy_helper.to_array(constants[f"blda/{name}_knots"]).copy() for name in ("shift", "own")
+    )
+    classes = np.arange(len(shift))
+    shift[classes, :, classes] = own[:, :, 0]
+    constants["blda/shift_knots"].CopyFrom(onnx.numpy_helper.from_array(shift, "blda/shift_knots"))
     copy.metadata_props.remove(next(p for p in copy.metadata_props if p.key == Key.SCORES))
     return copy
 

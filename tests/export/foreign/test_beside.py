@@ -11,6 +11,7 @@ from calibrated_models import call
 from foreign_segmenters import MEAN, NAMES, STD, write_pictures, write_segmenter
 from onnx import TensorProto
 
+from export.fold.folded import graph_info
 from export.foreign.beside import read_beside
 from export.foreign.convention import Told, intake
 from export.foreign.network import open_network
@@ -122,10 +123,16 @@ def test_a_model_of_ultralytics_runs_in_one_try(tmp_path):
     assert made.exit_code == 0, made.output
     assert "4: ground, sky, wall, sign (its metadata)" in made.output
     assert "mean 0, std 1 (pixels from 0 to 1, as Ultralytics' metadata mean)" in made.output
-    model.metadata_props[0].value = "{0: 'ground', 1"
-    onnx.save(model, path)
-    other = call("balance", path, "--target", footage / "images", "-o", tmp_path / "other.onnx")
-    assert other.exit_code == 2 and "names or stride can't be understood" in other.output
+    assert "64x96 (height x width, imgsz of its metadata)" in made.output
+    assert graph_info(onnx.load(tmp_path / "out.onnx"), "").card.size == (64, 96)
+    assert intake(model, Told(size=(96, 128)), path).size == (96, 128)
+    for number, damaged in ((0, "{0: 'ground', 1"), (2, "[64]"), (2, "['a', 96]"), (2, "0")):
+        before = model.metadata_props[number].value
+        model.metadata_props[number].value = damaged
+        onnx.save(model, path)
+        other = call("balance", path, "--target", footage / "images", "-o", tmp_path / "other.onnx")
+        assert other.exit_code == 2 and "names, stride or imgsz can't be understood" in other.output
+        model.metadata_props[number].value = before
 
 
 def test_the_layout_of_the_hub_and_of_no_other_folder(tmp_path):

@@ -10,6 +10,7 @@ from calibrated_models import call, images_of
 from foreign_segmenters import write_pictures, write_segmenter
 from onnx import TensorProto, helper, numpy_helper
 
+from export.balancing.seen import shown
 from export.foreign.endings import find_logits
 from serve import Segmenter
 
@@ -143,3 +144,13 @@ def test_upsampled_probabilities_are_said(footage, tmp_path):
     result = call("balance", model, "--target", footage / "images", "-o", out)
     assert result.exit_code == 0, result.output
     assert "value2, NCHW, at stride 4 (before Softmax, Resize), upsampled before the softmax" in result.output
+    said = float(result.output.split("that alone makes ")[1].split(" %")[0])
+    plain = tmp_path / "plain.onnx"
+    assert call("balance", model, "--target", footage / "images", "--tau", 0, "-o", plain).exit_code == 0
+    session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
+    apart = []
+    pictures = images_of(footage)
+    for image in (pictures[number] for number in shown(len(pictures))):
+        own = session.run(None, {"picture": (image / 255).astype(np.float32).transpose(2, 0, 1)[None]})[0]
+        apart.append(Segmenter(plain)(image).labels != own[0].argmax(0))
+    assert 0 < 100 * np.mean(apart) == pytest.approx(said, rel=0.06)

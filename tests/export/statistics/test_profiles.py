@@ -75,7 +75,7 @@ def test_the_check_is_of_every_profile(both, tmp_path):
     record = graph_info(onnx.load(both), "m").verification
     assert record["profiles"] == ["day", "night"] and record["profile"] == "day" and record["passed"]
     model = onnx.load(both)
-    tensor = next(t for t in model.graph.initializer if t.name == "blda/profile1/own_start")
+    tensor = next(t for t in model.graph.initializer if t.name == "blda/profile1/own_knots")
     tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) + np.float32(0.5), tensor.name))
     broken = tmp_path / "broken.onnx"
     onnx.save(model, broken)

@@ -119,12 +119,12 @@ MUTANTS: dict[str, tuple[Callable[[Model], None], str, str]] = {
     "no correction": (without_correction, SCORES, SCORES),
     "another strength": (changed("blda/strength", lambda v: v * 0.8), SCORES, SCORES),
     "own shifts of other classes": (
-        both(*(changed(f"blda/own_{part}", swapped(0)) for part in ("steps", "start"))),
+        changed("blda/own_knots", swapped(0)),
         SCORES,
         SCORES,
     ),
     "rows of other classes": (
-        both(*(changed(f"blda/shift_{part}", swapped(2)) for part in ("steps", "start"))),
+        changed("blda/shift_knots", swapped(2)),
         SCORES,
         SCORES,
     ),

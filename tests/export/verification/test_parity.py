@@ -54,7 +54,7 @@ def test_without_correction_and_with_fixed_sizes_too(size):
     assert result.passed and result.score_difference < 1e-4
 
 
-@pytest.mark.parametrize("name", ["blda/shift_steps", "blda/own_steps", "blda/scale", "weight"])
+@pytest.mark.parametrize("name", ["blda/shift_knots", "blda/own_knots", "blda/scale", "weight"])
 def test_a_wrong_weight_anywhere_fails(name):
     factor = np.float32(1.3).item()
     scaled = altered(folded(), name, factor)
@@ -146,7 +146,7 @@ def test_a_masked_class_hides_nothing(masked):
     assert graph_info(model, "file").correction.error_bound > 1
     result = check(model, model)
     assert result.passed and result.near_ties < MOST_NEAR_TIES, result.report()
-    swapped = altered(model, "blda/own_start", 1.3)
+    swapped = altered(model, "blda/own_knots", 1.3)
     assert not check(swapped, model).passed
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import onnx
 import pytest
 from gathered_files import HOUR, MORNING, drawn, subject, write_file
+from metrics_text import metrics_of, of_class
 from safetensors.numpy import save
 from serve_commands import expect_refusal, serve
 from serve_graphs import CLASSES, write_graph
@@ -30,26 +31,6 @@ def days(path: Path, seed: int, favour: float = 0.0, blocks: int = 12, of: Subje
         drawn(of, rng, 600, np.array([0, favour, 0]) + rng.normal(0, 0.1, 3)) for _ in range(2 * blocks)
     ]
     return write_file(path, of, counts, slot=BLOCK // 2, first=MORNING // BLOCK * BLOCK)
-
-
-def metrics_of(text: str) -> dict[tuple[str, str], float]:
-    """Values by name and class, read by the grammar of Prometheus' text format."""
-    sample = re.compile(
-        r'(?P<name>[a-zA-Z_:][\w:]*)(?:\{class="(?P<of>(?:[^"\\\n]|\\["\\n])*)"\})? (?P<value>\S+)'
-    )
-    found, declared = {}, set()
-    for line in text.splitlines():
-        if line.startswith("# "):
-            _, kind, name, rest = line.split(" ", 3)
-            assert kind in ("HELP", "TYPE") and rest
-            declared.add(name)
-            continue
-        match = sample.fullmatch(line)
-        assert match and match["name"] in declared, line
-        name = re.sub(r"\\(.)", lambda m: {"n": "\n"}.get(m[1], m[1]), match["of"] or "")
-        found[match["name"], name] = float(match["value"])
-    assert text.endswith("\n")
-    return found
 
 
 @pytest.fixture(scope="module")
@@ -81,7 +62,7 @@ def test_a_drift_is_said_with_its_class_and_exit_code_3(files: dict[str, Path], 
     assert low <= one["wasserstein_logits"] + 0.05 and one["wasserstein_logits"] <= high + 0.05
     page = (tmp_path / "h").read_text()
     assert page.count("<svg") == 3 and "http" not in page and "Drifted: " in page
-    metrics = metrics_of((tmp_path / "p.prom").read_text())
+    metrics = of_class(metrics_of((tmp_path / "p.prom").read_text()))
     assert metrics["blda_drift_alarm", ""] == 1 and metrics["blda_class_drifted", "class1"] == 1
     assert metrics["blda_class_share", "class0"] == pytest.approx(found["classes"][0]["share"]["now"])
 
@@ -97,7 +78,7 @@ def test_metrics_replace_those_of_before_and_pages_do_not(files: dict[str, Path]
 def test_names_of_classes_are_written_so_that_prometheus_reads_them(files: dict[str, Path]) -> None:
     found = drift(files["same"], files["then"])
     odd = type(found)(**{**vars(found), "classes": ('a "b"', "c\\d", "e")})
-    read = {name for _, name in metrics_of(prometheus(odd))} - {""}
+    read = {name for _, name in of_class(metrics_of(prometheus(odd)))} - {""}
     assert read == set(odd.classes)
 
 

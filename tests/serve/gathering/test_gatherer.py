@@ -137,3 +137,30 @@ def test_kill_costs_an_interval_at_most(tmp_path: Path, root: Path) -> None:
     assert dead - written < 0.2 + 2.0, "an interval, and what a busy machine takes for a writing"
     Gatherer(settings(file, slot=10**9), subject()).close()  # its lock went with it
     assert Gathered(file).total().pixels.sum() == kept
+
+
+def test_what_was_seen_is_what_the_file_will_hold(tmp_path: Path) -> None:
+    """Of slots that are put away, of one that is gone back to, and of what an earlier process gathered."""
+    path, of = tmp_path / "f", subject(3)
+    for hours in ((0, 0, 1, 0), (1, 2, 0)):
+        clock = Clock()
+        gatherer = Gatherer(settings(path, clock=clock, slot=HOUR), of)
+        for hour in hours:
+            clock.now = MORNING + hour * HOUR + 5.0
+            gatherer.add(*frame(float(hour)))
+            seen = gatherer.seen()
+        gatherer.close()
+        gathered = Gathered(path)
+        assert seen.last == max(record.last for record in gathered.head.records)
+        total = gathered.total()
+        for name in ("labels", "plain", "agreed", "confidence"):
+            np.testing.assert_array_equal(getattr(seen, name), getattr(total, name))
+        assert seen.frames == sum(record.frames for record in gathered.head.records)
+    assert seen.frames == 7 and not seen.failed and seen.classes == of.classes
+
+
+def test_nothing_was_seen_at_first(tmp_path: Path) -> None:
+    gatherer = Gatherer(settings(tmp_path / "f"), subject(3))
+    seen = gatherer.seen()
+    gatherer.close()
+    assert seen.frames == 0 and np.isnan(seen.last) and seen.saved == MORNING and not seen.tail.any()
