@@ -32,7 +32,7 @@ def test_sound_data_ends_with_a_command_that_trains(tmp_path: Path) -> None:
     assert found["problems"] == [] and found["command"] in result.output
     assert found["expected"]["seconds_per_iteration"] > 0 and found["expected"]["memory_bytes"] > 1e8
     assert found["settings"]["data"]["crop"] == [32, 32]
-    assert [reason.partition(" at ")[0] for reason in found["reasons"]] == ["balance logit-adjustment"]
+    assert found["reasons"] == []  # these settings leave nothing open
     program, *words = shlex.split(found["command"])
     assert program == "adapt"
     words[words.index("-o") + 1] = str(tmp_path / "run")
