@@ -15,6 +15,7 @@ from evidence_summary import (
     between_arms,
     by_key,
     over_seeds,
+    shipped,
 )
 from evidence_tables import (
     HARM,
@@ -124,6 +125,14 @@ def in_training(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
         pairs = "0" if found[0] is None else str(len(found[0].all.values))
         rows.append([f"{TITLES[arm]} less {TITLES[against]}", *difference_cells(found, shifts), pairs])
     yield table(["change", *shifts, "mean", "worst mIoU", "pairs"], rows)
+    yield "### As it is shipped"
+    yield text(WORDS["shipped"])
+    rows = []
+    for arm, title in TITLES.items():
+        found = [shipped(runs, shifts, arm, "source", m) for m in QUALITY]
+        if found[0] is not None:
+            rows.append([title, *difference_cells(found, shifts), str(len(found[0].all.values))])
+    yield table(["trained with", *shifts, "mean", "worst mIoU", "pairs"], rows)
 
 
 def after(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:

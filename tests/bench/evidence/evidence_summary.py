@@ -57,6 +57,10 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     return Spread(known) if known else None
 
 
+DEFAULT = ("class anchors", "0.5")
+"""The correction that an export has by default, of a run that the rule lets through."""
+
+
 @dataclass(frozen=True)
 class Differences:
     """What something changes, pair by pair."""
@@ -136,6 +140,18 @@ def doubted(run: Result, way: str = "class anchors") -> bool:
     sign = "left, source-free" if way.startswith("source-free") else "left, class anchors"
     left = run.signs.get(sign)
     return left is not None and -left > MOST_LEFT
+
+
+def shipped(runs: Runs, shifts: Sequence[str], arm: str, against: str, measure: str) -> Differences | None:
+    """Score of `arm` as it is exported by default less the plain one of `against`, of one shift and seed."""
+
+    def pairs(shift: str) -> Iterable[float | None]:
+        for (s, a, seed), run in sorted(runs.items()):
+            if (s, a) == (shift, arm) and (other := runs.get((shift, against, seed))) is not None:
+                way = ("plain", "0") if doubted(run) else DEFAULT
+                yield _less(value(run, measure, *way), value(other, measure))
+
+    return _differences(shifts, pairs)
 
 
 @dataclass(frozen=True)

@@ -27,6 +27,7 @@ from evidence_summary import (
     estimate_of,
     judged_watch,
     over_seeds,
+    shipped,
     worth_of,
 )
 from evidence_tables import ranged, signed, text
@@ -181,6 +182,23 @@ def test_the_rule_leaves_networks_alone_whose_correction_is_doubted():
     assert found is not None and found.all.values == pytest.approx((0.0, -0.01, -0.01))
 
 
+def test_what_is_shipped_is_corrected_unless_the_rule_says_no():
+    sure, doubtful = {"left, class anchors": -0.5}, {"left, class anchors": -0.9}
+    at_half = {"class_anchors": {"0.5": (0.36, 0.50)}}
+    runs = by_key(
+        [
+            result("dusk", "source", 0, 0.30, 0.40),
+            result("dusk", "source", 1, 0.31, 0.40),
+            replace(result("dusk", "dacs", 0, 0.33, 0.42, **at_half), signs=sure),
+            replace(result("dusk", "dacs", 1, 0.33, 0.42, **at_half), signs=doubtful),
+            replace(result("dusk", "dacs", 2, 0.33, 0.42, **at_half), signs=sure),  # without its pair
+        ]
+    )
+    iou, accuracy = (shipped(runs, ["dusk"], "dacs", "source", m) for m in ("mean_iou", "mean_accuracy"))
+    assert iou is not None and iou.all.values == pytest.approx((0.06, 0.02))
+    assert accuracy is not None and accuracy.all.values == pytest.approx((0.10, 0.02))
+
+
 def test_the_watch_is_held_against_labels():
     def watch(agreement: float, warned: bool, best: float | None = None) -> dict[str, Any]:
         kept = {"best_at": None} if best is None else {"best_at": 100, "best_iou": best}
@@ -258,7 +276,8 @@ def test_the_page_says_what_is_missing_and_shows_the_worst():
 def test_the_page_has_every_section_once():
     found = [line.strip("# ") for line in made_page(HAND).splitlines() if line.startswith("#")]
     of_shifts = ["CamVid, day to dusk", "Weeds, near-infrared to colour"]
-    changes = ["What a change of the training changes", "What a correction after training changes"]
+    trained = ["What a change of the training changes", "As it is shipped"]
+    changes = [*trained, "What a correction after training changes"]
     signs_and_cost = ["Does it foretell harm?", "The rule", "The estimate without labels", "Cost"]
     assert found == [
         *("Evidence", "What there is", *of_shifts, *changes),
