@@ -84,7 +84,7 @@ def measure_memory(folder: Path) -> tuple[float, float]:
     """MiB that the process grows by after EARLY frames; MB of the file in the end."""
     model = make_model("demo", folder / "demo.onnx")
     frames = np.random.default_rng(0).integers(0, 256, (20, 96, 128, 3), np.uint8)
-    begin = time.time()
+    begin, count = time.time(), 0
     gather = Gather(folder / "day", every=1, slot=1, interval=1, clock=lambda: begin + count / EARLY)
     segmenter = Segmenter(model, threads=1, gather=gather)
     early, most = 0.0, 0.0

@@ -38,8 +38,6 @@ KILLED, INTERVAL, LATE = 10, 2.0, 1.0
 WORSE = 0.5
 """mIoU, in per cent, that counts as no worse: about what 60 pictures leave open."""
 LABELLED = 60
-WORST = 3
-"""Classes that lose most must be among those that are named."""
 
 
 def main() -> int:
@@ -246,13 +244,14 @@ def _act(out: Path, model: Path, named: dict[tuple[str, int], list[str]]) -> Cla
         for place in ("dusk", *PLACES)
     }
     lost = scores[DUSK, model]["iou"] - scores["dusk", model]["iou"]
-    worst = [scores["dusk", model]["classes"][c] for c in np.argsort(-lost)[:WORST]]
+    order = [scores["dusk", model]["classes"][c] for c in np.argsort(-lost)]
+    print(f"  IoU lost at dusk, from most to least: {', '.join(order)}")
     said = named[DUSK, FIRST_DAYS + 1]
     elsewhere = min(gains[place] for place in PLACES)
     return [
         (
-            f"the {WORST} classes that lose most IoU are named at once: {', '.join(worst)}",
-            set(worst) <= set(said),
+            f"the class that loses most IoU is named at once: {order[0]}",
+            order[0] in said,
         ),
         (f"better at dusk: {gains['dusk']:+.1f} mIoU", gains["dusk"] > WORSE),
         (f"no worse elsewhere: {elsewhere:+.1f} mIoU at least", elsewhere >= -WORSE),
