@@ -8,8 +8,10 @@ changed. Each is divided by its mean over the draws, and the largest of all is t
   any exchange is as likely as what is there, so that T exceeds its (1 - alpha) quantile over exchanges with
   probability alpha at most, whatever the distributions are and however many classes there are.
 * Against what a model was folded with, a sum without blocks: the blocks that were gathered are drawn with
-  replacement, and T of a draw is against their own sum. The reference has an error of its own, which nobody
-  knows, so that besides, logits must have moved by UNSURE of their spread; shares are not looked at.
+  replacement, and T of a draw is against their own sum. The reference has an error of its own. It is taken as
+  that of as many pixels of the kind that were gathered, so that draws are widened by sqrt(1 + now / then), of
+  the class's pixels on both sides. What is not like chance in it nobody knows, so that besides, logits must
+  have moved by UNSURE of their spread; shares are not looked at.
 """
 
 import math
@@ -72,7 +74,8 @@ def find_drift(now: Side, then: Side, step: float, alpha: float = ALPHA, seed: i
     if m:
         distances = _exchanged(now, then, step, rng)
     else:
-        distances = _drawn(now, then, step, rng, _widening(n, alpha / known.sum()))
+        larger = _widening(n, alpha / known.sum()) * _both_errors(now, then)
+        distances = _drawn(now, then, step, rng, larger)
     found = np.where(known, distances, 0.0)  # [1 + DRAWS, 2, C], the first as it is
     scale = found.mean(0)
     relative = np.divide(found, scale, out=np.zeros_like(found), where=scale > 0)
@@ -133,14 +136,27 @@ def _widening(n: int, alpha: float) -> float:
     return float(np.sqrt(n / v) * t / z)
 
 
-def _drawn(now: Side, then: Side, step: float, rng: np.random.Generator, larger: float) -> Array:
-    """The same of blocks drawn with replacement, against their sum; the first against the reference."""
+def _both_errors(now: Side, then: Side) -> Array:
+    """[C] how much the error of both sides together exceeds that of what was gathered.
+
+    A reference that does not say what it was made of is taken to be of as many pixels.
+    """
+    ours = now.pixels.sum(0)
+    theirs = ours if then.made_of is None else then.made_of
+    return np.asarray(np.sqrt(1 + ours / np.maximum(theirs, 1)))
+
+
+def _drawn(now: Side, then: Side, step: float, rng: np.random.Generator, larger: Array) -> Array:
+    """The same of blocks drawn with replacement, against their sum; the first against the reference.
+
+    larger: [C] by how much draws are widened.
+    """
     n = len(now.begins)
     times = rng.multinomial(n, np.full(n, 1 / n), DRAWS).astype(np.float64)
     moved = []
     for c in range(now.positive.shape[1]):
         own = shared_out(now.positive[:, c].sum(0))
-        around = larger * wasserstein(shared_out(times @ now.positive[:, c]), own, step)
+        around = larger[c] * wasserstein(shared_out(times @ now.positive[:, c]), own, step)
         moved.append(np.concatenate([[wasserstein(own, then.distribution[c], step)], around]))
     logits = np.stack(moved, 1)
     return np.stack([logits, np.zeros_like(logits)], 1)

@@ -47,6 +47,8 @@ class Side:
     """[C], NaN of a class without pixels."""
     known: NDArray[np.bool_]
     """[C] classes of which something can be said."""
+    made_of: NDArray[np.int64] | None = None
+    """[C] logit pixels of each class that a model's statistics were made of; None if that is not known."""
 
 
 def gathered_side(gathered: Gathered, wanted: Callable[[Record], bool], block: int) -> Side:
@@ -121,6 +123,7 @@ def model_side(path: Path, profile: str = "") -> tuple[Side, Subject]:
         bias=bias,
         confidence=None,
         known=seen,
+        made_of=None if pixels is None else np.array(pixels, np.int64),
     )
     return side, subject
 

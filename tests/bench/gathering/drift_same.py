@@ -89,4 +89,5 @@ def _folded(side: Side, rule: Rule) -> Side:
         bias=side.bias,
         confidence=None,
         known=side.known,
+        made_of=side.pixels.sum(0),
     )
