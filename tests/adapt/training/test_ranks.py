@@ -93,8 +93,8 @@ if os.environ["RANK"] == "1":  # as if the second machine had another copy of th
         training = found.config.training.model_copy(update={"encoder_lr": 1.0})
         config = found.config.model_copy(update={"training": training})
         return run.Run(found.path, found.card, config, found.classes)
-    from adapt.commands import start
-    start.load_run = other
+    from adapt.commands import resuming
+    resuming.load_run = other
 main(sys.argv[1:])
 """
 

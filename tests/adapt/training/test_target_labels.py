@@ -229,7 +229,7 @@ def test_a_run_knows_how_many_they_were(domains: Path, tmp_path: Path) -> None:
     (few / "images" / "1.png").unlink()
     (few / "labels" / "1.png").unlink()
     resumed = CliRunner().invoke(main, ["train", "--resume", str(run), "--set", "training.iterations=3"])
-    expect_refusal(resumed, "labelled target", "had 2 images", "has 1 now")
+    expect_refusal(resumed, "labelled target", "2 gone (images/1.png, labels/1.png)")
 
 
 def test_pictures_that_are_used_twice_are_named(domains: Path, tmp_path: Path) -> None:

@@ -27,6 +27,8 @@ def listen(event, arguments):
     if event in ("socket.connect", "socket.getaddrinfo"):
         print(arguments[1] if event == "socket.connect" else arguments[:1], file=record)
 sys.addaudithook(listen)
+from serve.media import progress
+progress.watched = lambda: True  # as in a terminal, where the operator sees what is in work
 exec(sys.argv.pop(1))
 from serve.cli.commands import main
 main(sys.argv[1:], prog_name="serve")
