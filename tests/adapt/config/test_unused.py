@@ -188,8 +188,15 @@ def settings_of(host: str, balance: str, start: str | None = None) -> Config:
     return without_source(load_config(None, None, (*sets, "training.warmup=0"), {"model": model}))
 
 
+RUNS = [
+    # Those that have all that others have take long.
+    *(pytest.param(h, None, marks=[pytest.mark.slow] if h in ("daformer", "mic") else []) for h in HOSTS),
+    pytest.param("dacs", "theirs", marks=pytest.mark.slow),
+]
+
+
 @pytest.mark.parametrize("balance", BALANCES)
-@pytest.mark.parametrize(("host", "model"), [*((host, None) for host in HOSTS), ("dacs", "theirs")])
+@pytest.mark.parametrize(("host", "model"), RUNS)
 def test_every_setting_of_the_method_is_refused_or_changes_the_run(
     probe: Probe, host: str, model: str | None, balance: str
 ) -> None:
