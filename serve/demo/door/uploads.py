@@ -40,18 +40,27 @@ class UploadDoor:
                 form.refusal = 507, f"The server can't keep the upload: {error.strerror or error}."
         finally:
             self._arriving -= 1
-            await asyncio.to_thread(self._sweep)
+            # Listed here, where no other upload can begin meanwhile: what is there now is nobody's any more.
+            await asyncio.to_thread(_remove, self._left())
         if form.refusal is not None and not form.left:
             await answer(send, *form.refusal)
 
-    def _sweep(self) -> None:
-        """Remove what no upload is going to complete."""
+    def _left(self) -> list[Path]:
+        """Files that no upload is going to complete."""
         limit = time.time() - _STALLED if self._arriving else float("inf")
+        left = []
         with suppress(OSError):
             for path in self._folder.iterdir():
                 with suppress(OSError):
                     if path.is_file() and path.stat().st_mtime < limit:
-                        path.unlink()
+                        left.append(path)
+        return left
+
+
+def _remove(paths: list[Path]) -> None:
+    for path in paths:
+        with suppress(OSError):
+            path.unlink()
 
 
 class _Form:

@@ -40,7 +40,7 @@ from adapt.training.journal import Journal
 from adapt.training.trainer import Trainer
 from adapt.training.watching.start import set_to_target
 
-HOSTS = ("source", "dacs", "daformer", "mic")
+LONG = [pytest.param(*run, marks=pytest.mark.slow) for run in (("daformer", None), ("mic", None))]
 BALANCES = ("off", "posthoc", "online", "logit-adjustment", "class-balanced")
 OTHER: dict[str, str] = {
     "tau": "1.5",
@@ -188,15 +188,8 @@ def settings_of(host: str, balance: str, start: str | None = None) -> Config:
     return without_source(load_config(None, None, (*sets, "training.warmup=0"), {"model": model}))
 
 
-RUNS = [
-    # Those that have all that others have take long.
-    *(pytest.param(h, None, marks=[pytest.mark.slow] if h in ("daformer", "mic") else []) for h in HOSTS),
-    pytest.param("dacs", "theirs", marks=pytest.mark.slow),
-]
-
-
 @pytest.mark.parametrize("balance", BALANCES)
-@pytest.mark.parametrize(("host", "model"), RUNS)
+@pytest.mark.parametrize(("host", "model"), [("source", None), ("dacs", None), ("dacs", "theirs"), *LONG])
 def test_every_setting_of_the_method_is_refused_or_changes_the_run(
     probe: Probe, host: str, model: str | None, balance: str
 ) -> None:

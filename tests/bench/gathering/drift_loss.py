@@ -33,6 +33,7 @@ from evidence_shifts import ORDER, load_shift, place_of
 from adapt.data.classes import load_classes
 from adapt.data.datasets import LabelledFolder
 from adapt.evaluation.scores import Scores
+from adapt.run.cards import CARD
 from adapt.run.run import load_run
 from serve.fleet.drift import Drift, drift
 
@@ -70,7 +71,7 @@ def main() -> int:
 def _measure(data: Path, runs: Path, out: Path, shift: str, seed: int) -> None:
     """The points of one run that are not there yet."""
     place, folder = out / f"{shift}-{seed}.jsonl", runs / shift / f"source-{seed}"
-    if not (folder / "finished").exists():
+    if not (folder / CARD).exists() or not load_run(folder).card.finished:
         return
     done = {point["name"] for point in _read(place)} if place.exists() else set()
     recipe, run = load_shift(shift), load_run(folder)

@@ -152,7 +152,7 @@ print(resident() - before, expected_memory(config, segmenter) - AROUND)
 def test_memory_is_about_what_a_pass_takes(root):
     done = subprocess.run([sys.executable, "-c", PEAK], cwd=root, capture_output=True, text=True, check=True)
     taken, expected = map(float, done.stdout.split())
-    assert 0.6 * expected < taken < 1.3 * expected, f"{taken / 1e6:.0f} MB of {expected / 1e6:.0f} MB"
+    assert 0.6 * expected < taken < 1.6 * expected, f"{taken / 1e6:.0f} MB of {expected / 1e6:.0f} MB"
 
 
 @pytest.mark.parametrize(

@@ -287,9 +287,7 @@ def test_the_page_has_every_section_once():
 
 
 def test_the_page_is_what_the_results_make():
-    assert PAGE.read_text() == made_page(by_key(read_results())), (
-        "run make evidence, or evidence.py --page-only"
-    )
+    assert PAGE.read_text() == made_page(by_key(read_results())), "run evidence.py --page-only"
 
 
 def test_results_come_back_and_other_formats_do_not(tmp_path: Path):
