@@ -262,8 +262,8 @@ def compare(
 
 def table_bytes(model: onnx.ModelProto, classes: int) -> int:
     """Of the table that a runtime makes when it opens the file."""
-    bins = next(t for t in model.graph.initializer if t.name == PREFIX + "bins_to")
-    return 4 * classes**2 * int(onnx.numpy_helper.to_array(bins))
+    last = next(t for t in model.graph.initializer if t.name == PREFIX + "bin_n")
+    return 4 * classes**2 * (1 + int(onnx.numpy_helper.to_array(last)))
 
 
 def fold_scores(bare: onnx.ModelProto, card: Card, statistics: ShiftStatistics) -> onnx.ModelProto:
