@@ -31,15 +31,18 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return root
 
 
-@pytest.fixture
-def root(prepared: Path, tmp_path: Path) -> Path:
-    """A copy of both, which a test may change; the run knows it by its new place."""
-    root = tmp_path / "work"
-    shutil.copytree(prepared, root)
+def copied(made: Path, root: Path) -> Path:
+    """A copy of data and run, which a test may change; the run knows it by its new place."""
+    shutil.copytree(made, root)
     for name in ("config.yaml", "data.json"):
         path = root / "run" / name
-        path.write_text(path.read_text().replace(str(prepared), str(root)))
+        path.write_text(path.read_text().replace(str(made), str(root)))
     return root
+
+
+@pytest.fixture
+def root(prepared: Path, tmp_path: Path) -> Path:
+    return copied(prepared, tmp_path / "work")
 
 
 def resume(root: Path, *words: object) -> Result:
@@ -119,12 +122,7 @@ def with_more(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def more(with_more: Path, tmp_path: Path) -> Path:
-    root = tmp_path / "work"
-    shutil.copytree(with_more, root)
-    for name in ("config.yaml", "data.json"):
-        path = root / "run" / name
-        path.write_text(path.read_text().replace(str(with_more), str(root)))
-    return root
+    return copied(with_more, tmp_path / "work")
 
 
 def test_a_run_knows_all_its_data(more: Path) -> None:
