@@ -59,7 +59,8 @@ def logits_graph_of(network: Network) -> onnx.ModelProto:
     ]  # initialisers listed as inputs, as old graphs do
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
-    graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), _REVERSED))
+    if network.intake.channel_order == "BGR":
+        graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), _REVERSED))
     if network.outlet.masked:
         graph.initializer.append(numpy_helper.from_array(np.array(MASKED, np.float32), _FLOOR))
     batch = network.intake.batch or "N"

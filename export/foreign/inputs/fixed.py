@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper, numpy_helper
 
 from adapt.errors import InputError
@@ -45,6 +46,16 @@ class Fixed:
     name: str
     tensor: str
     """onnx.TensorProto in base64: its value, of size 1 along dimensions that are those of the picture."""
+
+    def value(self) -> TensorProto:
+        """Raises ValueError if it was altered."""
+        try:
+            found = TensorProto.FromString(base64.b64decode(self.tensor, validate=True))
+            numpy_helper.to_array(found)
+        except (DecodeError, ValueError, TypeError) as error:
+            raise ValueError(f"the value of the input {self.name} is none") from error
+        found.name = self.name
+        return found
 
 
 def check_given(given: Sequence[str], model: onnx.ModelProto, path: Path) -> None:
@@ -115,8 +126,7 @@ def with_fixed(model: onnx.ModelProto, fixed: Sequence[Fixed], path: Path) -> on
     whole.CopyFrom(model)
     graph, nodes = whole.graph, []
     for each in fixed:
-        tensor = TensorProto.FromString(base64.b64decode(each.tensor))
-        tensor.name = each.name
+        tensor = each.value()
         places = tied(values[each.name], picture)
         places = {axis: place for axis, place in places.items() if tensor.dims[axis] == 1}
         if places:
