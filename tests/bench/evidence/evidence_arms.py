@@ -1,6 +1,7 @@
 """What is trained: hosts with and without each balancing, and the settings of every kind of shift."""
 
 from adapt.config.choices import BALANCES
+from adapt.run.cards import ADJUSTED_TAU, DEFAULT_TAU
 
 SEEDS = (0, 1, 2)
 
@@ -138,6 +139,17 @@ def _begun(settings: tuple[str, ...], arm: str) -> list[str]:
             line = f"{key}={1 if arm in STARTED else int(value) // 4}"
         changed.append(line)
     return changed
+
+
+def default_of(arm: str) -> tuple[str, str]:
+    """Way and strength of the correction that an export of an arm's runs has where nothing speaks against it.
+
+    Anchors are those of the source where there is one, pooled over classes; the strength is that of
+    adapt/run/cards.py.
+    """
+    adjusted = arm in BEGUN or LOSS[0] in ARMS[arm]
+    way = "source-free, class anchors" if arm in BEGUN else "class anchors"
+    return way, f"{ADJUSTED_TAU if adjusted else DEFAULT_TAU:g}"
 
 
 def available(arm: str) -> bool:
