@@ -50,6 +50,7 @@ PAIRS = [
     ("dacs-class-confidence", "dacs"),
     ("dacs-few-labels", "dacs"),
     ("dacs-online-0.5", "dacs"),
+    ("dacs-online-0.5", "dacs-online-0.5-momentum-0.9"),
     ("dacs-logit-adjustment-0.5", "dacs"),
     ("dacs-online", "source"),
     ("dacs-logit-adjustment", "source"),
