@@ -7,6 +7,7 @@ import onnx
 import pytest
 from click.testing import CliRunner
 
+from adapt.commands.measuring import write_tau
 from adapt.config.settings import load_config
 from adapt.run.cards import ADJUSTED_TAU, DEFAULT_TAU, default_tau
 from adapt.run.run import load_run
@@ -36,12 +37,27 @@ def test_it_is_less_after_losses_or_a_start_that_even_out(
     assert default_tau(load_config(None, None, (*domains, *settings))) == tau
 
 
+def test_there_is_none_after_a_loss_that_was_adjusted_at_full_strength(run: Path, tmp_path: Path) -> None:
+    """Whatever the statistics say, until somebody chooses one."""
+    adjusted, config = tmp_path / "run", load_run(run).config
+    shutil.copytree(run, adjusted)
+    for strength, off in ((1.0, True), (0.9, False)):
+        changed = {"balance": "logit-adjustment", "adjustment_tau": strength}
+        method = config.method.model_copy(update=changed)
+        (adjusted / "config.yaml").write_text(config.model_copy(update={"method": method}).to_yaml())
+        opened = load_run(adjusted)
+        assert ("nothing to even out" in opened.doubt) == off
+        assert not off or opened.tau == 0
+    write_tau(load_run(adjusted), 0.3)
+    assert load_run(adjusted).tau == 0.3 and load_run(adjusted).doubt == ""
+
+
 def test_an_export_takes_it_and_says_why(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("adapt.run.run.doubt", lambda statistics: "")  # so short a training may be doubted
+    monkeypatch.setattr("adapt.run.run.doubt", lambda *_: "")  # so short a training may be doubted
     adjusted = tmp_path / "run"
     shutil.copytree(run, adjusted)
     config = load_run(run).config
-    method = config.method.model_copy(update={"balance": "logit-adjustment"})
+    method = config.method.model_copy(update={"balance": "logit-adjustment", "adjustment_tau": 0.5})
     (adjusted / "config.yaml").write_text(config.model_copy(update={"method": method}).to_yaml())
     why = "strength: tau 0.1, the default of a network whose training evened the classes out; --tau folds"
     for folder, options, tau in ((run, (), 0.5), (adjusted, (), 0.1), (adjusted, ("--tau", "0.1"), 0.1)):

@@ -148,11 +148,13 @@ def default_of(arm: str) -> tuple[str, str]:
     """Way and strength of the correction that an export of an arm's runs has where nothing speaks against it.
 
     Anchors are those of the source where there is one, pooled over classes; the strength is that of
-    adapt/run/cards.py.
+    adapt/run/cards.py, and none after a loss that was adjusted at full strength (adapt/balance/bias.py).
     """
-    adjusted = arm in BEGUN or LOSS[0] in ARMS[arm]
-    way = "source-free, class anchors" if arm in BEGUN else "class anchors"
-    return way, f"{ADJUSTED_TAU if adjusted else DEFAULT_TAU:g}"
+    if arm in BEGUN:
+        return "source-free, class anchors", f"{ADJUSTED_TAU:g}"
+    if LOSS[0] not in ARMS[arm]:
+        return "class anchors", f"{DEFAULT_TAU:g}"
+    return "class anchors", f"{ADJUSTED_TAU:g}" if ARMS[arm][-1] == HALF_LOSS[-1] else "0"
 
 
 def available(arm: str) -> bool:

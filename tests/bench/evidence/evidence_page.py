@@ -200,7 +200,10 @@ def by_themselves(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
     for arm in TITLES:
         kinds.setdefault(default_of(arm)[1], []).append(arm)
     rows = []
-    for title, arms in [*((f"corrected at {t}", arms) for t, arms in kinds.items()), ("all", list(TITLES))]:
+    for title, arms in [
+        *((f"corrected at {t}" if t != "0" else "not corrected", arms) for t, arms in kinds.items()),
+        ("all", list(TITLES)),
+    ]:
         cells = []
         for seeds in (SEEDS[:1], SEEDS[1:]):
             some = {key: run for key, run in runs.items() if key[1] in arms and key[2] in seeds}
