@@ -32,7 +32,7 @@ _SCALING = ("Mul", "Div")
 _QUANTISED = ("QuantizeLinear", "QLinear")
 """Beginnings of the names of operators whose whole numbers rise with a logit."""
 
-_PLAIN = ((), {"Identity"}, {"Identity", "Flatten", "Reshape", "Squeeze"})
+_PLAIN: tuple[set[str], ...] = (set(), {"Identity"}, {"Identity", "Flatten", "Reshape", "Squeeze"})
 """What alone does not say, in each of the tries below, that something else stands behind logits."""
 _AUXILIARY = ("aux", "aux_out", "auxiliary")
 """What torchvision and others call the logits of a head that only training needs."""
