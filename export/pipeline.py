@@ -21,11 +21,13 @@ from export.statistics.gathered import Anchors, is_gathered, open_gathered
 from export.statistics.profiles import open_profiles
 from export.verification.band import MOST
 from export.verification.changes import changes
-from export.verification.parity import verify
+from export.verification.parity import open_with_scores, verify
 from export.verification.result import Verification
 from serve.card import GraphInfo
 from serve.gathering.rule import Rule, rule_around
 from serve.gathering.times import slots_of
+from serve.inference.opening import runtime_of
+from serve.inference.segmenter import Segmenter
 from serve.media.files import check_outputs
 from serve.media.images import Image
 from serve.media.whole import replacing
@@ -66,6 +68,7 @@ def export_onnx(
     leave: Sequence[str] = (),
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,
+    use: Callable[[Segmenter], object] | None = None,
 ) -> Exported:
     """Write a source as one ONNX file: pictures in, labels out, the correction inside.
 
@@ -96,6 +99,7 @@ def export_onnx(
         leave: names of classes that stand for none (void): the correction never raises them.
         force: replace what is at `output`.
         say: called with each step, in words.
+        use: called with the file once it is written, open as it was checked.
 
     Raises:
         InputError: options that exclude each other, files that can't be used, or a check that failed.
@@ -152,7 +156,7 @@ def export_onnx(
     if opened.batch is not None:
         _fix_batch(model, opened.batch)
     say(f"checking on {len(frames)} {words}")
-    result = write_verified(model, output, checked, frames, words, overwrite=force)
+    result = write_verified(model, output, checked, frames, words, overwrite=force, use=use)
     if any(each.why for each in given) and source.is_file() and frames:
         for name in [each.profile for each in given]:
             say(changes(source, output, frames, name).report())
@@ -244,11 +248,13 @@ def write_verified(
     pictures: str,
     *,
     overwrite: bool = True,
+    use: Callable[[Segmenter], object] | None = None,
 ) -> Verification:
     """Check the graph, store the result in it and write it; nothing appears at `output` if the check fails.
 
     Args:
         overwrite: replace what is at `output` by then; else it is kept, see `serve.media.whole.unfinished`.
+        use: see `export_onnx`.
 
     Raises:
         InputError: the check failed, or the graph is not valid ONNX.
@@ -258,14 +264,16 @@ def write_verified(
         written = onnx.load(temporary)
         onnx.checker.check_model(written, full_check=True)
         faults = source.unlike(graph_info(written, str(output)).card)
-        reference = source.reference()
+        reference, session = source.reference(), open_with_scores(written, str(output))
         result = verify(
-            written, str(output), reference, source.words, frames, pictures, faults=faults, most=MOST
+            written, str(output), reference, source.words, frames, pictures, (), faults, MOST, session
         )
         if not result.passed:
             raise InputError(f"nothing was written to {output}, because the check {result.report()}")
         record_verification(model, result.record(), str(output))
         onnx.save(model, temporary)
+    if use is not None:
+        use(Segmenter(runtime_of(output, session)))
     return result
 
 

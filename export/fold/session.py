@@ -14,9 +14,9 @@ ALTERED = "; it was altered, export it again"
 """Advice for a graph that we have made."""
 
 
-def open_session(model: onnx.ModelProto, source: str, *, advice: str = "") -> Any:
+def open_session(model: onnx.ModelProto, source: str, *, advice: str = "", seldom: bool = False) -> Any:
     """An onnxruntime.InferenceSession of a graph in memory; see `serve.inference.opening.open_session`."""
-    return opening.open_session(model.SerializeToString(), source, advice=advice)
+    return opening.open_session(model.SerializeToString(), source, advice=advice, seldom=seldom)
 
 
 def unlike(labels: Labels, shape: tuple[int, ...], card: Card) -> list[str]:

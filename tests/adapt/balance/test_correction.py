@@ -7,10 +7,8 @@ import torch
 from random_statistics import as_oracle, random_statistics
 
 from adapt.balance.correction import (
-    cumulative_density,
     exact_shift,
     posthoc_scores,
-    shift_of_labels,
     shift_table,
     stack_tables,
     support,
@@ -18,6 +16,7 @@ from adapt.balance.correction import (
 from adapt.balance.logit_statistics import (
     ShiftStatistics,
 )
+from adapt.balance.losses import cumulative_density, shift_of_labels
 from adapt.balance.mixtures import Mixture
 
 TABLE_TOLERANCE = 0.02  # what tables of 256 points promise, in logits; these reach 0.0154 at their kinks
