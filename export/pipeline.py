@@ -9,7 +9,7 @@ import onnx
 from adapt.errors import InputError
 from adapt.run.cards import DEFAULT_TAU
 from export.fold.fold import Extras, Strength, fold
-from export.fold.folded import graph_info, record_verification
+from export.fold.folded import graph_info, lineage, record_verification
 from export.fold.tables import MAX_TAU
 from export.precision.gates import in_precision
 from export.precision.kinds import PRECISIONS
@@ -23,6 +23,8 @@ from export.verification.band import MOST
 from export.verification.changes import changes
 from export.verification.parity import open_with_scores, verify
 from export.verification.result import Verification
+from export.weights.beside import bytes_outside, read, save
+from export.weights.writing import remove_former, written_beside
 from serve.card import GraphInfo
 from serve.gathering.rule import Rule, rule_around
 from serve.gathering.times import slots_of
@@ -43,6 +45,8 @@ class Exported:
     precision: str
     """What its network computes in, and for less than float32 how its labels agree, in words."""
     verification: Verification
+    size: int
+    """Bytes, with those of the weights beside it."""
 
 
 def export_onnx(
@@ -160,7 +164,8 @@ def export_onnx(
     if any(each.why for each in given) and source.is_file() and frames:
         for name in [each.profile for each in given]:
             say(changes(source, output, frames, name).report())
-    return Exported(output, graph_info(model, str(output)), agreed, result)
+    total = output.stat().st_size + bytes_outside(model)
+    return Exported(output, graph_info(model, str(output)), agreed, result, total)
 
 
 def _opened(
@@ -259,10 +264,15 @@ def write_verified(
     Raises:
         InputError: the check failed, or the graph is not valid ONNX.
     """
-    with replacing(output, overwrite=overwrite) as temporary:
-        onnx.save(model, temporary)
-        written = onnx.load(temporary)
-        onnx.checker.check_model(written, full_check=True)
+    known = lineage(model)
+    network = "" if known is None else known.sha256
+    with (
+        replacing(output, overwrite=overwrite) as temporary,
+        written_beside(model, output, network) as beside,
+    ):
+        save(beside.now, temporary)
+        written = read(temporary)
+        onnx.checker.check_model(str(temporary), full_check=True)
         faults = source.unlike(graph_info(written, str(output)).card)
         reference, session = source.reference(), open_with_scores(written, str(output))
         result = verify(
@@ -270,8 +280,9 @@ def write_verified(
         )
         if not result.passed:
             raise InputError(f"nothing was written to {output}, because the check {result.report()}")
-        record_verification(model, result.record(), str(output))
-        onnx.save(model, temporary)
+        record_verification(beside.later, result.record(), str(output))
+        save(beside.later, temporary)
+    remove_former(output, beside.later)
     if use is not None:
         use(Segmenter(runtime_of(output, session)))
     return result

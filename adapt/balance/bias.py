@@ -132,7 +132,7 @@ def corrected_argmax_shares(
     shares = torch.zeros(len(taus), C, C, dtype=torch.float64, device=device)
     wanted = torch.arange(C, device=device) if rows is None else rows.nonzero().flatten()
     # A few rows at a time: all C * C * draws logits at once would not fit for many classes.
-    for some in wanted.split(max(1, 4096 // draws)):
+    for some in torch.split(wanted, max(1, 4096 // draws)):
         logits = quantile(statistics.rows.select(some), points.expand(len(some), C, draws), sections=2)
         logits = logits.transpose(0, 1).reshape(1, C, len(some), draws)
         if statistics.excluded is not None:

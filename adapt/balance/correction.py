@@ -186,7 +186,8 @@ def _score(logits: Tensor, table: ShiftTable, tau: float, scores: Tensor) -> Non
 def _cells(table: ShiftTable, logits: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor]:
     """Delta at the grid points below and above every logit, for one row, and where between them; [C, P] each.
 
-    What `adapt.balance.losses.shift_of_labels` looks up where all pixels have the same label, without an index per pixel.
+    What `shift_of_labels` (adapt/balance/losses.py) looks up where all pixels have the same label, without an
+    index per pixel.
     """
     points = table.shift.shape[2]
     per_step = table.step[row].reciprocal()
@@ -219,8 +220,8 @@ def _shift_inside(
 def _quantiles(table: Inverse, probability: Tensor, refine: int = 0) -> Tensor:
     """Inverse CDF of one anchor at many probabilities.
 
-    The table brackets each answer; interpolation inside the cell is good to about a thousandth of a logit, and
-    up to `refine` Newton steps that never leave the shrinking bracket make it exact.
+    The table brackets each answer; interpolation inside the cell is good to about a thousandth of a logit,
+    and up to `refine` Newton steps that never leave the shrinking bracket make it exact.
     """
     if refine:
         parts = torch.split(probability.flatten(), _PART)

@@ -100,7 +100,7 @@ def quantile(mixture: Mixture, probability: Tensor, sections: int | None = None)
 
 
 class Inverse(NamedTuple):
-    """The inverse CDF of one mixture on a grid: between two of its points lies any quantile that is wanted."""
+    """The inverse CDF of one mixture on a grid: any quantile that is wanted lies between two points."""
 
     mixture: Mixture
     """[K]"""
@@ -118,10 +118,10 @@ _CELLS, _FINE_CELLS = 2**11, 2**13
 
 def inverse(mixture: Mixture, tail: float, exact: bool = False) -> Inverse:
     """Tabulate the inverse CDF of one mixture [K] for probabilities in [tail, 1 - tail]."""
-    kind = {"dtype": mixture.means.dtype, "device": mixture.means.device}
-    low, high = quantile(mixture, torch.linspace(tail, 1 - tail, 2, **kind))
+    dtype, device = mixture.means.dtype, mixture.means.device
+    low, high = quantile(mixture, torch.linspace(tail, 1 - tail, 2, dtype=dtype, device=device))
     cells = _FINE_CELLS if exact else _CELLS
-    grid = torch.lerp(low, high, torch.linspace(0, 1, cells + 1, **kind))
+    grid = torch.lerp(low, high, torch.linspace(0, 1, cells + 1, dtype=dtype, device=device))
     found = Inverse(mixture, grid, cdf(mixture, grid))
     if not exact:
         return found

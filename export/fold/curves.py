@@ -82,7 +82,7 @@ def _shift_curves(stored: bytes) -> tuple[Curves, ...]:
     grids = low + (high - low) * torch.linspace(0, 1, points, dtype=torch.float64)
     shifts, remainders = (torch.zeros(C, C, count, dtype=torch.float64) for count in (points, points - 1))
     known = statistics.seen if bool(statistics.seen.any()) else ~statistics.seen
-    some = known.nonzero().flatten().split(max(1, _PART // (C * points)))  # Delta of the others is 0
+    some = torch.split(known.nonzero().flatten(), max(1, _PART // (C * points)))  # of others, Delta is 0
     for rows in Bar(some, desc="exact curves", unit="part", delay=5, leave=False):
         z, shift = _curves_of(statistics, rows, ends, anchors, points)
         grids[rows], shifts[rows] = z, shift

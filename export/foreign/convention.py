@@ -18,6 +18,7 @@ from onnx import TensorProto, numpy_helper
 from adapt.errors import InputError
 from export.foreign.beside import Beside, read_beside
 from export.foreign.graph import UnknownError, describe, picture_input, sizes, value_type
+from export.weights.beside import is_outside
 
 Layout = Literal["NCHW", "NHWC"]
 ChannelOrder = Literal["RGB", "BGR"]
@@ -181,7 +182,7 @@ def _range_inside(model: onnx.ModelProto, name: str) -> int | None:
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
+    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer if not is_outside(t)}
     for node in model.graph.node:
         value = next((a.t for a in node.attribute if a.name == "value"), None)
         if node.op_type == "Constant" and value is not None:

@@ -9,12 +9,11 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnx import TensorProto, helper
 
 from adapt.errors import InputError
+from export.weights.beside import read
 from serve.media.checkpoints import describe_checkpoint
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 PICTURES = (*FLOATS, TensorProto.UINT8)
-LARGEST = 2**31 - 2**27
-"""Most bytes of a graph with its weights: an ONNX file holds 2 GB, and the correction has to fit in too."""
 LEAST_OPSET = 7
 """ONNX Runtime promises to run none that are older."""
 MOST_ASKED = 2
@@ -31,10 +30,10 @@ class UnknownError(InputError):
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
-    """Read any ONNX file with the data that lies beside it.
+    """Read any ONNX file with the data that lies beside it; see `export.weights.beside.read`.
 
     Raises:
-        InputError: no such file, not ONNX, cut off, its external data is missing, or too large.
+        InputError: no such file, not ONNX, cut off, or its external data is missing.
     """
     if (checkpoint := describe_checkpoint(path)) is not None:
         raise InputError(checkpoint)
@@ -43,29 +42,11 @@ def read_graph(path: Path) -> onnx.ModelProto:
     if not path.is_file():
         raise InputError(f"{path} does not exist; give an ONNX file.")
     try:
-        model: onnx.ModelProto = onnx.load(path, load_external_data=False)
+        model = read(path)
     except (DecodeError, ValueError) as error:
         raise InputError(f"{path} is not an ONNX file, or it was cut off.") from error
     if not model.graph.node:
         raise InputError(f"{path} is not an ONNX file, or it was cut off: it holds no graph.")
-    weights = path.stat().st_size + sum(
-        int(entry.value)
-        for tensor in model.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "length"
-    )
-    if weights > LARGEST:
-        raise InputError(
-            f"{path} has {weights / 1e9:.1f} GB with its weights, but what is written is one ONNX file, "
-            f"which holds {LARGEST / 1e9:.1f} GB; give the model in half precision, or a smaller one."
-        )
-    try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        wanted = ", ".join(sorted(_external_files(model)))
-        raise InputError(
-            f"{path} keeps its weights in {wanted}, which can't be read beside it; copy both together."
-        ) from error
     if 0 < opset(model) < LEAST_OPSET:
         raise InputError(
             f"{path} has opset {opset(model)}, the least that can be used is {LEAST_OPSET}; export it again."
@@ -161,12 +142,3 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
             for inner in graph.node:
                 yield from _reads(inner)
             yield from (value.name for value in graph.output)
-
-
-def _external_files(model: onnx.ModelProto) -> set[str]:
-    return {
-        entry.value
-        for tensor in model.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }

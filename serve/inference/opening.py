@@ -94,6 +94,7 @@ def open_session(
     options: Any = None,
     advice: str = "",
     seldom: bool = False,
+    weights: str | None = None,
 ) -> Any:
     """An onnxruntime.InferenceSession of a graph file, or of a graph in memory.
 
@@ -104,6 +105,7 @@ def open_session(
         advice: what to do if it can't be opened, to end the sentence with.
         seldom: it runs a few times on pictures of a size. A plan of where its tensors lie would have all of
             its memory a second time, and costs more than so few runs gain by it.
+        weights: folder of the weights of a graph in memory that has them in files of their own.
 
     Raises:
         InputError: ONNX Runtime refuses it, or is not installed.
@@ -112,6 +114,8 @@ def open_session(
     options = options or ort.SessionOptions()
     options.log_severity_level = _QUIET
     options.enable_mem_pattern = options.enable_mem_pattern and not seldom
+    if weights is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", weights)
     if not options.intra_op_num_threads and cores() < (os.cpu_count() or 1):
         # Its default counts the machine's cores: with fewer of them, threads spin in each other's way.
         options.intra_op_num_threads = cores()
@@ -121,6 +125,11 @@ def open_session(
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         if not failed(error):
             raise
+        if "external" in str(error).lower():  # in every version's words for weights in a file of their own
+            raise InputError(
+                f"{source} keeps its weights in a file beside it, which is missing, cut off or another one "
+                f"({first_line(error)}); copy both together."
+            ) from error
         raise InputError(
             f"{source} can't be opened as an ONNX graph by ONNX Runtime {ort.__version__} "
             f"({first_line(error)}){advice}."

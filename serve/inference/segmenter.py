@@ -86,8 +86,9 @@ class Segmenter:
             InputError: see `open_runtime`; a profile that the graph lacks; a tile below `card.minimum_size`,
                 one that the graph can't take, or "auto" for any size; what can't be gathered with.
         """
-        opened = isinstance(model, Runtime)
-        self.runtime = model if opened else open_runtime(model, provider, threads, callers)
+        if not isinstance(model, Runtime):
+            model = open_runtime(model, provider, threads, callers)
+        self.runtime = model
         self._chosen = choose(self.runtime, profile)
         self._callers = callers
         self._tile = check_tile(self.card, str(self.runtime.path), tile)
