@@ -162,8 +162,20 @@ def bias_left(statistics: ShiftStatistics, table: ShiftTable | None = None) -> f
     return after / before if before > 0 else float("nan")
 
 
-def doubt(statistics: ShiftStatistics, table: ShiftTable | None = None) -> str:
-    """Why the correction may do harm, in words; empty where nothing speaks against it; see `bias_left`."""
+def doubt(statistics: ShiftStatistics, evened: bool = False, table: ShiftTable | None = None) -> str:
+    """Why the correction may do harm, in words; empty where nothing speaks against it.
+
+    Args:
+        statistics: of the network.
+        evened: it was trained with a loss that takes the shares of the classes off whole.
+        table: `shift_table` of the statistics, where it is known.
+    """
+    if evened:
+        return (
+            "the loss of its training was adjusted by the shares of the classes at full strength, which "
+            "leaves nothing to even out; correcting such networks gained nothing and harmed some "
+            "(docs/evidence.md)"
+        )
     left = bias_left(statistics, table)
     if not left > MOST_LEFT:
         return ""

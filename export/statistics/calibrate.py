@@ -95,7 +95,7 @@ class Outcome:
     @cached_property
     def doubt(self) -> str:
         """Why the correction may do harm, in words; empty where nothing speaks against it."""
-        return doubt(self.calibration.statistics, self.table)
+        return doubt(self.calibration.statistics, table=self.table)
 
     @cached_property
     def table(self) -> ShiftTable:
