@@ -167,14 +167,13 @@ def doubt(statistics: ShiftStatistics, evened: bool = False, table: ShiftTable |
 
     Args:
         statistics: of the network.
-        evened: it was trained with a loss that takes the shares of the classes off whole.
+        evened: it was trained with a loss that takes the shares of the classes off.
         table: `shift_table` of the statistics, where it is known.
     """
     if evened:
         return (
-            "the loss of its training was adjusted by the shares of the classes at full strength, which "
-            "leaves nothing to even out; correcting such networks gained nothing and harmed some "
-            "(docs/evidence.md)"
+            "the loss of its training took the shares of the classes off, which leaves little to even out; "
+            "correcting such networks did harm to some (docs/evidence.md)"
         )
     left = bias_left(statistics, table)
     if not left > MOST_LEFT:

@@ -95,6 +95,22 @@ def array_of(tensor: TensorProto) -> np.ndarray:
     return np.asarray(numpy_helper.to_array(whole))  # two numbers a byte
 
 
+def with_weights_as_inputs(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A copy that takes the weights outside as inputs, to look at without them; without any, itself."""
+    held = outside(model)
+    if not held:
+        return model
+    copy = onnx.ModelProto()
+    copy.CopyFrom(model)
+    for tensor in outside(copy):
+        copy.graph.initializer.remove(tensor)
+    known = {value.name for value in copy.graph.input}
+    copy.graph.input.extend(
+        helper.make_tensor_value_info(t.name, t.data_type, t.dims) for t in held if t.name not in known
+    )
+    return copy
+
+
 def serialised(model: onnx.ModelProto) -> tuple[bytes, str | None]:
     """The graph in bytes, and the folder that its weights lie in; None of one that has them all."""
     held = outside(model)
