@@ -23,7 +23,7 @@ from export.verification.band import MOST
 from export.verification.changes import changes
 from export.verification.parity import verify
 from export.verification.result import Verification
-from serve.card import GraphInfo
+from serve.card import GraphInfo, Upsampled
 from serve.gathering.rule import Rule, rule_around
 from serve.gathering.times import slots_of
 from serve.media.files import check_outputs
@@ -64,6 +64,7 @@ def export_onnx(
     slot: Sequence[str] = (),
     other_model: bool = False,
     leave: Sequence[str] = (),
+    upsample: Upsampled | None = None,
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,
 ) -> Exported:
@@ -94,6 +95,7 @@ def export_onnx(
         slot: which times of gathered statistics, see `serve.gathering.times.slots_of`; none is all.
         other_model: `stats` is of the same weights, exported another time.
         leave: names of classes that stand for none (void): the correction never raises them.
+        upsample: "scores", or "probabilities" of them, to the pictures' size; None as the source does.
         force: replace what is at `output`.
         say: called with each step, in words.
 
@@ -126,6 +128,7 @@ def export_onnx(
     measured = [] if calibrate is None else calibration_pictures(calibrate)
     say(f"reading {source}")
     opened, given = _opened(source, correct, stats, profile, anchors, slot)
+    opened = opened.upsampling(upsample)
     if leave:
         excluded = [index_of(name, opened.card.classes) for name in leave]
         given = [each.leaving(excluded) for each in given]

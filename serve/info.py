@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from serve.card import Correction, GraphInfo
+from serve.card import Card, Correction, GraphInfo
 from serve.inference.runtime import Runtime, Tensor
 from serve.words import verification_sentences
 
@@ -73,6 +73,15 @@ def correction_sentences(correction: Correction | None) -> list[str]:
     return sentences
 
 
+def upsampled(card: Card) -> list[str]:
+    """What labels are made of between pixels of the decoder; nothing where there are none."""
+    if card.output_stride == 1:
+        return []
+    how = card.upsampling
+    of = {"scores": "Scores", "probabilities": f"Probabilities ({how.uncorrected} where not corrected)"}
+    return [f"{of[how.of]}, {card.output_stride} times, bilinearly ({how.coordinates})."]
+
+
 def verified_sentences(info: GraphInfo) -> list[str]:
     """What was checked."""
     return verification_sentences(info.verification) or ["Never; `blda export verify` does it."]
@@ -88,6 +97,7 @@ def to_text(runtime: Runtime) -> str:
         _row("outputs", "; ".join(_tensor(t) for t in runtime.outputs)),
     ]
     lines += _rows("correction", corrections_of(info))
+    lines += _rows("upsampled", upsampled(info.card))
     return "\n".join(lines + _rows("verified", verified_sentences(info)))
 
 

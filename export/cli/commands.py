@@ -11,7 +11,7 @@ from adapt.errors import Group
 from export.cli.balance import balance
 from export.cli.deploy import show, tensorrt, triton
 from export.cli.evaluate import evaluate
-from export.cli.options import LEAVE, PATH, SIZE, model_options
+from export.cli.options import LEAVE, PATH, SIZE, UPSAMPLE, model_options
 from export.precision.kinds import PRECISIONS
 
 _PRECISIONS = "; ".join(f"{name}: {kind.about}" for name, kind in PRECISIONS.items())
@@ -85,6 +85,7 @@ def main() -> None:
 @click.option(
     "--other-model", is_flag=True, help="The statistics are of the same weights, exported another time."
 )
+@UPSAMPLE
 @LEAVE
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 def onnx_command(source: Path, output: Path, **options: Any) -> None:

@@ -18,6 +18,7 @@ from onnx import TensorProto, numpy_helper
 from adapt.errors import InputError
 from export.foreign.beside import Beside, read_beside
 from export.foreign.graph import UnknownError, describe, picture_input, sizes, value_type
+from serve.card import Upsampled
 
 Layout = Literal["NCHW", "NHWC"]
 ChannelOrder = Literal["RGB", "BGR"]
@@ -46,6 +47,8 @@ class Told:
     std: Triple | None = None
     range: int = 1
     """1 or 255: the pixel values that mean and std are of."""
+    upsample: Upsampled | None = None
+    """What is brought to the pictures' size: scores, or probabilities of them."""
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ off the logarithm of every class), and the others only pick it. So whatever stan
 out, and with it what only moves values about between them: casts, transposes, squeezes, resizes.
 
 Where a file upsamples probabilities (a Resize behind the Softmax), its labels at borders differ a little from
-those of upsampled logits, which the balanced file has.
+those of upsampled logits; what the balanced file does then is chosen in export/foreign/upsampling.py.
 """
 
 from collections.abc import Mapping
@@ -18,10 +18,12 @@ import onnx
 
 from adapt.errors import InputError
 from export.foreign.graph import FLOATS, UnknownError, describe, rank, value_type
+from serve.card import Upsampling
 
 _RISING = ("Softmax", "LogSoftmax", "Sigmoid")
 _PICKING = ("ArgMax", "TopK")
-_MOVING = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Reshape")
+_MOVING = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Upsample", "Reshape")
+_RESIZING = ("Resize", "Upsample")
 
 _AUXILIARY = ("aux", "aux_out", "auxiliary")
 """What torchvision and others call the logits of a head that only training needs."""
@@ -39,12 +41,30 @@ class Ending(NamedTuple):
     queries: str | None = None
     """Of a query model: the two values that its logits are made of, see export/foreign/queries.py."""
 
+    values: tuple[str, ...] = ()
+    """What each of these operators gives."""
+    upsampling: Upsampling | None = None
+    """Of a file that resizes behind Softmax, LogSoftmax or Sigmoid: how, if it can be done here alike."""
+    unlike: str = ""
+    """Why it can't, in words."""
+
+    @property
+    def rising(self) -> tuple[str, ...]:
+        """Of them, those that make probabilities of logits."""
+        return tuple(kind for kind in self.behind if kind in _RISING)
+
+    @property
+    def resizing(self) -> tuple[str, ...]:
+        """What the resizes between the first of these and the choice of the best class give."""
+        first = next((i for i, kind in enumerate(self.behind) if kind in _RISING), len(self.behind))
+        picking = next((i for i, kind in enumerate(self.behind) if kind in _PICKING), len(self.behind))
+        parts = zip(self.behind[first:picking], self.values[first:picking], strict=True)
+        return tuple(value for kind, value in parts if kind in _RESIZING)
+
     @property
     def resizes_probabilities(self) -> bool:
-        """Whether what is upsampled are probabilities, in place of logits."""
-        rising = [i for i, kind in enumerate(self.behind) if kind in _RISING]
-        picking = next((i for i, kind in enumerate(self.behind) if kind in _PICKING), len(self.behind))
-        return bool(rising) and "Resize" in self.behind[rising[0] : picking]
+        """Whether what is upsampled are probabilities: logarithms of them have the same labels as logits."""
+        return bool(self.resizing) and self.rising[0] != "LogSoftmax"
 
 
 def find_logits(model: onnx.ModelProto, output: str | None, path: Path) -> Ending:
@@ -97,16 +117,18 @@ def walk_back(name: str, makers: Makers, picked: frozenset[str] = frozenset()) -
         picked: values that an ArgMax or TopK of the graph reads: a ReduceMax of these is their best score.
     """
     behind: list[str] = []
+    values: list[str] = []
     found = Ending(name)
     while (maker := makers.get(name)) is not None:
         best = maker.op_type == "ReduceMax" and maker.input[0] in picked
         if not best and maker.op_type not in (*_RISING, *_PICKING, *_MOVING):
             break
         renamed = maker.op_type == "Identity" and name == found.name
+        values.insert(0, name)
         name = maker.input[0]
         behind.insert(0, maker.op_type)
         if best or renamed or maker.op_type in (*_RISING, *_PICKING):
-            found = Ending(name, tuple(behind))
+            found = Ending(name, tuple(behind), values=tuple(values))
     return found
 
 
@@ -120,11 +142,13 @@ def _unsqueezed(name: str, makers: Makers, picked: frozenset[str]) -> Ending | N
     if found.behind and set(found.behind) != {"Identity"}:
         return found
     behind: list[str] = []
+    values: list[str] = []
     while (maker := makers.get(name)) is not None and maker.op_type in _MOVING:
+        values.insert(0, name)
         name = maker.input[0]
         behind.insert(0, maker.op_type)
         if maker.op_type == "Squeeze":
-            return Ending(name, tuple(behind))
+            return Ending(name, tuple(behind), values=tuple(values))
     return None
 
 

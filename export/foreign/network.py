@@ -14,6 +14,7 @@ from export.foreign.graph import UnknownError, cut_at, picture_input, read_graph
 from export.foreign.outlet import Outlet as Outlet
 from export.foreign.outlet import find_outlet, run_once, with_size
 from export.foreign.queries import find_queries, with_map
+from export.foreign.upsampling import chosen, with_upsampling
 from serve.media.images import Image
 
 MASKED = -1e9
@@ -92,10 +93,12 @@ def open_network(path: Path, told: Told, output: str | None) -> Network:
         raise
     model = cut_at(whole, ending.name, path)
     taken = intake(model, told, path)
-    model, outlet = find_outlet(model, taken, told, path)
+    outlet = find_outlet(model, taken, told, path)
+    ending = with_upsampling(whole, ending, model, taken, outlet, path)
+    outlet = replace(outlet, upsampling=chosen(ending, outlet, told, path), unlike=ending.unlike)
     if ending.queries is not None:
         outlet = replace(outlet, name=ending.queries)
-    return Network(path, model, taken, outlet, ending)
+    return Network(path, with_size(model, outlet), taken, outlet, ending)
 
 
 def restore_network(path: Path, taken: Intake, outlet: Outlet) -> Network:
@@ -130,16 +133,20 @@ def describe(network: Network) -> str:
 
 def behind(network: Network) -> str:
     """What is left out behind the logits, in words; empty if that is nothing."""
-    ending = network.ending
-    if network.outlet.resized is not None:
-        return (
-            f", brought to the picture's {'x'.join(map(str, network.outlet.resized))} from a stride not whole"
-        )
+    ending, outlet = network.ending, network.outlet
+    probable = outlet.upsampling.of == "probabilities"
+    itself = ", as the file does it" if probable and ending.resizes_probabilities else ""
+    if outlet.resized is not None:
+        what, size = " as probabilities" * probable, "x".join(map(str, outlet.resized))
+        return f", brought to the picture's {size}{what} from a stride not whole{itself}"
+    left = f" (before {', '.join(ending.behind)})" if ending.behind else ""
     if ending.queries is not None:
-        return ' (logarithm of the queries\' classes, without "no object", times their masks)'
-    if not ending.behind:
-        return ""
-    left = f" (before {', '.join(ending.behind)})"
+        left = ' (logarithm of the queries\' classes, without "no object", times their masks)'
+    if probable:
+        return f"{left}, upsampled as probabilities ({outlet.upsampling.coordinates}){itself}"
     if ending.resizes_probabilities:
-        left += ", upsampled before the softmax where the file does it after, so borders differ a little"
+        how = f" {ending.unlike}" if ending.unlike else ""
+        left += (
+            f", upsampled before the softmax where the file does it after{how}, so borders differ a little"
+        )
     return left

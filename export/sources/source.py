@@ -25,10 +25,11 @@ from export.fold.folded import (
     unfold,
 )
 from export.fold.tables import Grid
+from export.foreign.upsampling import upsampled
 from export.sources.given import Given
 from export.sources.network import logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
-from serve.card import Card
+from serve.card import Card, Upsampled
 from serve.media.checkpoints import describe_checkpoint
 
 
@@ -94,6 +95,10 @@ class Source(ABC):
         """The picture size to fold for the one wanted. Raises InputError if the network takes another."""
         return size
 
+    def upsampling(self, wanted: Upsampled | None) -> "Source":
+        """This one, upsampling what is wanted; None changes nothing. Raises InputError if that can't be."""
+        return replace(self, card=upsampled(self.card, wanted, self.path))
+
     def made_from(self, own: str) -> tuple[str, ...]:
         """Fingerprints of the graphs that the network, whose own is given, was made from."""
         return ()
@@ -130,13 +135,12 @@ class Source(ABC):
         return Strength(given.statistics, given.words, tau, runtime, error_bound, given.of)
 
     def unlike(self, card: Card) -> list[str]:
-        """In what a graph's card differs from this source's, apart from its size, in words."""
-        names = [f.name for f in fields(Card) if f.name not in ("size", "model", "license_note")]
-        values = [(name, getattr(card, name), getattr(self.card, name)) for name in names]
+        """In what a graph's card differs from this source's, apart from what each file chooses, in words."""
+        names = {f.name for f in fields(Card)} - {"size", "model", "license_note", "upsampling"}
         return [
             f"its card says {name} {_shown(theirs)}, {self.path.name} has {_shown(ours)}"
-            for name, theirs, ours in values
-            if theirs != ours
+            for name in sorted(names)
+            if (theirs := getattr(card, name)) != (ours := getattr(self.card, name))
         ]
 
     def check_same_classes(self, model: onnx.ModelProto, file: Path) -> None:

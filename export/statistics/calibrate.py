@@ -19,7 +19,7 @@ from export.sources.statistics_file import Calibrated, write_statistics
 from export.statistics.checks import warnings_of
 from export.statistics.classes import named
 from export.statistics.gather import MIN_PIXELS, Calibration, gather
-from serve.card import Color
+from serve.card import Color, Upsampled
 from serve.media.files import check_outputs
 from serve.media.whole import scratch
 
@@ -115,6 +115,7 @@ def calibrate(
     std: Triple | None = None,
     range: int | None = None,
     leave: Sequence[str] = (),
+    upsample: Upsampled | None = None,
     force: bool = False,
 ) -> Outcome:
     """Gather the statistics that balance any ONNX segmenter on the target, and write them to `stats`.
@@ -132,12 +133,14 @@ def calibrate(
         layout, channel_order, size, stride, mean, std, range: how the model takes pictures; None is found
             out. `range` is the largest pixel value that mean and std are of, 1 or 255.
         leave: names of classes that stand for none (void): they take no part in the correction.
+        upsample: what its own user brings to the pictures' size, "scores" or "probabilities"; None is what
+            the file does, scores if it says nothing. Files made of these statistics do the same.
         force: replace what is at `stats`.
 
     Raises:
         InputError: a model, folder or class list that can't be used, or that don't fit each other.
     """
-    told = told_of(layout, channel_order, size, stride, mean, std, range)
+    told = told_of(layout, channel_order, size, stride, mean, std, range, upsample)
     check_outputs([Path(stats)], force)
     folders = tuple(map(Path, target))
     request = Request(Path(model), folders, source, classes, rounds, frames, output, told, tuple(leave))
@@ -156,11 +159,12 @@ def told_of(
     mean: Triple | None,
     std: Triple | None,
     range: int | None,
+    upsample: Upsampled | None,
 ) -> Told:
     """What the person said of how a model takes pictures. Raises InputError if it is said by halves."""
     if (mean is None) != (std is None) or (range is not None and mean is None):
         raise InputError("--mean and --std belong together, and --range to both; give them all.")
-    return Told(layout, channel_order, size, stride, mean, std, int(range or 1))
+    return Told(layout, channel_order, size, stride, mean, std, int(range or 1), upsample)
 
 
 def look(request: Request) -> Looked:
