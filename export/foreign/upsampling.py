@@ -118,7 +118,7 @@ def _alike(
         pixels = pixels.transpose(0, 2, 3, 1)
     logits, theirs = (
         run_once(open_session(graph, str(path)), picture_input(graph, path), pixels, path).astype(np.float64)
-        for graph in (cut, cut_at(model, ending.resizing[0], path))
+        for graph in (cut, _cut_as_float(model, ending.resizing[0], path))
     )
     logits = logits[0] if outlet.layout == "NCHW" else logits[0].transpose(2, 0, 1)
     ours = _values(logits, own, ending.rising[0])
@@ -129,6 +129,16 @@ def _alike(
         if there.shape == (1, *ours.shape):
             return bool(np.abs(there[0] - ours).max() <= ALIKE * np.ptp(ours))
     return False
+
+
+def _cut_as_float(model: onnx.ModelProto, name: str, path: Path) -> onnx.ModelProto:
+    """The graph up to a value of any float type."""
+    whole = onnx.ModelProto()
+    whole.CopyFrom(model)
+    value = f"upsampling/{name}"
+    whole.graph.node.append(helper.make_node("Cast", [name], [value], to=onnx.TensorProto.FLOAT))
+    whole.graph.value_info.append(helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None))
+    return cut_at(whole, value, path)
 
 
 def _values(logits: NDArray[Any], own: Upsampling, rising: str) -> NDArray[Any]:
