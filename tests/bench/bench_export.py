@@ -15,6 +15,7 @@ import multiprocessing
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,12 +45,13 @@ from export.fold.folded import graph_info
 from export.fold.nodes import PREFIX
 from export.sources.network import logits_graph
 from export.verification.exact import Exactness
-from serve.card import Card
+from serve.card import Card, Upsampling
 
 SIZE, DEMO_SIZE = (512, 1024), (128, 256)
 ROUNDS = 9
 DENSE_PART = 16
 TAU = 0.2
+UPSAMPLED = PREFIX + "labels_upsampled"
 
 
 def mit_b0(classes: int) -> Segmenter:
@@ -216,6 +218,18 @@ def compare(
         parts[3:] = [lambda s=s: s.run(None, {"logits": logits}) for s in behind]  # type: ignore[misc]
         bare_s, plain_s, end_s, *with_s = fastest(parts)
         fixed_s, runtime_s = (seconds - end_s for seconds in with_s)
+        if limits.fixed is not None:
+            ways = (graphs[0], probable(bare, card, statistics))
+            both = [session(behind_network(model, UPSAMPLED)) for model in ways]
+            runs = [lambda s=s: s.run(None, {"logits": logits}) for s in both]  # type: ignore[misc]
+            scores_s, probable_s = fastest(runs)
+            added = probable_s - scores_s
+            table.at_most(
+                f"{name}, {kind}: probabilities / scores upsampled",
+                1 + added / (plain_s + fixed_s),
+                None,
+                f"{1000 * added:.1f} of {1000 * (plain_s + fixed_s):.0f} ms",
+            )
         correction = graph_info(graphs[0], "").correction
         assert correction is not None
         title, ms = f"{name}, {kind}: ", f" of {1000 * plain_s:.0f} ms"
@@ -264,6 +278,12 @@ def table_bytes(model: onnx.ModelProto, classes: int) -> int:
     """Of the table that a runtime makes when it opens the file."""
     last = next(t for t in model.graph.initializer if t.name == PREFIX + "bin_n")
     return 4 * classes**2 * (1 + int(onnx.numpy_helper.to_array(last)))
+
+
+def probable(bare: onnx.ModelProto, card: Card, statistics: ShiftStatistics) -> onnx.ModelProto:
+    """The graph that upsamples probabilities."""
+    card = replace(card, upsampling=Upsampling("probabilities"))
+    return fold(bare, card, Strength(statistics, "", TAU))
 
 
 def fold_scores(bare: onnx.ModelProto, card: Card, statistics: ShiftStatistics) -> onnx.ModelProto:
