@@ -31,13 +31,21 @@ def facts(runtime: Runtime) -> dict[str, str]:
     size = "any size" if card.size is None else f"{card.size[0]}x{card.size[1]}, others are resized"
     if runtime.largest is not None and card.size is None:
         size = f"up to {runtime.largest[0]}x{runtime.largest[1]}, larger ones are made smaller"
-    return {
+    named = {
         "file": f"{runtime.path.name} ({runtime.path.stat().st_size / 1e6:.1f} MB)",
         "model": card.model or "not named",
         "licence": card.license_note or "not stated",
         "pictures": f"RGB, {size} (height x width)",
         "runs on": runtime.provider,
     }
+    return named | ({"upsampled": upsampled(card)} if card.output_stride > 1 else {})
+
+
+def upsampled(card: Card) -> str:
+    """What labels are made of between pixels of the decoder."""
+    how = card.upsampling
+    of = f"{how.of} ({how.uncorrected} where not corrected)" if how.of == "probabilities" else how.of
+    return f"{of}, {card.output_stride} times, bilinearly ({how.coordinates})"
 
 
 def corrections_of(info: GraphInfo) -> list[str]:
@@ -73,15 +81,6 @@ def correction_sentences(correction: Correction | None) -> list[str]:
     return sentences
 
 
-def upsampled(card: Card) -> list[str]:
-    """What labels are made of between pixels of the decoder; nothing where there are none."""
-    if card.output_stride == 1:
-        return []
-    how = card.upsampling
-    of = {"scores": "Scores", "probabilities": f"Probabilities ({how.uncorrected} where not corrected)"}
-    return [f"{of[how.of]}, {card.output_stride} times, bilinearly ({how.coordinates})."]
-
-
 def verified_sentences(info: GraphInfo) -> list[str]:
     """What was checked."""
     return verification_sentences(info.verification) or ["Never; `blda export verify` does it."]
@@ -97,7 +96,6 @@ def to_text(runtime: Runtime) -> str:
         _row("outputs", "; ".join(_tensor(t) for t in runtime.outputs)),
     ]
     lines += _rows("correction", corrections_of(info))
-    lines += _rows("upsampled", upsampled(info.card))
     return "\n".join(lines + _rows("verified", verified_sentences(info)))
 
 

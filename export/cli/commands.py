@@ -95,7 +95,7 @@ def onnx_command(source: Path, output: Path, **options: Any) -> None:
     before it appears at the output's name.
     """
     from export.pipeline import export_onnx
-    from serve.info import corrections_of
+    from serve.info import corrections_of, upsampled
 
     made = export_onnx(source, output, say=partial(click.echo, err=True), **options)
     card = made.info.card
@@ -104,6 +104,8 @@ def onnx_command(source: Path, output: Path, **options: Any) -> None:
     click.echo(f"  {len(card.classes)} classes, {size}, {card.model}")
     for number, sentence in enumerate(corrections_of(made.info)):
         click.echo(f"  {'' if number else 'correction: '}{sentence}")
+    if card.output_stride > 1:
+        click.echo(f"  upsampled: {upsampled(card)}")
     click.echo(f"  precision: {made.precision}")
     click.echo(made.verification.report())
     click.echo("next:")

@@ -221,6 +221,7 @@ def test_the_person_chooses_for_a_file_that_does_not_say(footage, tmp_path):
     for options, of in (((), "probabilities"), (("--upsample", "scores"), "scores")):
         made = call("onnx", path, "--stats", stats, *options, "-o", out, "--force")
         assert made.exit_code == 0 and "passed: against" in made.output, made.output
+        assert f"upsampled: {of}" in made.output
         assert graph_info(onnx.load(out), "").card.upsampling.of == of
     scored = call("eval", path, "--stats", stats, "--data", footage)
     assert scored.exit_code == 0, scored.output
