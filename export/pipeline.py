@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from adapt.errors import InputError
-from adapt.run.cards import DEFAULT_TAU
+from adapt.run.cards import ADJUSTED_TAU, default_words
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info, record_verification
 from export.fold.tables import MAX_TAU
@@ -132,7 +132,7 @@ def export_onnx(
     if leave:
         excluded = [index_of(name, opened.card.classes) for name in leave]
         given = [each.leaving(excluded) for each in given]
-    default = opened.tau if stats is None else DEFAULT_TAU
+    default = opened.tau if stats is None else opened.default_tau
     strengths: list[Strength] = []
     for each in given:
         for sentence in _told(each, tau, default, opened):
@@ -201,6 +201,8 @@ def _told(given: Given, wanted: float | None, default: float, source: Source) ->
     elif wanted is None and tau == 0:
         why = source.doubt or "tau 0 was chosen for the run"
         said.append(f"{why}; so labels are the uncorrected ones, and --tau folds another strength")
+    elif wanted is None and tau == source.default_tau == ADJUSTED_TAU and source.chosen_tau is None:
+        said.append(f"strength: {default_words(tau)}; --tau folds another")
     return said + (list(given.warnings) if tau > 0 else [])
 
 

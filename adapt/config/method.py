@@ -111,6 +111,11 @@ class Method(Settings):
         return BALANCES[self.balance].uses_shares
 
     @property
+    def fully_adjusted(self) -> bool:
+        """The losses take the shares off whole (Menon et al. 2020): nothing is left to correct."""
+        return self.balance == "logit-adjustment" and self.adjustment_tau >= 1
+
+    @property
     def gathers(self) -> bool:
         """Statistics for the post-hoc correction are gathered after training."""
         return BALANCES[self.balance].gathers

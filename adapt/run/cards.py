@@ -14,6 +14,7 @@ from pydantic import (
     model_validator,
 )
 
+from adapt.config.settings import Config
 from adapt.data.classes import ClassList
 from adapt.errors import InputError
 
@@ -22,10 +23,25 @@ FORMAT, FORMER = 2, 1
 CARD = "card.json"
 DEFAULT_TAU = 0.5
 """Strength of the post-hoc correction where nobody chose another, of adapted networks and of anybody's: the
-highest measured that hardly harmed any network that is corrected (docs/evidence.md)."""
+highest measured that hardly harmed any network whose training had not evened out the classes."""
+ADJUSTED_TAU = 0.1
+"""The same where it had: the highest measured that harmed none of these (docs/evidence.md)."""
 
 _Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
 _Score = float | None | list[float | None]
+
+
+def default_tau(config: Config) -> float:
+    """Strength of the post-hoc correction of a run with these settings, where nobody chose another."""
+    method = config.method
+    adjusted = method.uses_shares or (config.source_free and method.start_adjustment > 0)
+    return ADJUSTED_TAU if adjusted else DEFAULT_TAU
+
+
+def default_words(tau: float) -> str:
+    """What to say of a strength that `default_tau` chose."""
+    why = " of a network whose training evened the classes out" if tau == ADJUSTED_TAU else ""
+    return f"tau {tau:g}, the default{why}"
 
 
 class Record(BaseModel):

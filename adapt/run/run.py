@@ -26,7 +26,7 @@ from adapt.data.classes import ClassList
 from adapt.errors import InputError
 from adapt.model.build import Built, rebuild
 from adapt.model.segmenter import Segmenter
-from adapt.run.cards import CARD, DEFAULT_TAU, FORMAT, FORMER, Card, Recipe, altered, read_card
+from adapt.run.cards import CARD, FORMAT, FORMER, Card, Recipe, altered, default_tau, read_card
 from adapt.run.stored import stored_statistics
 from serve.media.checkpoints import describe_checkpoint
 from serve.media.whole import replacing
@@ -124,14 +124,19 @@ class Run:
         """
         if self.card.tau is not None:
             return self.card.tau
-        return 0.0 if self.doubt else DEFAULT_TAU
+        return 0.0 if self.doubt else self.default_tau
+
+    @property
+    def default_tau(self) -> float:
+        """Strength of a correction that nothing speaks against; less after a loss that was adjusted."""
+        return default_tau(self.config)
 
     @cached_property
     def doubt(self) -> str:
         """Why the correction is off unless somebody chooses a strength, in words; empty where it is not."""
         if self.card.tau is not None or not self.corrects:
             return ""
-        return doubt(self.shift_statistics())
+        return doubt(self.shift_statistics(), self.config.method.fully_adjusted)
 
     @property
     def corrects(self) -> bool:

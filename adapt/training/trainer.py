@@ -21,7 +21,7 @@ from adapt.model.build import Built
 from adapt.model.encoders import save_memory
 from adapt.model.segmenter import Segmenter, StudentNetwork
 from adapt.run.anchors import kept_anchors
-from adapt.run.cards import DEFAULT_TAU, Card, Evaluated
+from adapt.run.cards import Card, Evaluated, default_tau
 from adapt.run.checkpoint import load_checkpoint, restore, resumed_modules, save_checkpoint
 from adapt.run.run import new_card, new_statistics, prefixed, write_card, write_tensors
 from adapt.training.alone import alone
@@ -37,8 +37,6 @@ from adapt.training.watching.guard import Guard, finish_stopped
 from adapt.training.watching.trackers import BOARD, open_trackers
 from adapt.training.watching.watch import Watch
 from serve.media.progress import Bar
-
-EVALUATION_TAUS = (0.0, DEFAULT_TAU, 1.0)
 
 
 class Trainer:
@@ -282,7 +280,8 @@ class Trainer:
         if self.domains.evaluation is None:
             return self.evaluated
         table = None if statistics is None else shift_table(statistics)
-        taus, device = (0.0,) if table is None else EVALUATION_TAUS, self.accelerator.device
+        taus = (0.0,) if table is None else (0.0, default_tau(self.config), 1.0)
+        device = self.accelerator.device
         scores = evaluate(segmenter, self.domains.evaluation, len(self.classes), table, taus, device)
         if writes:
             self.journal.evaluation(self.iteration, scores)

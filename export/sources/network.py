@@ -9,9 +9,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
+from adapt.data.classes import IGNORE
 from adapt.errors import InputError
 from adapt.model.segmenter import Segmenter
+from adapt.run.run import Run
 from export.fold.fold import OPSET
+from serve.card import Card
 
 FORBIDDEN = {
     "loops and branches": ("If", "Loop", "Scan"),
@@ -56,6 +59,25 @@ def logits_graph(segmenter: Segmenter) -> onnx.ModelProto:
     _tidy(model)
     check_operators(model)
     return model
+
+
+def card_of(run: Run) -> Card:
+    """What an export of the run says of itself, with no fixed size."""
+    segmenter = run.segmenter()
+    recipe = run.card.model
+    encoder = recipe.encoder.get("model_type") or recipe.encoder["file"]
+    named = encoder if recipe.whole is not None else f"{encoder} encoder, {recipe.decoder} decoder"
+    return Card(
+        classes=run.classes.names,
+        palette=run.classes.palette,
+        ignore_index=IGNORE,
+        mean=segmenter.mean,
+        std=segmenter.std,
+        stride=segmenter.stride,
+        output_stride=segmenter.output_stride,
+        model=named,
+        license_note=run.card.license_note,
+    )
 
 
 def check_operators(model: onnx.ModelProto) -> None:

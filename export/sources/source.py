@@ -9,7 +9,6 @@ from pathlib import Path
 import onnx
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-from adapt.data.classes import IGNORE
 from adapt.errors import InputError
 from adapt.run.cards import DEFAULT_TAU
 from adapt.run.run import Run, load_run
@@ -27,7 +26,7 @@ from export.fold.folded import (
 from export.fold.tables import Grid
 from export.foreign.upsampling import upsampled
 from export.sources.given import Given
-from export.sources.network import logits_graph
+from export.sources.network import card_of, logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
 from serve.card import Card, Upsampled
 from serve.media.checkpoints import describe_checkpoint
@@ -79,6 +78,11 @@ class Source(ABC):
     @property
     def tau(self) -> float:
         """The strength to fold where none is given."""
+        return self.default_tau
+
+    @property
+    def default_tau(self) -> float:
+        """That of any correction of this network, if nobody chose one and nothing speaks against it."""
         return DEFAULT_TAU
 
     @property
@@ -182,6 +186,10 @@ class RunSource(Source):
         return self.run.tau
 
     @property
+    def default_tau(self) -> float:
+        return self.run.default_tau
+
+    @property
     def doubt(self) -> str:
         return self.run.doubt
 
@@ -250,7 +258,7 @@ def open_source(path: Path) -> RunSource | GraphSource:
     """Open a run folder or a graph file. Raises InputError if it is neither."""
     if path.is_dir():
         run = load_run(path)
-        return RunSource(path, _card_of(run), run)
+        return RunSource(path, card_of(run), run)
     model = read_model(path)
     return GraphSource(path, replace(graph_info(model, str(path)).card, size=None), model)
 
@@ -280,21 +288,3 @@ def read_model(path: Path) -> onnx.ModelProto:
 def _shown(value: object) -> str:
     text = str(value)
     return text if len(text) <= 60 else text[:57] + "..."
-
-
-def _card_of(run: Run) -> Card:
-    segmenter = run.segmenter()
-    recipe = run.card.model
-    encoder = recipe.encoder.get("model_type") or recipe.encoder["file"]
-    named = encoder if recipe.whole is not None else f"{encoder} encoder, {recipe.decoder} decoder"
-    return Card(
-        classes=run.classes.names,
-        palette=run.classes.palette,
-        ignore_index=IGNORE,
-        mean=segmenter.mean,
-        std=segmenter.std,
-        stride=segmenter.stride,
-        output_stride=segmenter.output_stride,
-        model=named,
-        license_note=run.card.license_note,
-    )

@@ -22,7 +22,7 @@ from adapt.balance.bins import Bins
 from adapt.balance.histogram import Histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
 from adapt.errors import InputError
-from adapt.run.cards import DEFAULT_TAU
+from adapt.run.cards import default_words
 from export.sources.calibrated import is_ours
 from export.sources.given import Given
 from export.sources.source import Source, open_source
@@ -110,9 +110,9 @@ def _strength(source: Source, statistics: ShiftStatistics) -> tuple[float, str]:
     chosen = source.chosen_tau
     if chosen is not None:
         return chosen, f"tau {chosen:g}, which {source.path.name} has"
-    if said := doubt(statistics):
+    if said := source.doubt or doubt(statistics):
         return 0.0, f"tau 0, so labels are the uncorrected ones, and --tau folds another: {said}"
-    return DEFAULT_TAU, f"tau {DEFAULT_TAU:g}, the default, as nothing speaks against it"
+    return source.default_tau, f"{default_words(source.default_tau)}, as nothing speaks against it"
 
 
 def _warnings(source: Source, statistics: ShiftStatistics) -> list[str]:

@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from adapt.errors import InputError
-from adapt.run.cards import DEFAULT_TAU
 from export.sources.calibrated import is_ours, open_calibrated
 from export.sources.given import Given
 from export.sources.source import GraphSource, Source, open_source
@@ -78,7 +77,7 @@ def _open(
         return open_gathered(path, file, anchors or "model", opened=opened)
     if file.suffix.lower() != ".onnx":
         source, given = open_calibrated(path, file, opened)
-        return source, given._replace(tau=DEFAULT_TAU)
+        return source, given._replace(tau=source.default_tau)
     if not is_ours(file):
         raise InputError(f"{file} holds no statistics, as it was not exported here; calibrate it first.")
     of = open_source(file)

@@ -136,10 +136,12 @@ def test_resume_repeats_the_run_and_its_statistics_are_final(
 ) -> None:
     more = (f"method.balance={balance}", "method.confidence=0.01")
     whole, run = tmp_path / "whole", tmp_path / "run"
-    result = CliRunner().invoke(main, tiny.train_arguments(domains, whole, *more))
+    arguments = [*tiny.train_arguments(domains, whole, *more), "--evaluate", str(domains / "target_eval")]
+    result = CliRunner().invoke(main, arguments)
     assert result.exit_code == 0, result.output
     corrected = not load_run(whole).doubt
-    assert f"blda export onnx {whole} --with{'' if corrected else 'out'}-correction" in result.output
+    advised = corrected and "the correction lowers scores" not in result.output
+    assert f"blda export onnx {whole} --with{'' if advised else 'out'}-correction" in result.output
     code = STOP.format(arguments=tiny.train_arguments(domains, run, *more))
     killed = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
@@ -153,8 +155,9 @@ def test_resume_repeats_the_run_and_its_statistics_are_final(
     scores = tmp_path / "scores.json"
     words = ["eval", str(run), "--data", str(domains / "target_eval"), "--json", str(scores)]
     assert CliRunner().invoke(main, words).exit_code == 0
-    wanted = {"0", "0.5", "1"} if corrected else {"0", "1"}
+    wanted = {"0", "0.1", "1"} if corrected else {"0", "1"}
     assert set(json.loads(scores.read_text())["tau"]) == wanted
+    assert set(first.card.evaluation) == {"0.0", "0.1", "1.0"}
 
 
 @pytest.mark.parametrize(

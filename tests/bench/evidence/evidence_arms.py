@@ -1,6 +1,7 @@
 """What is trained: hosts with and without each balancing, and the settings of every kind of shift."""
 
 from adapt.config.choices import BALANCES
+from adapt.run.cards import ADJUSTED_TAU, DEFAULT_TAU
 
 SEEDS = (0, 1, 2)
 
@@ -34,6 +35,8 @@ ARMS: dict[str, tuple[str, ...]] = {
     # Other strengths of what balances in training: the paper's is 0.1, the rival's 1.
     "dacs-online-0.5": (*DACS, *HALF_ONLINE),
     "dacs-logit-adjustment-0.5": (*DACS, *HALF_LOSS),
+    # Statistics that forget ten times as fast.
+    "dacs-online-0.5-momentum-0.9": (*DACS, *HALF_ONLINE, "method.momentum=0.9"),
     "daformer-online-0.5": (*DAFORMER, *HALF_ONLINE),
     "daformer-logit-adjustment-0.5": (*DAFORMER, *HALF_LOSS),
     "mic": (*MIC, *PLAIN),
@@ -65,6 +68,7 @@ TITLES = {
     "dacs-few-labels": "DACS, 16 labelled target pictures",
     "dacs-online-0.5": "DACS, online, tau 0.5",
     "dacs-logit-adjustment-0.5": "DACS, logit-adjusted loss, tau 0.5",
+    "dacs-online-0.5-momentum-0.9": "DACS, online, tau 0.5, momentum 0.9",
     "daformer-online-0.5": "DAFormer, online, tau 0.5",
     "daformer-logit-adjustment-0.5": "DAFormer, logit-adjusted loss, tau 0.5",
     "mic": "MIC",
@@ -138,6 +142,19 @@ def _begun(settings: tuple[str, ...], arm: str) -> list[str]:
             line = f"{key}={1 if arm in STARTED else int(value) // 4}"
         changed.append(line)
     return changed
+
+
+def default_of(arm: str) -> tuple[str, str]:
+    """Way and strength of the correction that an export of an arm's runs has where nothing speaks against it.
+
+    Anchors are those of the source where there is one, pooled over classes; the strength is that of
+    adapt/run/cards.py, and none after a loss that was adjusted at full strength (adapt/balance/bias.py).
+    """
+    if arm in BEGUN:
+        return "source-free, class anchors", f"{ADJUSTED_TAU:g}"
+    if LOSS[0] not in ARMS[arm]:
+        return "class anchors", f"{DEFAULT_TAU:g}"
+    return "class anchors", f"{ADJUSTED_TAU:g}" if ARMS[arm][-1] == HALF_LOSS[-1] else "0"
 
 
 def available(arm: str) -> bool:

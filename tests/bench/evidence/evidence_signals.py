@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from evidence_arms import SEEDS, TITLES
 from evidence_premise import SIGNS
 from evidence_summary import (
+    Differences,
     Key,
     Runs,
     after_training,
@@ -12,7 +13,6 @@ from evidence_summary import (
     by_rule,
     doubted,
     estimate_of,
-    judged_watch,
     spread,
     value,
     worth_of,
@@ -31,6 +31,7 @@ from evidence_tables import (
     table,
     text,
 )
+from evidence_watch import judged_watch
 
 RULED = (
     *(("posthoc", strength) for strength in STRENGTHS),
@@ -128,18 +129,19 @@ def ruled(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
         for apply in (after_training, by_rule):
             for seeds in (SEEDS[:1], SEEDS[1:]):
                 some = {key: run for key, run in runs.items() if key[2] in seeds}
-                found = [apply(some, shifts, way, strength, measure) for measure in QUALITY]
-                iou, accuracy = (None if one is None else one.all for one in found)
-                harmed = [] if iou is None else [v for v in iou.values if v <= HARM]
-                if iou is None:
-                    cells.append(MISSING)
-                else:
-                    cells.append(
-                        f"{both(iou, accuracy)}, {signed(iou.low)}, {len(harmed)} of {len(iou.values)}"
-                    )
+                cells.append(outcome([apply(some, shifts, way, strength, m) for m in QUALITY]))
         rows.append(cells)
     titles = [f"{how}, {which}" for how in ("all", "by the rule") for which in ("seed 0", "other seeds")]
     yield table(["way", "strength", *titles], rows)
+
+
+def outcome(found: Sequence[Differences | None]) -> str:
+    """Means of mIoU and mAcc, the worst mIoU, and how many networks are harmed."""
+    iou, accuracy = (None if one is None else one.all for one in found)
+    if iou is None:
+        return MISSING
+    harmed = sum(v <= HARM for v in iou.values)
+    return f"{both(iou, accuracy)}, {signed(iou.low)}, {harmed} of {len(iou.values)}"
 
 
 def estimates(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:

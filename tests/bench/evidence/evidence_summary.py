@@ -6,6 +6,7 @@ from itertools import pairwise
 from statistics import fmean
 
 import numpy as np
+from evidence_arms import default_of
 from evidence_results import Result
 
 from adapt.balance.bias import MOST_LEFT
@@ -57,10 +58,6 @@ def spread(values: Iterable[float | None]) -> Spread | None:
     return Spread(known) if known else None
 
 
-DEFAULT = ("class anchors", "0.5")
-"""The correction that an export has by default, of a run that the rule lets through."""
-
-
 @dataclass(frozen=True)
 class Differences:
     """What something changes, pair by pair."""
@@ -80,7 +77,7 @@ def between_arms(
     def pairs(shift: str) -> Iterable[float | None]:
         for (s, a, seed), run in sorted(runs.items()):
             if (s, a) == (shift, arm) and (other := runs.get((shift, against, seed))) is not None:
-                yield _less(value(run, measure), value(other, measure))
+                yield less(value(run, measure), value(other, measure))
 
     return _differences(shifts, pairs)
 
@@ -93,7 +90,7 @@ def after_training(
     def pairs(shift: str) -> Iterable[float | None]:
         for (s, _, _), run in sorted(runs.items()):
             if s == shift:
-                yield _less(value(run, measure, way, strength), value(run, measure))
+                yield less(value(run, measure, way, strength), value(run, measure))
 
     return _differences(shifts, pairs)
 
@@ -113,7 +110,7 @@ def by_chosen(runs: Runs, shifts: Sequence[str], strength: str | None, measure: 
             if s == shift and run.few:
                 best = strength or max(run.few, key=lambda t: (run.few[t], -float(t)))
                 way = "plain" if best == "0" else "posthoc"
-                yield _less(value(run, measure, way, best), value(run, measure))
+                yield less(value(run, measure, way, best), value(run, measure))
 
     return _differences(shifts, pairs)
 
@@ -124,7 +121,7 @@ def by_rule(runs: Runs, shifts: Sequence[str], way: str, strength: str, measure:
     def pairs(shift: str) -> Iterable[float | None]:
         for (s, _, _), run in sorted(runs.items()):
             if s == shift:
-                change = _less(value(run, measure, way, strength), value(run, measure))
+                change = less(value(run, measure, way, strength), value(run, measure))
                 yield 0.0 if change is not None and doubted(run, way) else change
 
     return _differences(shifts, pairs)
@@ -142,64 +139,32 @@ def doubted(run: Result, way: str = "class anchors") -> bool:
     return left is not None and -left > MOST_LEFT
 
 
+def by_default(runs: Runs, shifts: Sequence[str], measure: str) -> Differences | None:
+    """Score as exported by default less the plain one, of the same network."""
+
+    def pairs(shift: str) -> Iterable[float | None]:
+        for (s, arm, _), run in sorted(runs.items()):
+            if s == shift:
+                yield less(value(run, measure, *exported(run, arm)), value(run, measure))
+
+    return _differences(shifts, pairs)
+
+
 def shipped(runs: Runs, shifts: Sequence[str], arm: str, against: str, measure: str) -> Differences | None:
     """Score of `arm` as it is exported by default less the plain one of `against`, of one shift and seed."""
 
     def pairs(shift: str) -> Iterable[float | None]:
         for (s, a, seed), run in sorted(runs.items()):
             if (s, a) == (shift, arm) and (other := runs.get((shift, against, seed))) is not None:
-                way = ("plain", "0") if doubted(run) else DEFAULT
-                yield _less(value(run, measure, *way), value(other, measure))
+                yield less(value(run, measure, *exported(run, arm)), value(other, measure))
 
     return _differences(shifts, pairs)
 
 
-@dataclass(frozen=True)
-class Watched:
-    """What warnings and kept weights were worth."""
-
-    runs: int
-    """With self-training that was watched, and source-only training of the same shift and seed to compare."""
-    below: int
-    """Of these, how many ended below source-only training, in mIoU."""
-    warned_below: int
-    warned_above: int
-    """How many of the one and the other kind were warned of."""
-    kept: int
-    """How many kept earlier weights as the best ones."""
-    kept_better: int
-    kept_gain: Spread | None
-    """mIoU of the kept weights less that of the last."""
-    agreement: float
-    """Rank correlation of the last agreement with the gain over source-only training; within shifts, mean."""
-
-
-def judged_watch(runs: Runs, shifts: Sequence[str]) -> Watched:
-    """Hold the watch of all self-training against labels."""
-    found: list[tuple[Key, float, Result]] = []
-    for key, run in sorted(runs.items()):
-        source = runs.get((key[0], "source", key[2]))
-        gain = None if source is None else _less(value(run, "mean_iou"), value(source, "mean_iou"))
-        if key[0] in shifts and key[1] != "source" and run.watch and gain is not None:
-            found.append((key, gain, run))
-    kept = [
-        run.watch["best_iou"] - (value(run, "mean_iou") or 0) for *_, run in found if run.watch["best_at"]
-    ]
-    inner = []
-    for shift in shifts:
-        pairs = np.array([(run.watch["agreement"], gain) for key, gain, run in found if key[0] == shift])
-        if len(pairs) >= 3:
-            inner.append(rank_correlation(pairs[:, 0], pairs[:, 1]))
-    return Watched(
-        runs=len(found),
-        below=sum(gain < 0 for _, gain, _ in found),
-        warned_below=sum(gain < 0 and run.watch["warned"] for _, gain, run in found),
-        warned_above=sum(gain >= 0 and run.watch["warned"] for _, gain, run in found),
-        kept=len(kept),
-        kept_better=sum(gain > 0 for gain in kept),
-        kept_gain=spread(kept),
-        agreement=_mean([one for one in inner if one == one]),
-    )
+def exported(run: Result, arm: str) -> tuple[str, str]:
+    """The way and the strength of an arm's export, where nobody chose another."""
+    way, strength = default_of(arm)
+    return ("plain", "0") if strength == "0" or doubted(run, way) else (way, strength)
 
 
 @dataclass(frozen=True)
@@ -268,10 +233,11 @@ def worth_of(sign: Mapping[Key, float], change: Mapping[Key, float], harm: float
         for good in keys
         if change[bad] <= harm < change[good]
     ]
-    return Worth(correlation(keys), _mean(known), _mean(pairs), len(keys))
+    return Worth(correlation(keys), mean(known), mean(pairs), len(keys))
 
 
-def _mean(values: Sequence[float]) -> float:
+def mean(values: Sequence[float]) -> float:
+    """NaN of nothing."""
     return fmean(values) if values else float("nan")
 
 
@@ -281,7 +247,8 @@ def _differences(shifts: Sequence[str], pairs: Callable[[str], Iterable[float | 
     return Differences(known) if known else None
 
 
-def _less(one: float | None, other: float | None) -> float | None:
+def less(one: float | None, other: float | None) -> float | None:
+    """The difference; None where either is unknown."""
     return None if one is None or other is None else one - other
 
 

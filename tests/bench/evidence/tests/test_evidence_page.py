@@ -8,33 +8,28 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
 import evidence_arms as arms
 from evidence_page import PAGE, baseline_curve, equal_adjustment, made_page
-from evidence_premise import SIGNS, Statistics, positive_means, positive_shift, signs
 from evidence_results import Result, read_results, write_result
 from evidence_summary import (
     after_training,
     at_equal,
     between_arms,
     by_chosen,
+    by_default,
     by_key,
     by_rule,
     doubted,
     estimate_of,
-    judged_watch,
     over_seeds,
     shipped,
     worth_of,
 )
 from evidence_tables import ranged, signed, text
-
-from adapt.balance.correction import shift_table
-from adapt.balance.logit_statistics import ShiftStatistics
-from adapt.balance.mixtures import Mixture
+from evidence_watch import judged_watch
 
 
 def result(shift: str, arm: str, seed: int, iou: float, accuracy: float, **ways: Any) -> Result:
@@ -199,6 +194,19 @@ def test_what_is_shipped_is_corrected_unless_the_rule_says_no():
     assert accuracy is not None and accuracy.all.values == pytest.approx((0.10, 0.02))
 
 
+def test_what_training_evened_out_is_exported_with_less_and_without_a_source_with_anchors_of_the_target():
+    strengths = {"0.1": (0.34, 0.43), "0.5": (0.30, 0.40)}
+    away = {"0.1": (0.0, 0.0), "0.5": (0.0, 0.0)}
+    sure = {"left, class anchors": -0.5, "left, source-free": -0.5}
+    adjusted = result("dusk", "dacs-logit-adjustment-0.5", 0, 0.33, 0.42, class_anchors=strengths)
+    free = result("dusk", "source-free", 0, 0.33, 0.42, class_anchors=away)
+    free.scores["source-free, class anchors"] = adjusted.scores["class anchors"]
+    doubtful = replace(free, seed=1, signs=sure | {"left, source-free": -0.9})
+    runs = by_key([replace(adjusted, signs=sure), replace(free, signs=sure), doubtful])
+    found = by_default(runs, ["dusk"], "mean_iou")
+    assert found is not None and found.all.values == pytest.approx((0.01, 0.01, 0.0))
+
+
 def test_the_watch_is_held_against_labels():
     def watch(agreement: float, warned: bool, best: float | None = None) -> dict[str, Any]:
         kept = {"best_at": None} if best is None else {"best_at": 100, "best_iou": best}
@@ -220,37 +228,6 @@ def test_the_watch_is_held_against_labels():
     assert found.kept_gain.values == pytest.approx((0.01, -0.03))
     assert found.agreement == pytest.approx(1)
     assert judged_watch(runs, ["weeds"]).runs == 0
-
-
-def two_classes(first: float, second: float) -> ShiftStatistics:
-    """Statistics of two classes whose own logits lie around these values, and the others' around 0."""
-    means = torch.tensor([[first, 0.0], [0.0, second]]).unsqueeze(-1)
-    rows = Mixture(torch.ones(2, 2, 1), means, torch.full((2, 2, 1), 0.25))
-    anchors = Mixture(torch.ones(2, 1), torch.tensor([[3.0], [0.0]]), torch.full((2, 1), 0.25))
-    return ShiftStatistics(rows, anchors, torch.ones(2, dtype=torch.bool))
-
-
-def test_signs_say_whether_the_premise_holds():
-    # the class with the larger logits is labelled more often, and the correction evens that out
-    statistics = two_classes(4.0, 2.0)
-    table = shift_table(statistics)
-    draws = torch.randn(2, 4000, generator=torch.Generator().manual_seed(0)) * 0.5
-    own = torch.tensor([4.0, 2.0]).repeat_interleave(2000)
-    first = torch.where(torch.arange(4000) < 2000, own + draws[0], draws[0])
-    second = torch.where(torch.arange(4000) < 2000, draws[1], own + draws[1])
-    logits = [torch.stack([first, second]).view(1, 2, 40, 100)]
-    found = signs(logits, Statistics(statistics, table, (table, table), table, (statistics, statistics)))
-    assert set(found) == set(SIGNS)
-    assert found["premise"] == pytest.approx(1)
-    assert found["halves"] == found["target alone"] == pytest.approx(1)
-    assert found["positive halves"] == pytest.approx(1)
-    assert 0 < found["unchanged"] < 1
-    assert positive_means(statistics).tolist() == [4.0, 2.0]
-    assert positive_shift(statistics, table).tolist() == pytest.approx([-1, 1], abs=0.05)
-    other = shift_table(two_classes(2.0, 4.0))
-    opposed = signs(logits, Statistics(statistics, table, (table, other), other, (statistics, statistics)))
-    assert opposed["halves"] < 1
-    assert opposed["positive halves"] == pytest.approx(-1)
 
 
 def test_differences_and_lines():
@@ -278,11 +255,11 @@ def test_the_page_has_every_section_once():
     of_shifts = ["CamVid, day to dusk", "Weeds, near-infrared to colour"]
     trained = ["What a change of the training changes", "As it is shipped"]
     changes = [*trained, "What a correction after training changes"]
-    signs_and_cost = ["Does it foretell harm?", "The rule", "The estimate without labels", "Cost"]
+    rules = ["Does it foretell harm?", "The rule", "The default"]
     assert found == [
         *("Evidence", "What there is", *of_shifts, *changes),
         *("Variants", "By what was trained", "A few labelled pictures", "Was the watch right?"),
-        *signs_and_cost,
+        *(*rules, "The estimate without labels", "Cost"),
     ]
 
 
