@@ -80,8 +80,8 @@ def _probabilities(b: Builder, card: Card, scores: Scores, last: str, output: st
 def _of_odds(b: Builder, C: int, excluded: tuple[int, ...], odds: str, name: str) -> str:
     """Log-odds [N,h,w,C] to probabilities, each class's own, held where float32 would not tell them apart.
 
-    No Sigmoid sees more than MOST_ODDS or a best class with less than LEAST_ODDS: ONNX Runtime's is exact to
-    1e-7 of 1, so that it keeps the order of all that are 0.003 logits apart.
+    No Sigmoid sees more than MOST_ODDS, or of a best class less than LEAST_ODDS: ONNX Runtime's is exact to
+    1.5e-7, and 0 below -18. So the order of a pixel's best classes is kept where they are 0.01 logits apart.
     """
     axis, lowest = b.integers([3], f"{name}class_axis"), b.floats(_LOWEST, f"{name}lowest")
     ends = [b.floats(value, f"{name}{of}") for value, of in ((LEAST_ODDS, "least"), (MOST_ODDS, "most"))]
