@@ -152,13 +152,12 @@ def doubt(statistics: ShiftStatistics, evened: bool = False) -> str:
 
     Args:
         statistics: of the network.
-        evened: it was trained with a loss that takes the shares of the classes off whole.
+        evened: it was trained with a loss that takes the shares of the classes off.
     """
     if evened:
         return (
-            "the loss of its training was adjusted by the shares of the classes at full strength, which "
-            "leaves nothing to even out; correcting such networks gained nothing and harmed some "
-            "(docs/evidence.md)"
+            "the loss of its training took the shares of the classes off, which leaves little to even out; "
+            "correcting such networks did harm to some (docs/evidence.md)"
         )
     left = bias_left(statistics)
     if not left > MOST_LEFT:

@@ -1,7 +1,7 @@
 """What is trained: hosts with and without each balancing, and the settings of every kind of shift."""
 
 from adapt.config.choices import BALANCES
-from adapt.run.cards import ADJUSTED_TAU, DEFAULT_TAU
+from adapt.run.cards import ADAPTED_TAU, DEFAULT_TAU
 
 SEEDS = (0, 1, 2)
 
@@ -148,13 +148,11 @@ def default_of(arm: str) -> tuple[str, str]:
     """Way and strength of the correction that an export of an arm's runs has where nothing speaks against it.
 
     Anchors are those of the source where there is one, pooled over classes; the strength is that of
-    adapt/run/cards.py, and none after a loss that was adjusted at full strength (adapt/balance/bias.py).
+    adapt/run/cards.py, and none after a loss that takes the shares off (adapt/balance/bias.py).
     """
     if arm in BEGUN:
-        return "source-free, class anchors", f"{ADJUSTED_TAU:g}"
-    if LOSS[0] not in ARMS[arm]:
-        return "class anchors", f"{DEFAULT_TAU:g}"
-    return "class anchors", f"{ADJUSTED_TAU:g}" if ARMS[arm][-1] == HALF_LOSS[-1] else "0"
+        return "source-free, class anchors", f"{ADAPTED_TAU:g}"
+    return "class anchors", "0" if LOSS[0] in ARMS[arm] else f"{DEFAULT_TAU:g}"
 
 
 def available(arm: str) -> bool:

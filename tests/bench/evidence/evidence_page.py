@@ -62,6 +62,8 @@ PAIRS = [
     ("daformer-online", "daformer"),
     ("daformer-online-0.5", "daformer"),
     ("daformer-logit-adjustment-0.5", "daformer"),
+    ("daformer-logit-adjustment-0.5", "source"),
+    ("daformer-logit-adjustment-0.5", "dacs-logit-adjustment-0.5"),
     ("daformer-online-no-density", "daformer"),
     ("daformer-online", "daformer-online-no-density"),
     ("mic", "source"),
