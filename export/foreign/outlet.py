@@ -71,10 +71,24 @@ def find_outlet(model: onnx.ModelProto, taken: Intake, told: Told, path: Path) -
         shape = (1, 3, height, width) if taken.layout == "NCHW" else (1, height, width, 3)
         try:
             values = run_once(session, picture, np.zeros(shape, np.float32), path)
-            return _read_outlet(values, stride, (height, width), name, path)
+            outlet = _read_outlet(values, stride, (height, width), name, path)
         except InputError as error:
             problem = error
+            continue
+        _check_repeatable(values, run_once(session, picture, np.zeros(shape, np.float32), path), path)
+        return outlet
     raise problem
+
+
+def _check_repeatable(values: NDArray[np.float32], again: NDArray[np.float32], path: Path) -> None:
+    """Raises InputError if a graph says something else of the same picture each time."""
+    finite = values[np.isfinite(values)]
+    near = 1e-2 * float(np.std(finite)) if finite.size else 0.0
+    if not np.allclose(values, again, rtol=1e-2, atol=near, equal_nan=True):
+        raise InputError(
+            f"{path} says something else of the same picture each time, as a dropout in training mode does; "
+            "export it in evaluation mode (model.eval() in torch)."
+        )
 
 
 def _read_outlet(
@@ -90,7 +104,7 @@ def _read_outlet(
     for layout, channel, row, column in layouts:
         C, h, w = (values.shape[axis] for axis in (channel, row, column))
         whole = not (height % h or width % w) and height // h == width // w
-        if C < 2 or not (whole or _nearly(height, h, width, w)):
+        if C < 2 or h * w < 2 or not (whole or _nearly(height, h, width, w)):
             continue
         if C > MOST_CLASSES:
             raise InputError(

@@ -20,6 +20,7 @@ from export.fold.session import open_session
 from export.foreign.convention import Intake, Told
 from export.foreign.endings import Ending
 from export.foreign.graph import cut_at, opset, picture_input
+from export.foreign.inputs.fixed import with_fixed
 from export.foreign.outlet import Outlet, run_once
 from serve.card import Card, Upsampled, Upsampling
 from serve.inference.sizes import Behind, between, probabilities
@@ -49,6 +50,8 @@ def with_upsampling(
     coordinates = _NAMES.get(coordinates, coordinates)
     kinds = {"Softmax": "softmax", "Sigmoid": "sigmoid", "LogSoftmax": "softmax"}
     of = "probabilities" if ending.resizes_probabilities else "scores"
+    if ending.resizes_logarithms and "Sigmoid" in ending.rising:
+        return ending._replace(unlike="logarithms of a sigmoid")
     if len(ending.resizing) > 1 or len(ending.rising) > 1:
         return ending._replace(unlike="in several steps")
     if mode != "linear" or coordinates not in ("half_pixel", "align_corners", "asymmetric"):
@@ -116,35 +119,32 @@ def _alike(
     pixels = ((noise - mean) / std).astype(np.float32)
     if taken.layout == "NHWC":
         pixels = pixels.transpose(0, 2, 3, 1)
-    logits, theirs = (
-        run_once(open_session(graph, str(path)), picture_input(graph, path), pixels, path).astype(np.float64)
-        for graph in (cut, _cut_as_float(model, ending.resizing[0], path))
-    )
+    try:
+        resized = with_fixed(cut_at(model, ending.resizing[0]), taken.inputs, path)
+        logits, theirs = (
+            run_once(open_session(graph, str(path)), picture_input(graph, path), pixels, path).astype(float)
+            for graph in (cut, resized)
+        )
+    except InputError:  # it depends on an input more, such as the size to resize to
+        return False
     logits = logits[0] if outlet.layout == "NCHW" else logits[0].transpose(2, 0, 1)
-    ours = _values(logits, own, ending.rising[0])
+    ours = _values(logits, own, ending.resizes_logarithms)
     for axis, full in enumerate(size, start=1):
         lines = between(ours.shape[axis], full, own.coordinates)
         ours = np.moveaxis(lines.of(np.moveaxis(ours, axis, 0)), 0, axis)
     for there in (theirs, theirs.transpose(0, 3, 1, 2) if theirs.ndim == 4 else theirs):
         if there.shape == (1, *ours.shape):
-            return bool(np.abs(there[0] - ours).max() <= ALIKE * np.ptp(ours))
+            factor = float((there[0] * ours).sum() / (ours**2).sum())  # of 255, as of pictures
+            return bool(
+                factor > 0 and np.abs(there[0] - factor * ours).max() <= ALIKE * factor * np.ptp(ours)
+            )
     return False
 
 
-def _cut_as_float(model: onnx.ModelProto, name: str, path: Path) -> onnx.ModelProto:
-    """The graph up to a value of any float type."""
-    whole = onnx.ModelProto()
-    whole.CopyFrom(model)
-    value = f"upsampling/{name}"
-    whole.graph.node.append(helper.make_node("Cast", [name], [value], to=onnx.TensorProto.FLOAT))
-    whole.graph.value_info.append(helper.make_tensor_value_info(value, onnx.TensorProto.FLOAT, None))
-    return cut_at(whole, value, path)
-
-
-def _values(logits: NDArray[Any], own: Upsampling, rising: str) -> NDArray[Any]:
+def _values(logits: NDArray[Any], own: Upsampling, logarithms: bool) -> NDArray[Any]:
     """What the file makes of logits [C, h, w] before it upsamples."""
     found = probabilities(logits, Behind(own, corrected=False))
-    return np.log(found) if rising == "LogSoftmax" else found
+    return np.log(found) if logarithms else found
 
 
 def _text(value: bytes | str) -> str:
