@@ -29,6 +29,7 @@ from export.sources.differences import differences
 from export.sources.given import Given
 from export.sources.network import card_of, logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
+from export.weights.beside import read
 from serve.card import Card, Upsampled
 from serve.media.checkpoints import describe_checkpoint
 
@@ -231,9 +232,8 @@ class GraphSource(Source):
         }
 
     def _given(self, number: int) -> Given:
-        statistics = folded_statistics(self.model, number)
-        correction = graph_info(self.model, str(self.path)).under(number).correction
-        if statistics is None or correction is None:
+        statistics, info = folded_statistics(self.model, number), graph_info(self.model, str(self.path))
+        if (correction := info.under(number).correction) is None or statistics is None:
             raise InputError(
                 f"{self.path} was exported without a correction, so it holds no statistics to fold; "
                 "export the run again with --with-correction."
@@ -287,12 +287,12 @@ def read_model(path: Path) -> onnx.ModelProto:
     if (checkpoint := describe_checkpoint(path)) is not None:
         raise InputError(checkpoint)
     try:
-        model: onnx.ModelProto = onnx.load(path)
+        model = read(path)
     except (DecodeError, ValueError) as error:
         raise InputError(f"{path} is not an ONNX file, or it was cut off; export it again.") from error
     graph_info(model, str(path))
-    ends = ({v.name for v in values} for values in (model.graph.input, model.graph.output))
-    if not all(name in names for name, names in zip(("image", "labels"), ends, strict=True)):
+    image, labels = ({v.name for v in values} for values in (model.graph.input, model.graph.output))
+    if "image" not in image or "labels" not in labels:
         raise InputError(
             f"{path} has blda metadata but not the input `image` and the output `labels`; it was altered "
             "after the export, so export it again."
