@@ -24,14 +24,14 @@ from adapt.data.images import resize_image, resize_labels
 from adapt.errors import InputError
 from adapt.evaluation.baselines import Adjustment, ShareCount, Shares, adjusted, adjustments
 from adapt.evaluation.comparison import Counter, Counts, Way, baselines_of, strengths_of
-from adapt.evaluation.prediction import labels_of_logits
 from adapt.evaluation.scores import confusion_matrix
 from adapt.reporting.scorecard import Scorecard
 from adapt.run.cards import DEFAULT_TAU
 from export.fold.folded import metadata_of
+from export.fold.session import Labels
 from export.sources.calibrated import is_ours, open_calibrated
 from export.sources.pictures import classes_of, target_pictures
-from export.sources.reference import Reference, bare_reference
+from export.sources.reference import Reference, bare_reference, labels_of
 from export.sources.source import read_model
 from serve.card import Card, Key
 from serve.inference.segmenter import Segmenter
@@ -42,7 +42,6 @@ DEFAULT_TAUS = (0.0, DEFAULT_TAU, 1.0)
 
 Image = NDArray[np.uint8]
 Offsets = Mapping[Adjustment, Tensor]
-Labels = NDArray[np.integer]
 Labeller = Callable[[Image, Offsets], dict[Way, Labels]]
 """A picture [H, W, 3] to labels [H, W] by strength and baseline."""
 
@@ -198,9 +197,7 @@ def _calibrated(logits: Reference, card: Card, table: ShiftTable, taus: Sequence
     def label(image: Image, offsets: Offsets) -> dict[Way, Labels]:
         seen = image if card.size is None else resize_image(image, card.size)
         found = torch.as_tensor(logits(seen[None]))
-        by_way: dict[Way, Labels] = {
-            tau: labels_of_logits(found, card.output_stride, seen.shape[:2], table, tau) for tau in taus
-        }
+        by_way: dict[Way, Labels] = {tau: labels_of(found, card, seen.shape[:2], table, tau) for tau in taus}
         by_way.update(_baselines(found, card, seen.shape[:2], offsets).items())
         return {way: resize_labels(labels, image.shape[:2]) for way, labels in by_way.items()}
 
@@ -209,12 +206,9 @@ def _calibrated(logits: Reference, card: Card, table: ShiftTable, taus: Sequence
 
 def _baselines(
     logits: Tensor, card: Card, size: tuple[int, ...], offsets: Offsets
-) -> dict[Adjustment, NDArray[np.uint8]]:
+) -> dict[Adjustment, Labels]:
     """Labels of every baseline, in the size (height, width) that the network saw."""
-    return {
-        way: labels_of_logits(adjusted(logits, offset), card.output_stride, size, None, 0.0)
-        for way, offset in offsets.items()
-    }
+    return {way: labels_of(adjusted(logits, offset), card, size) for way, offset in offsets.items()}
 
 
 def _counters(

@@ -26,7 +26,7 @@ from export.verification.parity import open_with_scores, verify
 from export.verification.result import Verification
 from export.weights.beside import bytes_outside, read, save
 from export.weights.writing import remove_former, written_beside
-from serve.card import GraphInfo
+from serve.card import GraphInfo, Upsampled
 from serve.gathering.rule import Rule, rule_around
 from serve.gathering.times import slots_of
 from serve.inference.opening import runtime_of
@@ -71,6 +71,7 @@ def export_onnx(
     slot: Sequence[str] = (),
     other_model: bool = False,
     leave: Sequence[str] = (),
+    upsample: Upsampled | None = None,
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,
     use: Callable[[Segmenter], object] | None = None,
@@ -102,6 +103,7 @@ def export_onnx(
         slot: which times of gathered statistics, see `serve.gathering.times.slots_of`; none is all.
         other_model: `stats` is of the same weights, exported another time.
         leave: names of classes that stand for none (void): the correction never raises them.
+        upsample: "scores", or "probabilities" of them, to the pictures' size; None as the source does.
         force: replace what is at `output`.
         say: called with each step, in words.
         use: called with the file once it is written, open as it was checked.
@@ -135,11 +137,10 @@ def export_onnx(
     measured = [] if calibrate is None else calibration_pictures(calibrate)
     say(f"reading {source}")
     opened, given = _opened(source, correct, stats, profile, anchors, slot)
+    opened = opened.upsampling(upsample)
     if leave:
-        excluded = [index_of(name, opened.card.classes) for name in leave]
-        given = [each.leaving(excluded) for each in given]
-    default = opened.tau if stats is None else opened.default_tau
-    strengths: list[Strength] = []
+        given = [each.leaving([index_of(name, opened.card.classes) for name in leave]) for each in given]
+    default, strengths = opened.tau if stats is None else opened.default_tau, list[Strength]()
     for each in given:
         for sentence in _told(each, tau, default, opened):
             say(f"{each.profile}: {sentence}" if each.profile else sentence)

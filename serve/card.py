@@ -9,12 +9,13 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, Literal, get_args, get_origin, get_type_hints
 
 from serve.errors import InputError
 
 PREFIX = "blda."
-SCHEMA = 1
+SCHEMA = 2
+"""Files that older readers understand have 1: all but those that upsample in another way."""
 MOST_PROFILES = 8
 """Corrections that one graph may hold, to choose among."""
 
@@ -28,6 +29,8 @@ class Key(StrEnum):
     SCORES = PREFIX + "scores"
     """What the scores of a corrected file are; see `GraphInfo.scores`."""
     VERIFICATION = PREFIX + "verification"
+    UPSAMPLING = PREFIX + "upsampling"
+    """How labels are made of scores; a file without it has the defaults of `Upsampling`."""
     PRECISION = PREFIX + "precision"
     """What the network computes in, and how its labels agree with those of float32."""
     STATISTICS = PREFIX + "statistics"
@@ -58,6 +61,23 @@ LOG_PROBABILITIES = "log-probabilities"
 """The scores of corrected files that do not say what theirs are: they were made before there was a choice."""
 
 
+Upsampled = Literal["scores", "probabilities"]
+
+
+@dataclass(frozen=True)
+class Upsampling:
+    """What is brought from the decoder's stride to the picture's size, bilinearly, for labels.
+
+    How probabilities are made of scores is in serve/inference/sizes.py.
+    """
+
+    of: Upsampled = "scores"
+    uncorrected: Literal["softmax", "sigmoid", "exp"] = "softmax"
+    """What makes probabilities of logits; exp, of those that are logarithms of probabilities."""
+    coordinates: Literal["half_pixel", "align_corners", "asymmetric"] = "half_pixel"
+    """Where pixels lie in between, as ONNX's Resize calls it."""
+
+
 @dataclass(frozen=True)
 class Card:
     """What a graph's labels mean and which pictures it takes."""
@@ -84,6 +104,8 @@ class Card:
     """Encoder and decoder in words."""
     license_note: str = ""
     """What the licence of the weights allows, in words."""
+    upsampling: Upsampling = Upsampling()
+    """Of scores, where `output_stride` is more than 1."""
 
 
 @dataclass(frozen=True)
@@ -171,7 +193,11 @@ def of_profile(metadata: Mapping[str, str], number: int) -> dict[str, str]:
 
 def to_metadata(info: GraphInfo) -> dict[str, str]:
     """Metadata keys and values for a graph file. Keys not written here are left to their writers."""
-    metadata: dict[str, str] = {Key.SCHEMA: str(SCHEMA), Key.CARD: _dump(info.card)}
+    usual, how = Upsampling(), info.card.upsampling
+    misread = (how.of, how.coordinates) != (usual.of, usual.coordinates)
+    metadata: dict[str, str] = {Key.SCHEMA: str(SCHEMA if misread else 1), Key.CARD: _dump(info.card)}
+    if how != usual:
+        metadata[Key.UPSAMPLING] = json.dumps(dataclasses.asdict(how))
     if info.correction is not None:
         metadata[Key.CORRECTION] = _dump(info.correction)
         metadata[Key.SCORES] = json.dumps(info.scores)
@@ -201,7 +227,8 @@ def from_metadata(metadata: Mapping[str, str], source: str) -> GraphInfo:
             raise InputError(
                 f"{source} has metadata schema {schema}, this version reads up to {SCHEMA}; upgrade blda."
             )
-        card = _load(Card, metadata[Key.CARD])
+        upsampling = _load(Upsampling, metadata.get(Key.UPSAMPLING, "{}"))
+        card = dataclasses.replace(_load(Card, metadata[Key.CARD]), upsampling=upsampling)
         if not card.classes or len(card.palette) != len(card.classes):
             raise ValueError("classes and palette differ in length")
         text = metadata.get(Key.CORRECTION)
@@ -232,7 +259,7 @@ def _profiles(metadata: Mapping[str, str]) -> tuple[Profile, ...]:
 
 
 def _dump(record: Card | Correction) -> str:
-    return json.dumps(dataclasses.asdict(record))
+    return json.dumps({k: v for k, v in dataclasses.asdict(record).items() if k != "upsampling"})
 
 
 def _load(kind: Any, text: str) -> Any:
@@ -256,6 +283,8 @@ def _fits(value: Any, kind: Any) -> bool:
     """Whether a value is of a type, of those that the records here use."""
     if kind is float:
         return type(value) in (int, float)
+    if get_origin(kind) is Literal:
+        return value in get_args(kind)
     if (parts := get_args(kind)) and get_origin(kind) is not tuple:  # a union
         return any(_fits(value, part) for part in parts)
     if not parts:

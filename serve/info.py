@@ -3,7 +3,7 @@
 import dataclasses
 from typing import Any
 
-from serve.card import Correction, GraphInfo
+from serve.card import Card, Correction, GraphInfo
 from serve.inference.runtime import Runtime, Tensor
 from serve.words import verification_sentences
 
@@ -31,13 +31,21 @@ def facts(runtime: Runtime) -> dict[str, str]:
     size = "any size" if card.size is None else f"{card.size[0]}x{card.size[1]}, others are resized"
     if runtime.largest is not None and card.size is None:
         size = f"up to {runtime.largest[0]}x{runtime.largest[1]}, larger ones are made smaller"
-    return {
+    named = {
         "file": f"{runtime.path.name} ({runtime.size / 1e6:.1f} MB)",
         "model": card.model or "not named",
         "licence": card.license_note or "not stated",
         "pictures": f"RGB, {size} (height x width)",
         "runs on": runtime.provider,
     }
+    return named | ({"upsampled": upsampled(card)} if card.output_stride > 1 else {})
+
+
+def upsampled(card: Card) -> str:
+    """What labels are made of between pixels of the decoder."""
+    how = card.upsampling
+    of = f"{how.of} ({how.uncorrected} where not corrected)" if how.of == "probabilities" else how.of
+    return f"{of}, {card.output_stride} times, bilinearly ({how.coordinates})"
 
 
 def corrections_of(info: GraphInfo) -> list[str]:

@@ -27,7 +27,7 @@ from export.foreign.convention import ChannelOrder, Layout, Triple
 from export.pipeline import Exported, export_onnx
 from export.sources.statistics_file import write_statistics
 from export.statistics.calibrate import Looked, Request, calibrate_on, look, open_footage, told_of
-from serve.card import Key
+from serve.card import Key, Upsampled
 from serve.media.files import check_outputs
 from serve.media.images import write_image
 from serve.media.whole import replacing, scratch
@@ -52,8 +52,8 @@ class Balanced:
     commands: tuple[str, ...]
     """That come next."""
     at_borders: float | None = None
-    """Share of the labels of the shown pictures that differ from the model's own, before any correction,
-    because it upsamples probabilities and the balanced file scores; None of a model that does not."""
+    """Of a model that upsamples probabilities itself, the share of the labels of the shown pictures that are
+    others, before any correction, where scores are upsampled; None of a model that does not."""
 
 
 def balance(
@@ -77,6 +77,7 @@ def balance(
     range: int | None = None,
     inputs: Sequence[str] = (),
     leave: Sequence[str] = (),
+    upsample: Upsampled | None = None,
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,
 ) -> Balanced:
@@ -96,7 +97,7 @@ def balance(
         classes: class file of the model's outputs, in their order; None takes what the model says of itself.
         frames: frames per video.
         logits: name of the logits in the graph; None is its one float output.
-        layout, channel_order, size, stride, mean, std, range, inputs, leave: see `calibrate`.
+        layout, channel_order, size, stride, mean, std, range, inputs, leave, upsample: see `calibrate`.
         force: replace what is at `output` and `report`.
         say: called with each step and finding, in words.
 
@@ -106,7 +107,7 @@ def balance(
     """
     model, output = Path(model), Path(output)
     report = output.with_suffix(".html") if report is None else report
-    told = told_of(layout, channel_order, size, stride, mean, std, range, inputs)
+    told = told_of(layout, channel_order, size, stride, mean, std, range, inputs, upsample)
     _check_outputs(model, output, report, tau, force)
     targets = tuple(map(Path, target))
     request = Request(model, targets, None, classes, 1, frames, logits, told, tuple(leave))
@@ -134,6 +135,7 @@ def balance(
             data=checked,
             stats=stats,
             gather=gather,
+            upsample=upsample,
             force=force,
             say=lambda step: say(f"  {step}"),
             use=lambda file: seen.extend(pairs(looked.network, footage, file)),

@@ -1,7 +1,7 @@
 """What a correction changes on the footage: shares of the classes, pictures, and what stays as it is."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 from adapt.balance.correction import posthoc_scores
 from adapt.balance.logit_statistics import range_warning
 from adapt.data.datasets import UnlabelledImages
-from adapt.evaluation.prediction import labels_of_logits
-from export.foreign.endings import Ending
 from export.foreign.network import Network
+from export.sources.reference import labels_of
 from export.statistics.calibrate import Outcome
 from export.statistics.checks import MEASURE
 from export.statistics.gather import MIN_PIXELS
+from serve.card import Card, Upsampled
 from serve.inference.segmenter import Segmenter
 from serve.media.progress import Bar
 
@@ -49,8 +49,9 @@ class Pair:
     image: NDArray[np.uint8]
     before: NDArray[np.integer]
     after: NDArray[np.integer]
-    probable: NDArray[np.integer] | None = None
-    """Before, if probabilities were upsampled, of a file that does so; None of others."""
+    otherwise: NDArray[np.integer] | None = None
+    """Before, if scores were upsampled in place of probabilities or these in place of scores, of a file that
+    upsamples probabilities itself; None of others."""
 
 
 def change(outcome: Outcome, tau: float) -> Change:
@@ -72,25 +73,27 @@ def pairs(network: Network, target: UnlabelledImages, deployed: Segmenter) -> li
     for index in Bar(shown(len(target)), desc="before and after", unit="image"):
         image = target[index]
         logits = torch.from_numpy(network.logits(image[None]))
-        before = labels_of_logits(logits, network.outlet.output_stride, image.shape[:2], None, 0.0)
-        probable = None
-        if network.ending.resizes_probabilities:
-            scores = _upsampled_by_the_file(logits, network.ending)
-            probable = labels_of_logits(scores, network.outlet.output_stride, image.shape[:2], None, 0.0)
-        found.append(Pair(target.names[index], image, before, deployed(image).labels, probable))
+        before = labels_of(logits, deployed.card, image.shape[:2])
+        otherwise = None
+        if (
+            network.ending.resizes_probabilities
+            and network.outlet.output_stride > 1
+            and not network.ending.unlike
+        ):
+            otherwise = labels_of(logits, _otherwise(deployed.card), image.shape[:2])
+        found.append(Pair(target.names[index], image, before, deployed(image).labels, otherwise))
     return found
 
 
-def _upsampled_by_the_file(logits: torch.Tensor, ending: Ending) -> torch.Tensor:
-    """What a file makes of logits [N, C, h, w] before it upsamples them."""
-    if "Sigmoid" in ending.behind:
-        return logits.sigmoid()
-    return logits.log_softmax(1) if "LogSoftmax" in ending.behind else logits.softmax(1)
+def _otherwise(card: Card) -> Card:
+    """That of the same file, but for what is upsampled."""
+    of: Upsampled = "scores" if card.upsampling.of == "probabilities" else "probabilities"
+    return replace(card, upsampling=replace(card.upsampling, of=of))
 
 
 def at_borders(pairs: Sequence[Pair]) -> float | None:
-    """Share of labels that are others because scores are upsampled, not probabilities; None of most files."""
-    both = [(pair.before, pair.probable) for pair in pairs if pair.probable is not None]
+    """Share of labels that upsampling scores or probabilities makes others; None of most files."""
+    both = [(pair.before, pair.otherwise) for pair in pairs if pair.otherwise is not None]
     if not both:
         return None
     return float(np.mean(np.concatenate([(a != b).ravel() for a, b in both])))

@@ -34,7 +34,13 @@ def _borders(made: Balanced) -> list[str]:
     """What upsampling alone changes, where the model upsamples probabilities."""
     if made.at_borders is None:
         return []
+    share = f"{100 * made.at_borders:.2g} % of the labels others"
+    if made.exported.info.card.upsampling.of == "probabilities":
+        return [
+            "  the balanced file upsamples probabilities, as the model does; scores, which keep the margins "
+            f"of both sides of a border, would alone make {share} (--upsample scores)"
+        ]
     return [
         "  the model upsamples probabilities, the balanced file scores, which keep the margins of both sides "
-        f"of a border: that alone makes {100 * made.at_borders:.2g} % of the labels others"
+        f"of a border: that alone makes {share} (none with --upsample probabilities)"
     ]

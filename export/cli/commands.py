@@ -11,7 +11,7 @@ from adapt.errors import Group
 from export.cli.balance import balance
 from export.cli.deploy import show, tensorrt, triton
 from export.cli.evaluate import evaluate
-from export.cli.options import LEAVE, PATH, SIZE, model_options
+from export.cli.options import LEAVE, PATH, SIZE, UPSAMPLE, model_options
 from export.precision.kinds import PRECISIONS
 
 _PRECISIONS = "; ".join(f"{name}: {kind.about}" for name, kind in PRECISIONS.items())
@@ -85,6 +85,7 @@ def main() -> None:
 @click.option(
     "--other-model", is_flag=True, help="The statistics are of the same weights, exported another time."
 )
+@UPSAMPLE
 @LEAVE
 @click.option("--force", is_flag=True, help="Overwrite the output.")
 def onnx_command(source: Path, output: Path, **options: Any) -> None:
@@ -94,7 +95,7 @@ def onnx_command(source: Path, output: Path, **options: Any) -> None:
     before it appears at the output's name.
     """
     from export.pipeline import export_onnx
-    from serve.info import corrections_of
+    from serve.info import corrections_of, upsampled
 
     made = export_onnx(source, output, say=partial(click.echo, err=True), **options)
     card = made.info.card
@@ -103,6 +104,8 @@ def onnx_command(source: Path, output: Path, **options: Any) -> None:
     click.echo(f"  {len(card.classes)} classes, {size}, {card.model}")
     for number, sentence in enumerate(corrections_of(made.info)):
         click.echo(f"  {'' if number else 'correction: '}{sentence}")
+    if card.output_stride > 1:
+        click.echo(f"  upsampled: {upsampled(card)}")
     click.echo(f"  precision: {made.precision}")
     click.echo(made.verification.report())
     click.echo("next:")

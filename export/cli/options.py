@@ -2,11 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import click
 
+from serve.card import Upsampled
+
 Command = TypeVar("Command", bound=Callable[..., Any])
+
 
 PATH = click.Path(path_type=Path)
 
@@ -35,6 +38,14 @@ LEAVE = click.option(
     metavar="CLASS",
     multiple=True,
     help="Class that stands for none of them (void), which the correction never raises (repeat).",
+)
+
+
+UPSAMPLE = click.option(
+    "--upsample",
+    type=click.Choice(get_args(Upsampled)),
+    help="What is brought to the pictures' size for labels: scores (log-odds; uncorrected, logits), or "
+    "probabilities of them [default: as the model does itself, else scores].",
 )
 
 
@@ -82,6 +93,7 @@ _OF_A_MODEL = (
         type=click.Choice(["1", "255"]),
         help="Largest pixel value that --mean and --std are of [default: 1].",
     ),
+    UPSAMPLE,
     click.option(
         "--input",
         "inputs",

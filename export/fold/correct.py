@@ -55,6 +55,7 @@ Several corrections may lie in one graph, with tables of their own, made as one 
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from onnx import TensorProto
@@ -66,6 +67,17 @@ _LOWEST = -1e38
 """Below every score."""
 
 
+class Scores(NamedTuple):
+    """What labels are made of."""
+
+    name: str
+    """Of the value [N, C, h, w]."""
+    off: str | bool
+    """Whether they are the logits, since the strength is 0; where runs differ, the value that says it."""
+    excluded: tuple[int, ...] = ()
+    """Classes that take no part in the correction."""
+
+
 def corrected_scores(
     b: Builder,
     logits: str,
@@ -73,8 +85,8 @@ def corrected_scores(
     runtime: bool,
     wide: bool = False,
     excluded: Sequence[int] = (),
-) -> str:
-    """Write the nodes from logits [N, C, h, w] to scores [N, C, h, w]; returns the scores' name.
+) -> Scores:
+    """Write the nodes from logits [N, C, h, w] to scores [N, C, h, w].
 
     Args:
         b: collects the nodes.
@@ -97,9 +109,9 @@ def corrected_scores(
     scores = b.op("Transpose", [scores], "corrected", perm=[0, 3, 1, 2])
     if excluded:
         scores = _beside(b, logits, scores, excluded, C)
-    if not (off := _off(b, tabled, runtime)):
-        return scores
-    return b.op("Where", [off, logits, scores], "scores_or_logits")
+    if off := _off(b, tabled, runtime):
+        scores = b.op("Where", [off, logits, scores], "scores_or_logits")
+    return Scores(scores, off or False, tuple(excluded))
 
 
 def _off(b: Builder, tabled: Sequence[Tabled], runtime: bool) -> str:

@@ -18,7 +18,7 @@ from onnx import TensorProto, helper
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.errors import InputError
 from adapt.run.cards import DEFAULT_TAU
-from export.fold.correct import corrected_scores
+from export.fold.correct import Scores, corrected_scores
 from export.fold.drawn import drawn
 from export.fold.ends import add_labels, add_preprocessing, label_type
 from export.fold.fingerprint import fingerprint
@@ -125,7 +125,7 @@ def fold(
     b = Builder()
     add_preprocessing(b, card, pixels)
     front = len(b.nodes)
-    scores = logits
+    scores = Scores(logits, off=True)
     runtime = strength is not None and strength.runtime
     tables = [each.table if each.corrects else None for each in folded]
     if some := [table for table in tables if table]:  # the first stands for those without
@@ -143,9 +143,9 @@ def fold(
         info = replace(info, profiles=tuple(named))
     add_labels(b, card, scores, "labels")
     if extras.uncorrected_labels:
-        add_labels(b, card, logits, "uncorrected_labels")
+        add_labels(b, card, Scores(logits, off=True), "uncorrected_labels")
     if extras.scores:
-        b.op("Identity", [scores], "scores", output="scores")
+        b.op("Identity", [scores.name], "scores", output="scores")
     if extras.gather is not None:
         b.op("Identity", [logits], "logits", output="logits")
 

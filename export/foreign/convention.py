@@ -19,6 +19,7 @@ from adapt.errors import InputError
 from export.foreign.beside import Beside, read_beside
 from export.foreign.graph import UnknownError, constants_of, describe, picture_input, sizes, value_type
 from export.foreign.inputs.fixed import Fixed
+from serve.card import Upsampled
 
 Layout = Literal["NCHW", "NHWC"]
 ChannelOrder = Literal["RGB", "BGR"]
@@ -51,6 +52,8 @@ class Told:
     """1 or 255: the pixel values that mean and std are of."""
     inputs: tuple[str, ...] = ()
     """NAME=VALUE of what the graph takes beside the picture, see export/foreign/inputs/."""
+    upsample: Upsampled | None = None
+    """What is brought to the pictures' size: scores, or probabilities of them."""
 
 
 @dataclass(frozen=True)

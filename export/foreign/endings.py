@@ -9,7 +9,7 @@ of them larger alike (a factor, a logarithm). What is made of labels alone (colo
 numbers) comes from the logits in front of the ArgMax (export/foreign/labels.py).
 
 Where a file upsamples probabilities (a Resize behind the Softmax), its labels at borders differ a little from
-those of upsampled logits, which the balanced file has.
+those of upsampled logits; what the balanced file does then is chosen in export/foreign/upsampling.py.
 """
 
 from collections.abc import Mapping
@@ -22,12 +22,14 @@ from numpy.typing import NDArray
 from adapt.errors import InputError
 from export.foreign.graph import LOGITS, UnknownError, constants_of, describe, rank, ranks_of, value_type
 from export.foreign.labels import HARMLESS, PICKING, made_of_labels
+from serve.card import Upsampling
 
 _RISING = ("Softmax", "LogSoftmax", "Sigmoid")
 _MOVING = (
     *("Identity", "Cast", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Upsample", "Reshape", "Flatten"),
     *("QuantizeLinear", "DequantizeLinear"),
 )
+_RESIZING = ("Resize", "Upsample")
 _SCALING = ("Mul", "Div")
 _QUANTISED = ("QuantizeLinear", "QLinear")
 """Beginnings of the names of operators whose whole numbers rise with a logit."""
@@ -50,12 +52,35 @@ class Ending(NamedTuple):
     queries: str | None = None
     """Of a query model: the two values that its logits are made of, see export/foreign/queries.py."""
 
+    values: tuple[str, ...] = ()
+    """What each of these operators gives."""
+    upsampling: Upsampling | None = None
+    """Of a file that resizes behind Softmax, LogSoftmax or Sigmoid: how, if it can be done here alike."""
+    unlike: str = ""
+    """Why it can't, in words."""
+
+    @property
+    def rising(self) -> tuple[str, ...]:
+        """Of them, those that make probabilities of logits."""
+        return tuple(kind for kind in self.behind if kind in _RISING)
+
+    @property
+    def resizing(self) -> tuple[str, ...]:
+        """What the resizes between the first of these and the choice of the best class give."""
+        first = next((i for i, kind in enumerate(self.behind) if kind in _RISING), len(self.behind))
+        parts = zip(self.behind[first : self._picking], self.values[first : self._picking], strict=True)
+        return tuple(value for kind, value in parts if kind in _RESIZING)
+
     @property
     def resizes_probabilities(self) -> bool:
-        """Whether what is upsampled are probabilities, in place of logits."""
-        rising = [i for i, kind in enumerate(self.behind) if kind in _RISING]
-        picking = self._picking
-        return bool(rising) and bool({"Resize", "Upsample"} & set(self.behind[rising[0] : picking]))
+        """Whether what is upsampled are probabilities: logarithms of them have the same labels as logits."""
+        return bool(self.resizing) and not self.resizes_logarithms
+
+    @property
+    def resizes_logarithms(self) -> bool:
+        """Whether they are logarithms of probabilities."""
+        before = self.behind[: self.values.index(self.resizing[0])] if self.resizing else ()
+        return bool({"Log", "LogSoftmax"} & set(before))
 
     @property
     def changes_labels(self) -> tuple[str, ...]:
@@ -127,17 +152,19 @@ def walk_back(name: str, known: _Graph) -> Ending:
     made = made_of_labels(known.model, name)
     start, after = (name, ()) if made is None else (made.picked, made.behind)
     behind: list[str] = list(after)
-    found = Ending(start, after)
+    values = [""] * len(after)
+    found = Ending(start, after, values=tuple(values))
     name = start
     while (maker := known.makers.get(name)) is not None:
         best = maker.op_type == "ReduceMax" and maker.input[0] in known.picked
         if not best and not _passes(maker, known):
             break
         renamed = maker.op_type == "Identity" and name == found.name
+        values.insert(0, name)
         name = next(value for value in maker.input if value not in known.factors)
         behind.insert(0, maker.op_type)
         if best or renamed or maker.op_type in (*_RISING, *PICKING):
-            found = Ending(name, tuple(behind))
+            found = Ending(name, tuple(behind), values=tuple(values))
     return _of_rank_4(found, known)
 
 
@@ -155,11 +182,16 @@ def _of_rank_4(found: Ending, known: _Graph) -> Ending:
     if maker is None or maker.op_type not in _MOVING:
         return found
     ranks = ranks_of(known.model)
-    name, behind = found.name, list(found.behind)
+    name, behind, values = found.name, list(found.behind), list(found.values)
     while ranks.get(name, 4) != 4 and (maker := known.makers.get(name)) and maker.op_type in _MOVING:
+        values.insert(0, name)
         name = maker.input[0]
         behind.insert(0, maker.op_type)
-    return Ending(name, tuple(behind)) if ranks.get(name) == 4 else found
+    return (
+        found._replace(name=name, behind=tuple(behind), values=tuple(values))
+        if ranks.get(name) == 4
+        else found
+    )
 
 
 def _known(model: onnx.ModelProto) -> _Graph:

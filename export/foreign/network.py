@@ -15,6 +15,7 @@ from export.foreign.inputs.fixed import check_given, fixed_inputs, with_fixed
 from export.foreign.outlet import Outlet as Outlet
 from export.foreign.outlet import find_outlet, run_once, with_size
 from export.foreign.queries import find_queries, with_map
+from export.foreign.upsampling import chosen, with_upsampling
 from serve.media.images import Image
 
 MASKED = -1e9
@@ -96,9 +97,11 @@ def open_network(path: Path, told: Told, output: str | None) -> Network:
     model = with_fixed(model, fixed, path)
     taken = intake(model, told, path)
     taken = replace(taken, inputs=tuple(fixed), found=(*words, *taken.found))
-    model, outlet = find_outlet(model, taken, told, path)
+    outlet = find_outlet(model, taken, told, path)
+    ending = with_upsampling(whole, ending, model, taken, outlet, path)
+    outlet = replace(outlet, upsampling=chosen(ending, outlet, told, path), unlike=ending.unlike)
     outlet = replace(outlet, name=ending.queries or ending.name)
-    return Network(path, model, taken, outlet, ending)
+    return Network(path, with_size(model, outlet), taken, outlet, ending)
 
 
 def _asked(model: onnx.ModelProto, told: Told, path: Path) -> tuple[str, ...]:
@@ -139,18 +142,21 @@ def describe(network: Network) -> str:
 
 def behind(network: Network) -> str:
     """What is left out behind the logits, in words; empty if that is nothing."""
-    ending = network.ending
-    if network.outlet.resized is not None:
-        return (
-            f", brought to the picture's {'x'.join(map(str, network.outlet.resized))} from a stride not whole"
-        )
+    ending, outlet = network.ending, network.outlet
+    probable = outlet.upsampling.of == "probabilities"
+    itself = ", as the file does it" if probable and ending.resizes_probabilities else ""
+    if outlet.resized is not None:
+        what, size = " as probabilities" * probable, "x".join(map(str, outlet.resized))
+        return f", brought to the picture's {size}{what} from a stride not whole{itself}"
+    left = f" (before {', '.join(ending.behind)})" if ending.behind else ""
     if ending.queries is not None:
-        return ' (logarithm of the queries\' classes, without "no object", times their masks)'
-    if not ending.behind:
-        return ""
-    left = f" (before {', '.join(ending.behind)})"
-    if ending.resizes_probabilities:
-        left += ", upsampled before the softmax where the file does it after, so borders differ a little"
+        left = ' (logarithm of the queries\' classes, without "no object", times their masks)'
+    if probable:
+        left += f", upsampled as probabilities ({outlet.upsampling.coordinates}){itself}"
+    elif ending.resizes_probabilities:
+        how = f" {ending.unlike}" if ending.unlike else ""
+        left += f", upsampled before the softmax where the file does it after{how}"
+        left += ", so borders differ a little"
     if ending.changes_labels:
         kinds = ", ".join(dict.fromkeys(ending.changes_labels))
         left += f"; labels are the numbers of its logits, from 0, not what {kinds} makes of them"

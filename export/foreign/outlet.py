@@ -1,6 +1,6 @@
 """What a foreign graph's logits are like: found by running it once or a few times on an empty picture."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from export.fold.session import open_session
 from export.foreign.beside import read_beside
 from export.foreign.convention import Intake, Layout, Told, fixed_size
 from export.foreign.graph import FLOATS, picture_input, value_type
+from serve.card import Upsampling
 from serve.inference.runtime import failed, first_line
 
 _STRIDES = (32, 64, 128)
@@ -22,6 +23,10 @@ _STRIDES = (32, 64, 128)
 _COARSEST = 64
 """Most pixels per logit along a side."""
 _PREFIX = "whole_stride/"
+_LEAST = 2.0**-24
+"""Least probability, and least of the others, that logarithms are taken of: what float32 can tell from 1."""
+_LEAST_SUM = 1e-30
+"""Of what is no probability, but a sum; see export/foreign/queries.py."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,14 @@ class Outlet:
     """Whether some logits are -inf, as those of a class that must never win: they count as MASKED."""
     resized: tuple[int, int] | None = None
     """(height, width) that logits are brought to where their stride is not whole: the picture's."""
+    upsampling: Upsampling = field(default_factory=Upsampling)
+    """What is upsampled for labels, and how; where logits are resized, inside the graph already."""
+    unlike: str = ""
+    """How the graph itself resizes behind its softmax, in words, where that can't be had here."""
 
 
-def find_outlet(
-    model: onnx.ModelProto, taken: Intake, told: Told, path: Path
-) -> tuple[onnx.ModelProto, Outlet]:
-    """Strides, layout and number of classes; and the graph, in which the stride of the logits is whole.
+def find_outlet(model: onnx.ModelProto, taken: Intake, told: Told, path: Path) -> Outlet:
+    """Strides, layout and number of classes; where the stride is not whole, `with_size` makes it so.
 
     Raises:
         InputError: it fails on all sizes that are tried, or what it gives are no logits.
@@ -69,7 +76,7 @@ def find_outlet(
             problem = error
             continue
         _check_repeatable(values, run_once(session, picture, np.zeros(shape, np.float32), path), path)
-        return with_size(model, outlet), outlet
+        return outlet
     raise problem
 
 
@@ -128,15 +135,19 @@ def _nearly(height: int, h: int, width: int, w: int) -> bool:
 
 
 def with_size(model: onnx.ModelProto, outlet: Outlet) -> onnx.ModelProto:
-    """A copy in which logits have the size that `outlet` says, bilinearly (half-pixel centres).
+    """A copy in which logits have the size that `outlet` says; the graph itself, if it says nothing.
 
-    That is what torch's interpolate does without align_corners; the graph itself, if nothing is said.
+    They are resized bilinearly, pixels lying as `outlet.upsampling` has them. Where that is of probabilities,
+    these are resized in their place, and the log-odds of what comes out are the logits.
     """
     if outlet.resized is None:
         return model
     whole = onnx.ModelProto()
     whole.CopyFrom(model)
     graph, name = whole.graph, model.graph.output[0].name
+    upsampling, of = outlet.upsampling, outlet.upsampling.of
+    if of == "probabilities":
+        name = _with_probabilities(graph, name, outlet)
     ends = [(0, 2), None] if outlet.layout == "NCHW" else [(0, 1), None, (3, 4)]
     graph.initializer.append(numpy_helper.from_array(np.array(outlet.resized), _PREFIX + "sides"))
     graph.node.append(helper.make_node("Shape", [name], [_PREFIX + "shape"], _PREFIX + "shape"))
@@ -151,13 +162,48 @@ def with_size(model: onnx.ModelProto, outlet: Outlet) -> onnx.ModelProto:
         )
         parts.append(_PREFIX + f"part{number}")
         graph.node.append(helper.make_node("Slice", [_PREFIX + "shape", *given], parts[-1:], parts[-1]))
-    sizes, roi, out = _PREFIX + "sizes", _PREFIX + "roi", _PREFIX + "logits"
+    sizes, roi, out = _PREFIX + "sizes", _PREFIX + "roi", _PREFIX + of
     graph.node.append(helper.make_node("Concat", parts, [sizes], sizes, axis=0))
     graph.initializer.append(numpy_helper.from_array(np.zeros(0, np.float32), roi))
     given = [name, roi, roi, sizes]
-    graph.node.append(helper.make_node("Resize", given, [out], out, mode="linear"))
-    graph.output[0].name = out
+    how = {"mode": "linear", "coordinate_transformation_mode": upsampling.coordinates}
+    graph.node.append(helper.make_node("Resize", given, [out], out, **how))
+    graph.output[0].name = out if of == "scores" else _with_odds(graph, out, upsampling.uncorrected)
     return whole
+
+
+def _with_probabilities(graph: onnx.GraphProto, logits: str, outlet: Outlet) -> str:
+    """Nodes more that make probabilities of logits; channels last, where old opsets have a softmax too."""
+    kind = {"softmax": "Softmax", "sigmoid": "Sigmoid", "exp": "Exp"}[outlet.upsampling.uncorrected]
+    steps: list[tuple[str, dict[str, Any]]] = [(kind, {"axis": 3} if kind == "Softmax" else {})]
+    if outlet.layout == "NCHW":
+        last, first = {"perm": [0, 2, 3, 1]}, {"perm": [0, 3, 1, 2]}
+        steps = [("Transpose", last), *steps, ("Transpose", first)]
+    for number, (operator, given) in enumerate([("Cast", {"to": FLOATS[0]}), *steps]):
+        value = f"{_PREFIX}step{number}"
+        graph.node.append(helper.make_node(operator, [logits], [value], value, **given))
+        logits = value
+    graph.output[0].type.tensor_type.elem_type = FLOATS[0]
+    return logits
+
+
+def _with_odds(graph: onnx.GraphProto, probabilities: str, kind: str) -> str:
+    """Nodes more that make log-odds of probabilities; logarithms, where they were made of such."""
+    ends = (_LEAST, 1 - _LEAST) if kind != "exp" else (_LEAST_SUM, np.finfo(np.float32).max)
+    least, most, one = (_PREFIX + name for name in ("least", "most", "one"))
+    for name, value in ((least, ends[0]), (most, ends[1]), (one, 1)):
+        graph.initializer.append(numpy_helper.from_array(np.array(value, np.float32), name))
+
+    def add(operator: str, inputs: list[str], name: str) -> str:
+        graph.node.append(helper.make_node(operator, inputs, [_PREFIX + name], _PREFIX + name))
+        return _PREFIX + name
+
+    inside = add("Min", [add("Max", [probabilities, least], "at_least"), most], "at_most")
+    logarithm = add("Log", [inside], "logarithms")
+    if kind == "exp":
+        return logarithm
+    against = add("Log", [add("Sub", [one, inside], "against")], "logarithms_against")
+    return add("Sub", [logarithm, against], "odds")
 
 
 def _refuse_probabilities(values: NDArray[np.float32], axis: int, name: str, path: Path) -> None:

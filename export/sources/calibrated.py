@@ -17,11 +17,12 @@ from export.foreign.adapters import logits_graph_of
 from export.foreign.convention import Intake, Told
 from export.foreign.graph import read_graph
 from export.foreign.network import Network, Outlet, open_network, restore_network
+from export.foreign.upsampling import check_upsampled, upsampled
 from export.sources.given import Given
 from export.sources.reference import Reference
 from export.sources.source import Source, open_source
 from export.sources.statistics_file import Calibrated, read_statistics
-from serve.card import Card, GraphInfo, Key
+from serve.card import Card, GraphInfo, Key, Upsampled, Upsampling
 from serve.media.images import Image
 
 
@@ -46,6 +47,20 @@ class ForeignSource(Source):
             return torch.from_numpy(network.logits(image))
 
         return logits
+
+    def upsampling(self, wanted: Upsampled | None) -> Source:
+        """As statistics were gathered, where logits are brought to the pictures' size inside the network."""
+        outlet = self.foreign.outlet
+        check_upsampled(wanted, outlet.unlike, str(self.path))
+        if outlet.resized is None:
+            return super().upsampling(wanted)
+        if wanted not in (None, outlet.upsampling.of):
+            raise InputError(
+                f"--upsample is {wanted}, but the statistics are of logits that {self.path} was given by "
+                f"upsampling {outlet.upsampling.of}, since their stride is not whole; calibrate with "
+                f"--upsample {wanted}."
+            )
+        return self
 
     def statistics(self) -> Given:
         raise InputError(f"{self.path} brings no statistics; gather them with `blda export calibrate`.")
@@ -111,8 +126,11 @@ def open_uncalibrated(path: Path, told: Told, output: str | None) -> tuple[Netwo
     """
     if not is_ours(path):
         return open_network(path, told, output), None
-    if output is not None or told != Told(size=told.size):
-        raise InputError(f"{path} was exported here and says itself what it takes; leave all but --size out.")
+    if output is not None or told != Told(size=told.size, upsample=told.upsample):
+        raise InputError(
+            f"{path} was exported here and says itself what it takes; leave all but --size and --upsample "
+            "out."
+        )
     model = read_graph(path)
     info = graph_info(model, str(path))
     card = info.card
@@ -120,7 +138,8 @@ def open_uncalibrated(path: Path, told: Told, output: str | None) -> tuple[Netwo
     found = ("preprocessing of its card",)
     taken = Intake("NCHW", "RGB", card.mean, card.std, card.size or told.size, None, found)
     name = bare.graph.output[0].name
-    outlet = Outlet(name, "NCHW", len(card.classes), card.stride, card.output_stride)
+    how = upsampled(card, told.upsample, path).upsampling
+    outlet = Outlet(name, "NCHW", len(card.classes), card.stride, card.output_stride, upsampling=how)
     return Network(path, bare, taken, outlet), info
 
 
@@ -168,4 +187,5 @@ def _card(network: Network, calibrated: Calibrated) -> Card:
         minimum_size=min(64, *(taken.size or (64,))),
         model=f"{network.path.name}, not trained here",
         license_note=f"the licence of {network.path.name} is its owner's to tell",
+        upsampling=outlet.upsampling if outlet.output_stride > 1 else Upsampling(),
     )

@@ -6,8 +6,12 @@ from serve.card import Card
 
 
 def differences(theirs: Card, ours: Card, name: str) -> list[str]:
-    """In what the card of a graph differs from that of the source called `name`, apart from its size."""
-    names = [f.name for f in fields(Card) if f.name not in ("size", "model", "license_note")]
+    """In what the card of a graph differs from that of the source called `name`.
+
+    Size and upsampling are what each file chooses, model and licence are words.
+    """
+    free = ("size", "model", "license_note", "upsampling")
+    names = [f.name for f in fields(Card) if f.name not in free]
     values = [(each, getattr(theirs, each), getattr(ours, each)) for each in names]
     return [
         f"its card says {each} {_shown(first)}, {name} has {_shown(second)}"

@@ -1,4 +1,4 @@
-"""What a graph should say: logits of its network, computed the slow way."""
+"""What a graph should say: logits of its network, computed the slow way; and labels of these."""
 
 from collections.abc import Callable
 
@@ -7,9 +7,13 @@ import onnx
 import torch
 from torch import Tensor
 
+from adapt.balance.correction import ShiftTable, posthoc_scores
+from adapt.evaluation.prediction import labels_of_logits
 from adapt.run.run import Run
 from export.fold.folded import graph_info, unfold
-from export.fold.session import ALTERED, open_session
+from export.fold.session import ALTERED, Labels, open_session
+from serve.card import Card, Upsampling
+from serve.inference.sizes import Behind, best_labels
 from serve.media.images import Image
 
 Reference = Callable[[Image], Tensor]
@@ -37,3 +41,17 @@ def bare_reference(model: onnx.ModelProto, source: str) -> Reference:
         return torch.from_numpy(session.run(None, {name: np.pad(pixels, pads)})[0])
 
     return logits
+
+
+def labels_of(
+    logits: Tensor, card: Card, size: tuple[int, ...], table: ShiftTable | None = None, tau: float = 0.0
+) -> Labels:
+    """Labels [H, W] of logits [1, C, h, w] of a padded picture of `size`, upsampled as the card says."""
+    if card.upsampling == Upsampling() or card.output_stride == 1:
+        return labels_of_logits(logits, card.output_stride, size, table, tau)
+    scores, excluded = logits, None if table is None else table.excluded
+    if tau != 0 and table is not None:
+        scores = posthoc_scores(logits, table, tau)
+    out = () if excluded is None else tuple(excluded.nonzero().flatten().tolist())
+    behind = Behind(card.upsampling, tau != 0, out)
+    return best_labels(scores[0].numpy(), card.output_stride, behind)[: size[0], : size[1]]

@@ -24,12 +24,13 @@ from export.fold.folded import (
     unfold,
 )
 from export.fold.tables import Grid
+from export.foreign.upsampling import upsampled
 from export.sources.differences import differences
 from export.sources.given import Given
 from export.sources.network import card_of, logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
 from export.weights.beside import read
-from serve.card import Card
+from serve.card import Card, Upsampled
 from serve.media.checkpoints import describe_checkpoint
 
 
@@ -105,6 +106,10 @@ class Source(ABC):
         """The picture size to fold for the one wanted. Raises InputError if the network takes another."""
         return size
 
+    def upsampling(self, wanted: Upsampled | None) -> "Source":
+        """This one, upsampling what is wanted; None changes nothing. Raises InputError if that can't be."""
+        return replace(self, card=upsampled(self.card, wanted, self.path))
+
     def made_from(self, own: str) -> tuple[str, ...]:
         """Fingerprints of the graphs that the network, whose own is given, was made from."""
         return ()
@@ -141,7 +146,7 @@ class Source(ABC):
         return Strength(given.statistics, given.words, tau, runtime, error_bound, given.of, self.evened)
 
     def unlike(self, card: Card) -> list[str]:
-        """In what a graph's card differs from this source's, apart from its size, in words."""
+        """In what a graph's card differs from this source's, apart from what each file chooses, in words."""
         return differences(card, self.card, self.path.name)
 
     def check_same_classes(self, model: onnx.ModelProto, file: Path) -> None:
@@ -227,9 +232,8 @@ class GraphSource(Source):
         }
 
     def _given(self, number: int) -> Given:
-        statistics = folded_statistics(self.model, number)
-        correction = graph_info(self.model, str(self.path)).under(number).correction
-        if statistics is None or correction is None:
+        statistics, info = folded_statistics(self.model, number), graph_info(self.model, str(self.path))
+        if (correction := info.under(number).correction) is None or statistics is None:
             raise InputError(
                 f"{self.path} was exported without a correction, so it holds no statistics to fold; "
                 "export the run again with --with-correction."
@@ -287,8 +291,8 @@ def read_model(path: Path) -> onnx.ModelProto:
     except (DecodeError, ValueError) as error:
         raise InputError(f"{path} is not an ONNX file, or it was cut off; export it again.") from error
     graph_info(model, str(path))
-    ends = ({v.name for v in values} for values in (model.graph.input, model.graph.output))
-    if not all(name in names for name, names in zip(("image", "labels"), ends, strict=True)):
+    image, labels = ({v.name for v in values} for values in (model.graph.input, model.graph.output))
+    if "image" not in image or "labels" not in labels:
         raise InputError(
             f"{path} has blda metadata but not the input `image` and the output `labels`; it was altered "
             "after the export, so export it again."

@@ -21,7 +21,7 @@ from export.sources.statistics_file import Calibrated, write_statistics
 from export.statistics.checks import warnings_of
 from export.statistics.classes import named
 from export.statistics.gather import MIN_PIXELS, Calibration, gather
-from serve.card import Color
+from serve.card import Color, Upsampled
 from serve.media.files import check_outputs
 from serve.media.whole import scratch
 
@@ -123,6 +123,7 @@ def calibrate(
     range: int | None = None,
     inputs: Sequence[str] = (),
     leave: Sequence[str] = (),
+    upsample: Upsampled | None = None,
     force: bool = False,
 ) -> Outcome:
     """Gather the statistics that balance any ONNX segmenter on the target, and write them to `stats`.
@@ -142,12 +143,14 @@ def calibrate(
         inputs: what the graph takes beside the picture, the same at every run: "NAME=1,2,3" or
             "NAME=FILE.npy".
         leave: names of classes that stand for none (void): they take no part in the correction.
+        upsample: what its own user brings to the pictures' size, "scores" or "probabilities"; None is what
+            the file does, scores if it says nothing. Files made of these statistics do the same.
         force: replace what is at `stats`.
 
     Raises:
         InputError: a model, folder or class list that can't be used, or that don't fit each other.
     """
-    told = told_of(layout, channel_order, size, stride, mean, std, range, inputs)
+    told = told_of(layout, channel_order, size, stride, mean, std, range, inputs, upsample)
     check_outputs([Path(stats)], force)
     folders = tuple(map(Path, target))
     request = Request(Path(model), folders, source, classes, rounds, frames, output, told, tuple(leave))
@@ -166,12 +169,13 @@ def told_of(
     mean: Triple | None,
     std: Triple | None,
     range: int | None,
-    inputs: Sequence[str] = (),
+    inputs: Sequence[str],
+    upsample: Upsampled | None,
 ) -> Told:
     """What the person said of how a model takes pictures. Raises InputError if it is said by halves."""
     if (mean is None) != (std is None) or (range is not None and mean is None):
         raise InputError("--mean and --std belong together, and --range to both; give them all.")
-    return Told(layout, channel_order, size, stride, mean, std, int(range or 1), tuple(inputs))
+    return Told(layout, channel_order, size, stride, mean, std, int(range or 1), tuple(inputs), upsample)
 
 
 def look(request: Request) -> Looked:

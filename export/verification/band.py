@@ -8,6 +8,9 @@ first, where padding and cropping are, and further up from picture to picture.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+import torch
+from torch import Tensor
+
 from adapt.data.images import resize_image
 from serve.card import Card
 from serve.media.images import Image
@@ -33,14 +36,44 @@ class Band(NamedTuple):
         """Whether that is all of the picture."""
         return (self.rows.start, self.rows.stop) == (0, self.height)
 
-    def margins(self, scale: int) -> tuple[int, int]:
-        """First and last rows of the upsampled band that depend on decoder rows beyond it."""
-        return tuple(scale // 2 * cut for cut in (self.rows.start > 0, self.rows.stop < self.height))
-
-    def pixels(self, scale: int) -> slice:
+    def pixels(self, card: Card) -> slice:
         """Rows of the labels that depend on rows of the band alone."""
-        first, last = self.margins(scale)
-        return slice(self.rows.start * scale + first, self.rows.stop * scale - last)
+        at = places(self.height, card)
+        inside = (at.floor() >= self.rows.start) & (at.ceil() < self.rows.stop)
+        first = int(inside.int().argmax())
+        return slice(first, first + int(inside.sum()))
+
+    def upsampled(self, x: Tensor, card: Card) -> Tensor:
+        """Those rows of a map of which the band x [C, h, w] is given: [C, H, W]."""
+        rows, scale = self.pixels(card), card.output_stride
+        if card.upsampling.coordinates == "half_pixel":
+            full = torch.nn.functional.interpolate(x[None], scale_factor=float(scale), mode="bilinear")[0]
+            first = rows.start - self.rows.start * scale
+            return full[:, first : first + rows.stop - rows.start]
+        lines = _between(x, places(self.height, card)[rows] - self.rows.start, 1)
+        return _between(lines, places(x.shape[2], card), 2)
+
+
+def places(count: int, card: Card) -> Tensor:
+    """Where the lines of an upsampled map lie among the `count` of the decoder, float64."""
+    scale = card.output_stride
+    full = torch.arange(count * scale, dtype=torch.float64)
+    if card.upsampling.coordinates == "align_corners":
+        at = full * (count - 1) / max(count * scale - 1, 1)
+    else:
+        shift = 0.5 if card.upsampling.coordinates == "half_pixel" else 0.0
+        at = (full + shift) / scale - shift
+    return at.clamp(0, count - 1)
+
+
+def _between(x: Tensor, at: Tensor, axis: int) -> Tensor:
+    """Lines of x at places `at` along an axis, linearly."""
+    below = at.floor().long()
+    above = at.ceil().long()
+    shape = [-1 if i == axis else 1 for i in range(x.ndim)]
+    return torch.lerp(
+        x.index_select(axis, below), x.index_select(axis, above), (at - below).view(shape).to(x)
+    )
 
 
 def band_of(position: int, pictures: int, shape: tuple[int, ...], most: int | None) -> Band:

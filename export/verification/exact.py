@@ -51,6 +51,10 @@ class Exact(NamedTuple):
     scores: Tensor
     allowed: Tensor
     """Most that a right graph's score may differ."""
+    plain: bool = False
+    """Whether they are the logits, uncorrected."""
+    excluded: tuple[int, ...] = ()
+    """Classes that take no part in the correction."""
 
 
 class Exactness:
@@ -84,7 +88,7 @@ class Exactness:
         scale = float((best[:, 0] - best[:, 1]).mean())
         rounding = self.rounding * scale + self.relative * f.abs()
         if tau == 0 or not self.curves:
-            return Exact(f, rounding)
+            return Exact(f, rounding, plain=True)
         reach = 0.0 if self.grid is None else self.grid.width * self.grid.bins / 2
         rounding = (1 + tau) * (rounding + RELATIVE * reach)
         N, C, h, w = f.shape
@@ -93,8 +97,8 @@ class Exactness:
         scores, allowed = self._sums(flat, spread, tau)
         if self.grid is None:
             allowed = allowed + bound
-        shaped = (torch.from_numpy(x).view(C, N, h, w).transpose(0, 1) for x in (scores, allowed))
-        return Exact(*shaped)
+        score, most = (torch.from_numpy(x).view(C, N, h, w).transpose(0, 1) for x in (scores, allowed))
+        return Exact(score, most, excluded=tuple(np.flatnonzero(self.excluded).tolist()))
 
     def _sums(self, f: Array, rounding: Array, tau: float) -> tuple[Array, Array]:
         """Scores and what is allowed, [C, P] each, some pixels after the others to bound the memory."""

@@ -281,7 +281,7 @@ def _scores_name(model: onnx.ModelProto) -> str:
     try:
         node = producer["labels"]
         while node.name != PREFIX + "labels_channels_last":
-            node = producer[node.input[0]]
+            node = producer[node.input[-1 if node.op_type == "Where" else 0]]  # the rest may be constant
     except (KeyError, IndexError) as error:
         raise InputError("the nodes behind the network were altered; export the graph again.") from error
     return str(node.input[0])

@@ -12,6 +12,7 @@ from export.fold.session import Labels, unlike
 from export.verification.band import Band
 from export.verification.exact import Exact
 from export.verification.labelled import Labelled, labelled
+from export.verification.probable import probable
 from serve.card import Card
 
 AGREEMENT = 0.9999
@@ -187,11 +188,11 @@ class Tally:
             return
         if scores is not None:
             self._compare(right, scores[:, :, band.rows])
-        scale = self.card.output_stride
-        labels, top = labels[:, band.pixels(scale)], band.margins(scale)[0]
+        labels = labels[:, band.pixels(self.card)]
         near, pixels = self.near, self.pixels
+        values, allowed = self._values(right)
         for n in range(len(labels)):
-            expected = self._count(right.scores[n], right.allowed[n], labels[n], top)
+            expected = self._count(values[n], allowed[n], labels[n], band)
             if truth is not None:
                 self.confusion += confusion_matrix(truth[n], labels[n], C)
                 self.expected_confusion += confusion_matrix(truth[n], expected, C)
@@ -201,7 +202,8 @@ class Tally:
 
     def add_plain(self, logits: Tensor, truth: Labels) -> None:
         """Count what the reference says without the correction: logits [N, C, h, w], truth [N, H, W]."""
-        for image, labels in zip(logits.double(), truth, strict=True):
+        values, _ = self._values(Exact(logits.double(), torch.zeros(logits.shape), plain=True))
+        for image, labels in zip(values, truth, strict=True):
             plain = self._upsampled(image, labels.shape).argmax(0).numpy()
             self.plain_confusion += confusion_matrix(labels, plain, len(self.card.classes))
 
@@ -213,13 +215,16 @@ class Tally:
         if self.worst is None or found[0] * self.worst[1] >= self.worst[0] * found[1]:
             self.worst = found
 
-    def _count(self, scores: Tensor, allowed: Tensor, labels: Labels, top: int) -> Labels:
-        """Compare labels [H, W] with scores [C, h, w] that are known up to `allowed`; gives the right.
+    def _values(self, right: Exact) -> tuple[Tensor, Tensor]:
+        """What is upsampled [N, C, h, w], and most that a right graph's may differ."""
+        if self.card.upsampling.of == "probabilities" and self.card.output_stride > 1:
+            return probable(right, self.card.upsampling.uncorrected)
+        return right.scores, right.allowed
 
-        The labels begin `top` rows below the scores.
-        """
-        C, said = len(scores), torch.from_numpy(labels.astype(np.int64))[None]
-        full, above = (self._upsampled(x, labels.shape, top) for x in (scores, allowed))
+    def _count(self, values: Tensor, allowed: Tensor, labels: Labels, band: Band) -> Labels:
+        """Compare labels [H, W] in a band with values [C, h, w] known up to `allowed`; gives the right."""
+        C, said = len(values), torch.from_numpy(labels.astype(np.int64))[None]
+        full, above = (self._upsampled(x, labels.shape, band) for x in (values, allowed))
         best, expected = full.max(0, keepdim=True)
         least = best - above.gather(0, expected)  # the best class has at least this
         above += full  # and each class this at most
@@ -233,13 +238,11 @@ class Tally:
         self.equal += np.bincount(right[clear & (right == labels)], minlength=C)
         return right
 
-    def _upsampled(self, x: Tensor, size: tuple[int, ...], top: int = 0) -> Tensor:
-        """[C, h, w] to [C, H, W], as the graph should do it, from row `top` on."""
-        scale = float(self.card.output_stride)
-        full = torch.nn.functional.interpolate(
-            x[None], scale_factor=scale, mode="bilinear", align_corners=False
-        )
-        return full[0, :, top : top + size[0], : size[1]]
+    def _upsampled(self, x: Tensor, size: tuple[int, ...], band: Band | None = None) -> Tensor:
+        """[C, h, w] to [C, H, W], as the graph should do it; of a band, the rows that depend on it alone."""
+        return (band or Band(slice(0, x.shape[1]), x.shape[1])).upsampled(x, self.card)[
+            :, : size[0], : size[1]
+        ]
 
     def result(
         self,

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from serve.card import Correction, of_profile
 from serve.errors import InputError
 from serve.inference.runtime import Runtime
+from serve.inference.sizes import Behind
 
 TAU_RANGE = (0.0, 2.0)
 
@@ -53,6 +54,14 @@ class Chosen:
                 f"{self.runtime.path} has {folded} and takes no other; leave --tau out, or export it again "
                 "with --runtime-tau."
             )
+
+    def behind(self, tau: float | NDArray[Any] | None) -> Behind:
+        """What stands behind the scores at a strength; None is the graph's own."""
+        correction, card = self.correction, self.runtime.info.card
+        if correction is None:
+            return Behind(card.upsampling, corrected=False)
+        corrected = bool((correction.tau if tau is None else tau) != 0)
+        return Behind(card.upsampling, corrected, tuple(map(card.classes.index, correction.excluded)))
 
     def feed(self, tau: float | None) -> dict[str, NDArray[Any]]:
         """Values of the optional inputs. Raises InputError for a strength that the graph can't take."""

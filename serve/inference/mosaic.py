@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from serve.card import Card
 from serve.errors import InputError
-from serve.inference.sizes import Labels, Pixels, best_labels, fit, pad
+from serve.inference.sizes import Behind, Labels, Pixels, best_labels, fit, pad
 from serve.inference.tiling import Blend, Tile, tiles
 
 Arrays = dict[str, NDArray[Any]]
@@ -53,12 +53,19 @@ def check_tile(card: Card, name: str, tile: int | Literal["auto"] | None) -> tup
 
 
 def run_tiled(
-    run: Run, card: Card, frame_HWC: Pixels, tile: tuple[int, int], wanted: Sequence[str], scored: bool
+    run: Run,
+    card: Card,
+    frame_HWC: Pixels,
+    tile: tuple[int, int],
+    wanted: Sequence[str],
+    scored: bool,
+    behind: Behind,
 ) -> Arrays:
     """Labels and the outputs `wanted` of one frame, from tiles of (height, width) = `tile`.
 
     Args:
         scored: whether the graph has scores, by which tiles are blended.
+        behind: what makes labels of them.
     """
     size, least = frame_HWC.shape[:2], card.minimum_size
     height, width = max(size[0], least), max(size[1], least)
@@ -91,7 +98,7 @@ def run_tiled(
             whole[top:bottom, left:right] = inside[: bottom - top, : right - left]
     if blend is not None and agreed is not None:
         outputs["scores"] = blend.scores()
-        outputs["labels"] = agreed.labels(outputs["scores"], unit)
+        outputs["labels"] = agreed.labels(outputs["scores"], unit, behind)
     for name in outputs.keys() - {"scores"}:
         outputs[name] = outputs[name][: size[0], : size[1]]
     return {name: outputs[name] for name in ("labels", *wanted)}
@@ -114,10 +121,10 @@ class Agreed:
         self._labels[place] = own
         self._known[place] = True
 
-    def labels(self, scores_Chw: NDArray[np.float32], unit: int) -> Labels:
+    def labels(self, scores_Chw: NDArray[np.float32], unit: int, behind: Behind) -> Labels:
         """[H, W], where tiles disagree by the best of their blended scores."""
         if self._disputed.any():
             height, width = self._labels.shape
-            blended = best_labels(scores_Chw, unit)[:height, :width]
+            blended = best_labels(scores_Chw, unit, behind)[:height, :width]
             np.copyto(self._labels, blended, where=self._disputed)
         return self._labels

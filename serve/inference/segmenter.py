@@ -213,13 +213,16 @@ class Segmenter:
                     raise failure(self.runtime, error, *batch.shape[1:3]) from error
         raise AssertionError  # a way is None only where something was raised
 
-    def labels_of_scores(self, scores_Chw: NDArray[np.float32], height: int, width: int) -> Labels:
+    def labels_of_scores(
+        self, scores_Chw: NDArray[np.float32], height: int, width: int, tau: float | None = None
+    ) -> Labels:
         """Labels [height, width] of a frame from its scores [C, h, w], as the graph itself makes them.
 
-        That is: upsample once, bilinearly, take the best class, crop; then back from the size of a fixed-size
-        graph. For scores that were changed, such as averaged over time.
+        That is: upsample once, bilinearly (the scores, or probabilities of them), take the best class, crop;
+        then back from the size of a fixed-size graph. For scores that were changed, such as averaged over
+        time; `tau` is the strength that they are of.
         """
-        labels = best_labels(scores_Chw, self.card.output_stride)
+        labels = best_labels(scores_Chw, self.card.output_stride, self._chosen.behind(tau))
         if self.card.size is not None and not self._is_cut(height, width):
             inner = labels[None, : self.card.size[0], : self.card.size[1]]
             labels = unfit(self.card, inner, height, width)[0]
@@ -274,9 +277,9 @@ class Segmenter:
             return self._run(way.runtime, names, images_NHWC, feed)
 
         if way.tile is not None:
-            scored = "scores" in self._extras
+            how = wanted, "scores" in self._extras, self._chosen.behind(feed.get("tau"))
             parts = [
-                run_tiled(catch.around(run, range(n, n + 1)), self.card, frame, way.tile, wanted, scored)
+                run_tiled(catch.around(run, range(n, n + 1)), self.card, frame, way.tile, *how)
                 for n, frame in enumerate(batch)
             ]
             catch.count(self._gatherer)

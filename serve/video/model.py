@@ -11,6 +11,7 @@ from collections.abc import Generator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing
 from fractions import Fraction
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -92,7 +93,8 @@ class Model:
         self._tau = settings.tau
         self._extras = [name for name, (_, wanted) in _needs(settings).items() if wanted]
         self._time_base = time_base
-        self.smoother = Smoother(settings.smooth, segmenter.labels_of_scores) if settings.smooth else None
+        decide = partial(segmenter.labels_of_scores, tau=settings.tau)
+        self.smoother = Smoother(settings.smooth, decide) if settings.smooth else None
         self.batch = BatchSize(1 if live or segmenter.callers > 1 else _LARGEST)
         self.seconds = 0.0
         """Time inside the model; of frames side by side, their share of it."""

@@ -13,6 +13,7 @@ from serve.card import (
     GraphInfo,
     Key,
     Profile,
+    Upsampling,
     from_metadata,
     key_of,
     of_profile,
@@ -29,6 +30,8 @@ CORRECTION = Correction(TAU, True, 8, 24, 0.01, 0.03, "31 dusk frames", ("green"
         GraphInfo(card()),
         GraphInfo(card((512, 1024)), CORRECTION),
         GraphInfo(card(), CORRECTION, {"labels_equal": 0.9999, "per_class": {"red": 1.0}}),
+        GraphInfo(dataclasses.replace(card(), upsampling=Upsampling("probabilities", "exp"))),
+        GraphInfo(dataclasses.replace(card(), upsampling=Upsampling("scores", "sigmoid", "asymmetric"))),
         GraphInfo(
             card(),
             CORRECTION,
@@ -52,16 +55,34 @@ def test_no_metadata() -> None:
         from_metadata({"author": "somebody"}, "model.onnx")
 
 
+@pytest.mark.parametrize(
+    ("upsampling", "schema"),
+    [
+        (Upsampling(), 1),
+        (Upsampling(uncorrected="sigmoid"), 1),
+        (Upsampling("probabilities"), 2),
+        (Upsampling(coordinates="align_corners"), 2),
+    ],
+)
+def test_older_readers_refuse_only_what_they_would_upsample_otherwise(
+    upsampling: Upsampling, schema: int
+) -> None:
+    metadata = to_metadata(GraphInfo(dataclasses.replace(card(), upsampling=upsampling)))
+    assert metadata[Key.SCHEMA] == str(schema)
+    assert (Key.UPSAMPLING in metadata) == (upsampling != Upsampling())
+
+
 def test_newer_schema() -> None:
     metadata = to_metadata(GraphInfo(card())) | {"blda.schema": str(SCHEMA + 1)}
     with pytest.raises(InputError, match=rf"schema {SCHEMA + 1}, this version reads up to {SCHEMA}; upgrade"):
         from_metadata(metadata, "model.onnx")
 
 
+FIELDS = json.loads(to_metadata(GraphInfo(card()))["blda.card"])
+
+
 def _without(key: str) -> str:
-    fields = dataclasses.asdict(card())
-    del fields[key]
-    return json.dumps(fields)
+    return json.dumps({name: value for name, value in FIELDS.items() if name != key})
 
 
 @pytest.mark.parametrize(
@@ -71,8 +92,13 @@ def _without(key: str) -> str:
         {"blda.card": "{"},
         {"blda.card": "[1, 2]"},
         {"blda.card": _without("classes")},
-        {"blda.card": json.dumps(dataclasses.asdict(card()) | {"palette": [[1, 2, 3]]})},
-        {"blda.card": json.dumps(dataclasses.asdict(card()) | {"unknown": 1})},
+        {"blda.card": json.dumps(FIELDS | {"palette": [[1, 2, 3]]})},
+        {"blda.card": json.dumps(FIELDS | {"unknown": 1})},
+        {"blda.card": json.dumps(FIELDS | {"upsampling": {}})},
+        {"blda.upsampling": '{"of": "labels"}'},
+        {"blda.upsampling": '{"of": ["scores"]}'},
+        {"blda.upsampling": '{"coordinates": "tf_crop_and_resize"}'},
+        {"blda.upsampling": "[]"},
         {"blda.correction": "{}"},
         {"blda.verification": "nothing"},
     ],

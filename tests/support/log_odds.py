@@ -39,13 +39,24 @@ def scores(
     return of_corrected(oracle.corrected_logits(rows, anchors, seen, logits, tau, eps))
 
 
-def upsampled(maps: np.ndarray, scale: int) -> np.ndarray:
+def upsampled(maps: np.ndarray, scale: int, coordinates: str = "half_pixel") -> np.ndarray:
     """[C, h, w] to [C, scale * h, scale * w], bilinearly: pixel centres at half, edges held."""
+    return resized(maps, (scale * maps.shape[1], scale * maps.shape[2]), coordinates)
+
+
+def resized(maps: np.ndarray, size: tuple[int, int], coordinates: str) -> np.ndarray:
+    """[C, h, w] to [C, *size], pixels lying as ONNX's Resize has them in these coordinates."""
     C, h, w = maps.shape
-    full = np.zeros((C, scale * h, scale * w))
-    for y in range(scale * h):
-        for x in range(scale * w):
-            v, u = ((i + 0.5) / scale - 0.5 for i in (y, x))
+    places = {
+        "half_pixel": lambda i, n, full: (i + 0.5) * n / full - 0.5,
+        "align_corners": lambda i, n, full: i * (n - 1) / (full - 1),
+        "asymmetric": lambda i, n, full: i * n / full,
+    }
+    full = np.zeros((C, *size))
+    for y in range(size[0]):
+        for x in range(size[1]):
+            at = places[coordinates]
+            v, u = (min(max(at(i, n, s), 0), n - 1) for i, n, s in ((y, h, size[0]), (x, w, size[1])))
             top, left = (min(max(int(np.floor(p)), 0), n - 1) for p, n in ((v, h), (u, w)))
             below, right = min(top + 1, h - 1), min(left + 1, w - 1)
             s, t = np.clip(v - top, 0, 1), np.clip(u - left, 0, 1)
@@ -78,3 +89,33 @@ def scores_excluding(
     for v in np.flatnonzero(excluded):
         result[:, v] = logits[:, v] - logits[:, others].max(1) + result[:, others].max(1)
     return result
+
+
+def probabilities(odds: np.ndarray, excluded: tuple[int, ...] = ()) -> np.ndarray:
+    """Probabilities [P, C] of log-odds [P, C], each class under its own hypothesis.
+
+    q_c = 1 / (1 + exp(-x_c)), the odds of a pixel moved together until those of its best class lie between -6
+    and 10. Excluded classes v, e^g_v as likely as the best of the others, whose q is the greatest, are given
+    that likelihood beside them, and all are divided by 1 + q sum_v e^g_v.
+    """
+    P, C = odds.shape
+    others = [c for c in range(C) if c not in excluded]
+    result = np.zeros((P, C))
+    for p in range(P):
+        best = max(odds[p, c] for c in others)
+        moved = min(max(best, -6.0), 10.0) - best
+        for c in others:
+            result[p, c] = 1 / (1 + np.exp(-(odds[p, c] + moved)))
+        most = max(result[p, c] for c in others)
+        for v in excluded:
+            result[p, v] = most * np.exp(odds[p, v] - best)
+        result[p] /= 1 + sum(result[p, v] for v in excluded)
+    return result
+
+
+def of_logits(logits: np.ndarray, kind: str) -> np.ndarray:
+    """What a network's own user upsamples, [P, C] of logits [P, C]: their softmax, sigmoid or exponential."""
+    if kind == "sigmoid":
+        return 1 / (1 + np.exp(-logits))
+    weights = np.exp(logits)
+    return weights if kind == "exp" else weights / weights.sum(1, keepdims=True)

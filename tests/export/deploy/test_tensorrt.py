@@ -4,6 +4,7 @@ TensorRT for RTX parses and builds without a GPU, so this needs none.
 """
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import onnx
@@ -15,6 +16,7 @@ from onnx_segmenters import card, plain_segmenter, statistics
 from small_network import small_network
 from transformers import SegformerConfig, SegformerModel
 
+from adapt.balance.correction import excluding
 from adapt.errors import InputError
 from adapt.model.decoders import DaformerDecoder, SegformerDecoder
 from adapt.model.encoders import SegformerEncoder
@@ -23,6 +25,7 @@ from export.deploy.tensorrt import Profile, build_engine, profile_for
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info
 from export.sources.network import logits_graph
+from serve.card import Upsampling
 from serve.inference.engine import read_sidecar
 from serve.inference.opening import open_runtime
 
@@ -64,6 +67,21 @@ class TestEveryGraphOfOurs:
             assert sidecar["inputs"] == (["image", "tau"] if runtime else ["image"])
             assert sidecar["outputs"] == [value.name for value in model.graph.output]
             assert read_sidecar(engine).info == graph_info(model, "")
+
+
+@pytest.mark.parametrize("uncorrected", ["softmax", "sigmoid", "exp"])
+class TestUpsampledProbabilities:
+    pytestmark = needs_tensorrt
+
+    def test_build_with_a_class_left_out_and_a_strength_of_0(self, uncorrected, tmp_path):
+        stats = excluding(statistics(4), torch.arange(4) == 1)
+        coordinates = {"softmax": "half_pixel", "sigmoid": "align_corners", "exp": "asymmetric"}[uncorrected]
+        taken = replace(card(4), upsampling=Upsampling("probabilities", uncorrected, coordinates))
+        for strength in (None, Strength(stats, "random", 0.5, runtime=True)):
+            model = fold(plain_segmenter(4), taken, strength, Extras(scores=True))
+            engine = tmp_path / f"{strength is None}.engine"
+            assert build_engine(model, engine, PROFILE, RTX).size > 10_000
+            assert read_sidecar(engine).info.card.upsampling == taken.upsampling
 
 
 @pytest.mark.parametrize(("classes", "corrected"), [(2, True), (150, False)])

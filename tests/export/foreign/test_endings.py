@@ -139,22 +139,34 @@ def test_several_outputs_of_one_logits_are_no_question(tmp_path):
     assert find_logits(model, None, path).name == "value2"
 
 
-def test_upsampled_probabilities_are_said(footage, tmp_path):
+@pytest.mark.parametrize("of", ["probabilities", "scores"])
+def test_what_is_upsampled_is_said_and_what_the_other_would_change(of, footage, tmp_path):
+    """By default what the file does: then labels without correction are its own."""
     model = end_with(tmp_path / "model.onnx", [("Softmax", {"axis": 1}), ("Resize", {})], 4)
     out = tmp_path / "out.onnx"
-    result = call("balance", model, "--target", footage / "images", "-o", out)
+    options = () if of == "probabilities" else ("--upsample", "scores")
+    result = call("balance", model, "--target", footage / "images", *options, "-o", out)
     assert result.exit_code == 0, result.output
-    assert "value2, NCHW, at stride 4 (before Softmax, Resize), upsampled before the softmax" in result.output
-    said = float(result.output.split("that alone makes ")[1].split(" %")[0])
-    plain = tmp_path / "plain.onnx"
-    assert call("balance", model, "--target", footage / "images", "--tau", 0, "-o", plain).exit_code == 0
+    before = {
+        "probabilities": "upsampled as probabilities (half_pixel), as the file does it",
+        "scores": "upsampled before the softmax where the file does it after",
+    }
+    assert f"value2, NCHW, at stride 4 (before Softmax, Resize), {before[of]}" in result.output
+    said = float(result.output.split("alone make")[1].removeprefix("s").split(" %")[0])
+    plain, shares = tmp_path / "plain.onnx", {}
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
-    apart = []
     pictures = images_of(footage)
-    for image in (pictures[number] for number in shown(len(pictures))):
-        own = session.run(None, {"picture": (image / 255).astype(np.float32).transpose(2, 0, 1)[None]})[0]
-        apart.append(Segmenter(plain)(image).labels != own[0].argmax(0))
-    assert 0 < 100 * np.mean(apart) == pytest.approx(said, rel=0.06)
+    for each in ("probabilities", "scores"):
+        choice = ("--upsample", each, "--force")
+        made = call("balance", model, "--target", footage / "images", *choice, "--tau", 0, "-o", plain)
+        assert made.exit_code == 0, made.output
+        apart = []
+        for image in (pictures[number] for number in shown(len(pictures))):
+            pixels = (image / 255).astype(np.float32).transpose(2, 0, 1)[None]
+            own = session.run(None, {"picture": pixels})[0][0]
+            apart.append(Segmenter(plain)(image).labels != own.argmax(0))
+        shares[each] = 100 * np.mean(apart)
+    assert shares["probabilities"] < 0.05 < 0.5 < shares["scores"] == pytest.approx(said, rel=0.06)
 
 
 def test_a_single_map_beside_is_no_question(tmp_path):

@@ -1,5 +1,8 @@
 """The rows of a picture that the check at writing looks at."""
 
+from dataclasses import replace
+
+import log_odds
 import numpy as np
 import onnx
 import pytest
@@ -10,8 +13,9 @@ from onnx_segmenters import card, plain_segmenter, statistics
 from export.fold.fold import Strength, fold
 from export.sources.pictures import synthetic_frames
 from export.sources.reference import bare_reference
-from export.verification.band import LEAST, MOST, band_of
+from export.verification.band import LEAST, MOST, Band, band_of
 from export.verification.parity import verify
+from serve.card import Upsampling
 
 MOST_HERE = 4 * 4 * 32 * 8
 """Eight rows of 4 classes and 32 columns."""
@@ -19,18 +23,31 @@ MOST_HERE = 4 * 4 * 32 * 8
 
 @pytest.mark.parametrize("scale", [1, 2, 3, 4, 8])
 @pytest.mark.parametrize("position", [0, 1, 2])
-def test_labels_of_a_band_depend_on_its_rows_alone(scale, position):
-    scores = torch.randn(1, 3, 40, 5, generator=torch.Generator().manual_seed(scale), dtype=torch.float64)
-    band = band_of(position, 3, scores.shape, 3 * 3 * 5 * 10)
+@pytest.mark.parametrize("coordinates", ["half_pixel", "align_corners", "asymmetric"])
+def test_labels_of_a_band_depend_on_its_rows_alone(scale, position, coordinates):
+    scores = torch.randn(3, 40, 5, generator=torch.Generator().manual_seed(scale), dtype=torch.float64)
+    band = band_of(position, 3, (1, *scores.shape), 3 * 3 * 5 * 10)
     assert band.rows.stop - band.rows.start == 10
+    how = Upsampling(coordinates=coordinates)
+    of = replace(card(3), output_stride=scale, upsampling=how)
+    whole = log_odds.upsampled(scores.numpy(), scale, coordinates)
+    found = band.upsampled(scores[:, band.rows], of).numpy()
+    np.testing.assert_allclose(found, whole[:, band.pixels(of)], rtol=0, atol=1e-9)
+    assert 10 * scale - 2 * scale < found.shape[1] <= 10 * scale
+    if coordinates == "half_pixel":
+        assert found.shape[1] >= 10 * scale - scale // 2 * (2 if position == 1 else 1)
 
-    def upsampled(x):
-        return torch.nn.functional.interpolate(x, scale_factor=float(scale), mode="bilinear")[0]
 
-    whole, part = upsampled(scores), upsampled(scores[:, :, band.rows])
-    pixels, (first, last) = band.pixels(scale), band.margins(scale)
-    assert torch.allclose(whole[:, pixels], part[:, first : part.shape[1] - last], rtol=0, atol=1e-12)
-    assert (first, last) == (scale // 2 * (position != 2), scale // 2 * (position != 0))
+@pytest.mark.parametrize("scale", [2, 4])
+def test_upsampling_is_that_of_torch(scale):
+    maps = torch.randn(3, 7, 5, dtype=torch.float64)
+    whole = Band(slice(0, 7), 7)
+    for coordinates, align in (("half_pixel", None), ("align_corners", True)):
+        of = replace(card(3), output_stride=scale, upsampling=Upsampling(coordinates=coordinates))
+        torch_s = torch.nn.functional.interpolate(
+            maps[None], scale_factor=float(scale), mode="bilinear", align_corners=align
+        )
+        assert torch.allclose(whole.upsampled(maps, of), torch_s[0], rtol=0, atol=1e-12)
 
 
 def test_bands_go_from_the_bottom_to_the_top_and_small_pictures_are_whole():
