@@ -191,7 +191,7 @@ def test_the_strength_is_said_and_why(plain, gathering, field, target, tmp_path,
         (off, "it may harm", ("--tau", 0.3), 0.3, "strength: tau 0.3, as given"),
     ):
         for place in ("gathered", "checks"):
-            monkeypatch.setattr(f"export.statistics.{place}.doubt", lambda _, said=doubted: said)
+            monkeypatch.setattr(f"export.statistics.{place}.doubt", lambda *_, said=doubted: said)
         out = tmp_path / "o.onnx"
         result = call("onnx", model, "--stats", field[0], *options, "--data", target, "--force", "-o", out)
         assert result.exit_code == 0 and words in result.output, result.output
