@@ -20,7 +20,7 @@ def found(looked: Looked, path: Path) -> dict[str, str]:
     network = looked.network
     taken, outlet = network.intake, network.outlet
     padded = f", sides padded to multiples of {outlet.stride}" if outlet.stride > 1 else ""
-    size, by = "any size", taken.found[-1].partition(" (")[2].rstrip(")")
+    size, by = taken.found[-1], taken.found[-1].partition(" (")[2].rstrip(")")
     if taken.size is not None:
         size = f"{taken.size[0]}x{taken.size[1]} (height x width{', ' if by else ''}{by})"
     return {

@@ -29,6 +29,17 @@ COMMON = (
 )
 _PASSING = ("Cast", "Transpose", "Identity", "Gather", "Unsqueeze", "Squeeze", "Reshape")
 _AFFINE = ("Sub", "Add", "Mul", "Div")
+_SAME_AXES = (
+    *_AFFINE,
+    "Cast",
+    "Identity",
+    "Gather",
+    "Pad",
+    "Resize",
+    "Clip",
+    "QuantizeLinear",
+    "DequantizeLinear",
+)
 _LEAST_UNIT_SCALE = 0.2
 _LARGEST_UNIT_OFFSET = 2.0
 """Pixels on [0, 1] are divided by standard deviations below 1, those on [0, 255] by tens; means likewise."""
@@ -77,7 +88,7 @@ def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
     dims = sizes(picture)
     beside = read_beside(model, path)
     try:
-        layout = told.layout or _layout(dims, path)
+        layout = told.layout or _layout(model, picture, path)
     except UnknownError as unknown:
         raise UnknownError(*unknown.asked, *_asked(model, picture, told, beside, path)) from None
     channels, other = (dims[1], dims[3]) if layout == "NCHW" else (dims[3], dims[1])
@@ -94,8 +105,8 @@ def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
     mean, std, words = _normalisation(model, picture, told, beside, path)
     order = told.channel_order or beside.order or "RGB"
     size = fixed or told.size or beside.size
-    by = f" ({beside.sized_by})" if beside.size and not (fixed or told.size) else ""
-    found = (f"input {layout}, {order}", words, f"size {size[0]}x{size[1]}{by}" if size else "any size")
+    by = f" ({beside.sized_by})" if beside.sized_by and not (fixed or told.size) else ""
+    found = (f"input {layout}, {order}", words, f"size {size[0]}x{size[1]}{by}" if size else f"any size{by}")
     return Intake(layout, order, mean, std, size, dims[0], found)
 
 
@@ -106,11 +117,17 @@ def fixed_size(picture: onnx.ValueInfoProto, layout: Layout) -> tuple[int, int] 
     return None if height is None or width is None else (height, width)
 
 
-def _layout(dims: Sequence[int | None], path: Path) -> Layout:
+def _layout(model: onnx.ModelProto, picture: onnx.ValueInfoProto, path: Path) -> Layout:
+    """From the shape of the input; where that leaves the channels open, from how its first convolutions read it."""
+    dims = sizes(picture)
     if dims[1] == 3:
         return "NCHW"
     if dims[3] == 3:
         return "NHWC"
+    if dims[1] is None or dims[3] is None:
+        read = _channels_read(model, picture.name)
+        if read in (1, 3) and dims[read] is None:
+            return "NCHW" if read == 1 else "NHWC"
     raise UnknownError(f"{path} does not say where its 3 channels are; give --layout NCHW or --layout NHWC.")
 
 
@@ -178,6 +195,23 @@ def _range_inside(model: onnx.ModelProto, name: str) -> int | None:
     if not found:
         return None
     return 255 if scale < _LEAST_UNIT_SCALE or offset > _LARGEST_UNIT_OFFSET else 1
+
+
+def _channels_read(model: onnx.ModelProto, name: str) -> int | None:
+    """Axis of the input that convolutions read as channels, behind what moves axes and scales; None if unclear."""
+    axes, open_values = set(), [(name, (0, 1, 2, 3))]
+    while open_values:
+        value, order = open_values.pop()  # order[i]: axis of the input that stands at place i
+        for node in (node for node in model.graph.node if value in node.input):
+            if node.op_type == "Conv" and value == node.input[0]:
+                axes.add(order[1])
+            elif node.op_type == "Transpose":
+                perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), [3, 2, 1, 0])
+                if len(perm) == len(order):
+                    open_values.append((node.output[0], tuple(order[i] for i in perm)))
+            elif node.op_type in _SAME_AXES:
+                open_values.append((node.output[0], order))
+    return axes.pop() if len(axes) == 1 else None
 
 
 def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:

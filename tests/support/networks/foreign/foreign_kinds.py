@@ -174,6 +174,8 @@ def _unusual() -> Iterator[tuple[str, Kind]]:
     yield "initialisers listed as inputs", _changed(alter.listed_inputs)
     yield "labels beside logits", _changed(alter.labels_beside)
     yield "queries", _changed(alter.queries)
+    for layout in ("NCHW", "NHWC"):
+        yield f"channels not said, {layout}", _changed(alter.unsaid_channels, layout=layout, inside=255)
     yield "a stride that is not whole", _kind([], inside=1, size=(67, 98))
 
 
