@@ -33,7 +33,8 @@ def found(looked: Looked, path: Path) -> dict[str, str]:
 
 
 def _kind(model: onnx.ModelProto, path: Path) -> str:
-    weights = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
+    constants = [a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute]
+    weights = sum(int(np.prod(tensor.dims)) for tensor in (*model.graph.initializer, *constants))
     maker = " ".join(part for part in (model.producer_name, model.producer_version) if part)
     kind = onnx.TensorProto.DataType.Name(value_type(picture_input(model, path))).lower()
     return (

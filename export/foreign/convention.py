@@ -39,7 +39,9 @@ _SAME_AXES = (
     "Clip",
     "QuantizeLinear",
     "DequantizeLinear",
+    "DynamicQuantizeLinear",
 )
+_CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "FusedConv")
 _LEAST_UNIT_SCALE = 0.2
 _LARGEST_UNIT_OFFSET = 2.0
 """Pixels on [0, 1] are divided by standard deviations below 1, those on [0, 255] by tens; means likewise."""
@@ -107,7 +109,9 @@ def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
     size = fixed or told.size or beside.size
     by = f" ({beside.sized_by})" if beside.sized_by and not (fixed or told.size) else ""
     found = (f"input {layout}, {order}", words, f"size {size[0]}x{size[1]}{by}" if size else f"any size{by}")
-    return Intake(layout, order, mean, std, size, dims[0], found)
+    # A range that is taken from what runs makes the labels of a picture those of its whole batch.
+    alone = any(node.op_type == "DynamicQuantizeLinear" for node in model.graph.node)
+    return Intake(layout, order, mean, std, size, 1 if alone else dims[0], found)
 
 
 def fixed_size(picture: onnx.ValueInfoProto, layout: Layout) -> tuple[int, int] | None:
@@ -203,7 +207,7 @@ def _channels_read(model: onnx.ModelProto, name: str) -> int | None:
     while open_values:
         value, order = open_values.pop()  # order[i]: axis of the input that stands at place i
         for node in (node for node in model.graph.node if value in node.input):
-            if node.op_type == "Conv" and value == node.input[0]:
+            if node.op_type in _CONVOLUTIONS and value == node.input[0]:
                 axes.add(order[1])
             elif node.op_type == "Transpose":
                 perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), [3, 2, 1, 0])

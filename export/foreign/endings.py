@@ -23,6 +23,7 @@ _RISING = ("Softmax", "LogSoftmax", "Sigmoid")
 _PICKING = ("ArgMax", "TopK")
 _MOVING = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Reshape")
 
+_SWAP = [0, 3, 2, 1]
 _AUXILIARY = ("aux", "aux_out", "auxiliary")
 """What torchvision and others call the logits of a head that only training needs."""
 
@@ -106,8 +107,21 @@ def walk_back(name: str, makers: Makers, picked: frozenset[str] = frozenset()) -
         name = maker.input[0]
         behind.insert(0, maker.op_type)
         if best or renamed or maker.op_type in (*_RISING, *_PICKING):
+            name = _before_swap(name, makers, behind)
             found = Ending(name, tuple(behind))
     return found
+
+
+def _before_swap(name: str, makers: Makers, behind: list[str]) -> str:
+    """What a softmax of the last axis takes the classes from, where they were swapped with the width for it.
+
+    Paddle2ONNX writes that below opset 13; [N, W, H, C] is no layout of logits.
+    """
+    maker = makers.get(name)
+    if maker is None or maker.op_type != "Transpose" or [list(a.ints) for a in maker.attribute] != [_SWAP]:
+        return name
+    behind.insert(0, "Transpose")
+    return maker.input[0]
 
 
 def _picked(graph: onnx.GraphProto) -> frozenset[str]:

@@ -15,6 +15,8 @@ FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 PICTURES = (*FLOATS, TensorProto.UINT8)
 LARGEST = 2**31 - 2**27
 """Most bytes of a graph with its weights: an ONNX file holds 2 GB, and the correction has to fit in too."""
+_ORT_FORMAT = b"ORTM"
+"""Bytes 4 to 8 of a file of onnxruntime.tools.convert_onnx_models_to_ort."""
 LEAST_OPSET = 7
 """ONNX Runtime promises to run none that are older."""
 MOST_ASKED = 2
@@ -42,6 +44,13 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise InputError(f"{path} is a folder; give an ONNX file (for a run folder: `adapt statistics`).")
     if not path.is_file():
         raise InputError(f"{path} does not exist; give an ONNX file.")
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head[4:] == _ORT_FORMAT:
+        raise InputError(
+            f"{path} is in ONNX Runtime's own format, which holds no graph to balance; give the ONNX file that it "
+            "was converted from."
+        )
     try:
         model: onnx.ModelProto = onnx.load(path, load_external_data=False)
     except (DecodeError, ValueError) as error:

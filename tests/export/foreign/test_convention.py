@@ -51,3 +51,16 @@ def test_a_graph_that_takes_the_size_beside_it_alone_is_opened_without_a_word(tm
     opened = open_network(path, Told(), None)
     assert opened.intake.size == size and opened.outlet.output_stride == 4
     assert capfd.readouterr() == ("", ""), "ONNX Runtime prints what it raises"
+
+
+def test_where_ranges_are_taken_from_what_runs_pictures_run_alone(tmp_path):
+    """A dynamic quantisation: beside a brighter picture, one would get other labels."""
+    path = write_segmenter(tmp_path / "model.onnx", inside=1)
+    assert intake(onnx.load(path), Told(), path).batch is None
+    model = onnx.load(path)
+    last = model.graph.output[0].name
+    parts = ["whole", "step", "zero"]
+    model.graph.node.append(helper.make_node("DynamicQuantizeLinear", [last], parts))
+    model.graph.node.append(helper.make_node("DequantizeLinear", parts, ["changed"]))
+    model.graph.output[0].name = "changed"
+    assert intake(model, Told(), path).batch == 1

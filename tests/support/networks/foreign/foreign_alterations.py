@@ -158,6 +158,12 @@ def queries(model: onnx.ModelProto, path: Path) -> None:
     onnx.save(model, path)
 
 
+def ort_format(path: Path) -> Path:
+    """The beginning of what onnxruntime.tools.convert_onnx_models_to_ort writes."""
+    path.write_bytes(bytes.fromhex("14000000") + b"ORTM" + bytes(64))
+    return path
+
+
 def text(path: Path) -> Path:
     path.write_text("no graph")
     return path
