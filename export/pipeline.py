@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from adapt.errors import InputError
-from adapt.run.cards import ADJUSTED_TAU, default_words
+from adapt.run.cards import ADAPTED_TAU, default_words
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info, record_verification
 from export.fold.tables import MAX_TAU
@@ -196,9 +196,10 @@ def _told(given: Given, wanted: float | None, default: float, source: Source) ->
     if given.why:
         said.append(f"strength: {given.why if wanted is None else f'tau {tau:g}, as given'}")
     elif wanted is None and tau == 0:
-        why = source.doubt or "tau 0 was chosen for the run"
+        chosen = "tau 0 was chosen for the run" if source.chosen_tau == 0 else f"{source.path.name} has tau 0"
+        why = source.doubt or chosen
         said.append(f"{why}; so labels are the uncorrected ones, and --tau folds another strength")
-    elif wanted is None and tau == source.default_tau == ADJUSTED_TAU and source.chosen_tau is None:
+    elif wanted is None and tau == source.default_tau == ADAPTED_TAU and source.chosen_tau is None:
         said.append(f"strength: {default_words(tau)}; --tau folds another")
     return said + (list(given.warnings) if tau > 0 else [])
 

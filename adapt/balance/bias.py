@@ -147,8 +147,18 @@ def bias_left(statistics: ShiftStatistics) -> float:
     return after / before if before > 0 else float("nan")
 
 
-def doubt(statistics: ShiftStatistics) -> str:
-    """Why the correction may do harm, in words; empty where nothing speaks against it."""
+def doubt(statistics: ShiftStatistics, evened: bool = False) -> str:
+    """Why the correction may do harm, in words; empty where nothing speaks against it.
+
+    Args:
+        statistics: of the network.
+        evened: it was trained with a loss that takes the shares of the classes off.
+    """
+    if evened:
+        return (
+            "the loss of its training took the shares of the classes off, which leaves little to even out; "
+            "correcting such networks did harm to some (docs/evidence.md)"
+        )
     left = bias_left(statistics)
     if not left > MOST_LEFT:
         return ""

@@ -58,7 +58,7 @@ def gather_statistics(
         statistics = replace(statistics, anchors=anchors)
     if warning := range_warning(statistics.outside, statistics.logit_range):
         Bar.write(warning, file=sys.stderr)
-    if said := doubt(statistics):
+    if said := doubt(statistics, method.uses_shares and source is not None):
         Bar.write(f"{said}; so it is off unless a strength is chosen", file=sys.stderr)
     return statistics
 

@@ -6,6 +6,8 @@ import numpy as np
 import torch
 import yaml
 
+from adapt.config.choices import HOSTS
+from adapt.config.method import Method
 from adapt.config.settings import Config
 from adapt.config.unused import NEEDS, ONLINE
 from adapt.data.survey.looks import Looked
@@ -13,6 +15,7 @@ from adapt.data.survey.sets import Survey
 from adapt.model.device import best_device
 from adapt.model.segmenter import Segmenter
 from adapt.training.expected.cost import duration, expected_memory, expected_seconds, free_memory, gigabytes
+from adapt.training.feature_distance import things_among
 
 FREE = {
     "facebook/convnext-tiny-224": "Apache-2.0",
@@ -34,6 +37,7 @@ FEWEST, MOST, ROUND = 4000, 40_000, 1000
 NIGHT = 12 * 3600
 """Seconds that a training on a CPU may take, at its fewest iterations or more."""
 FEWEST_ON_CPU = 1000
+HOST = "daformer"
 ADJUSTMENT = 0.5
 """Strength of the logit-adjusted loss: of the balances in docs/evidence.md with which no run ended below
 training on the source alone, the one that gained most."""
@@ -91,9 +95,10 @@ def is_at_hand(name: str) -> bool:
 def choose_rest(config: Config, segmenter: Segmenter, survey: Survey) -> Chosen:
     """Crop, iterations and balance for a network and data."""
     config, balance = _choose_balance(config)  # which says whose warm-up follows the iterations
+    config, host = _choose_host(config, survey)  # which says what a step costs
     config, crop = _choose_crop(config, segmenter, survey)
     config, iterations = _choose_iterations(config, segmenter, survey)
-    return Chosen(config, [*crop, *iterations, *balance])
+    return Chosen(config, [*crop, *iterations, *balance, *host])
 
 
 def _choose_balance(config: Config) -> Chosen:
@@ -109,6 +114,27 @@ def _choose_balance(config: Config) -> Chosen:
         "(docs/evidence.md); --set method.balance=online has the paper's"
     )
     return Chosen(_with(config, "method", balance="logit-adjustment", adjustment_tau=ADJUSTMENT), [why])
+
+
+def _choose_host(config: Config, survey: Survey) -> Chosen:
+    """The host that gained most there, as far as data and network have what it takes; no rows are ignored."""
+    sets = HOSTS[HOST].sets
+    theirs = ("host", "rare_class_temperature", *sets)
+    if config.source_free or not all(is_open(config, "method", key) for key in theirs):
+        return Chosen(config, [])
+    knows = config.model.start is None and config.model.encoder.config is None
+    distant = knows and bool(things_among(survey.classes.names, config.method.thing_classes))
+    changed = {
+        "rare_class_temperature": Method(host=HOST).rare_class_temperature,
+        "feature_distance": sets["feature_distance"] if distant else 0.0,
+        "ignored_rows": (0.0, 0.0),
+    }
+    with_ = "rare-class sampling and feature distance" if distant else "rare-class sampling"
+    why = (
+        f"host {HOST}, with {with_}: it gained more than even sampling (docs/evidence.md), which "
+        "--set method.host=dacs has"
+    )
+    return Chosen(_with(config, "method", host=HOST, **changed), [why])
 
 
 def _choose_crop(config: Config, segmenter: Segmenter, survey: Survey) -> Chosen:

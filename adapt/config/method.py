@@ -1,9 +1,16 @@
 """Settings of the method: how to self-train, and how to balance."""
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ModelWrapValidatorHandler,
+    field_validator,
+    model_validator,
+)
 
 from adapt.config.choices import BALANCES, HOSTS, THINGS, BalanceName, HostName
 
@@ -86,14 +93,17 @@ class Method(Settings):
     mask_ratio: float = Field(0.7, gt=0, lt=1)
     """Share of them that is masked."""
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _host(cls, values: Any) -> Any:
-        """Fill in what the host sets."""
+    def _host(cls, values: Any, validated: ModelWrapValidatorHandler[Self]) -> Self:
+        """Fill in what the host sets; nobody has set that, then."""
         if not isinstance(values, dict):
-            return values
+            return validated(values)
         host = HOSTS.get(str(values.get("host", "dacs")))
-        return values if host is None else {**host.sets, **values}
+        filled = {} if host is None else {key: value for key, value in host.sets.items() if key not in values}
+        method = validated({**filled, **values})
+        method.__pydantic_fields_set__.difference_update(filled)
+        return method
 
     @property
     def self_training(self) -> bool:

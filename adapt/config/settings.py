@@ -154,6 +154,11 @@ class Config(Settings):
         """Somebody's network is trained on the target alone."""
         return self.model.start is not None and not self.data.source
 
+    @property
+    def evened(self) -> bool:
+        """The losses took the shares of the classes off, of true labels too: little is left to correct."""
+        return self.method.uses_shares and not self.source_free
+
     def to_yaml(self) -> str:
         return yaml.safe_dump(self.model_dump(mode="json"), sort_keys=False)
 

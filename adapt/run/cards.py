@@ -23,25 +23,26 @@ FORMAT, FORMER = 2, 1
 CARD = "card.json"
 DEFAULT_TAU = 0.5
 """Strength of the post-hoc correction where nobody chose another, of adapted networks and of anybody's: the
-highest measured that hardly harmed any network whose training had not evened out the classes."""
-ADJUSTED_TAU = 0.1
-"""The same where it had: the highest measured that harmed none of these (docs/evidence.md)."""
+highest measured that hardly harmed any network that is corrected (docs/evidence.md)."""
+ADAPTED_TAU = 0.1
+"""The same of what was adapted without a source, whose classes that has evened out in part: the highest
+measured that harmed none."""
 
 _Channels = Annotated[list[float], Field(min_length=3, max_length=3)]
 _Score = float | None | list[float | None]
 
 
 def default_tau(config: Config) -> float:
-    """Strength of the post-hoc correction of a run with these settings, where nobody chose another."""
-    method = config.method
-    adjusted = method.uses_shares or (config.source_free and method.start_adjustment > 0)
-    return ADJUSTED_TAU if adjusted else DEFAULT_TAU
+    """Strength of the post-hoc correction of a run with these settings, where nobody chose another.
+
+    That of a network which nothing speaks against correcting; see `adapt.balance.bias.doubt`.
+    """
+    return ADAPTED_TAU if config.source_free else DEFAULT_TAU
 
 
 def default_words(tau: float) -> str:
     """What to say of a strength that `default_tau` chose."""
-    why = " of a network whose training evened the classes out" if tau == ADJUSTED_TAU else ""
-    return f"tau {tau:g}, the default{why}"
+    return f"tau {tau:g}, the default{' of what was adapted without a source' if tau == ADAPTED_TAU else ''}"
 
 
 class Record(BaseModel):

@@ -136,7 +136,7 @@ class Run:
         """Why the correction is off unless somebody chooses a strength, in words; empty where it is not."""
         if self.card.tau is not None or not self.corrects:
             return ""
-        return doubt(self.shift_statistics())
+        return doubt(self.shift_statistics(), self.config.evened)
 
     @property
     def corrects(self) -> bool:

@@ -76,14 +76,19 @@ def thing_cells(labels: Tensor, things: tuple[int, ...], side: int) -> Tensor:
     return (torch.cat(shares, 1) >= LABEL_SHARE).any(1)
 
 
+def things_among(names: tuple[str, ...], things: tuple[str, ...]) -> tuple[int, ...]:
+    """Train ids of the classes whose names are among `things`, whatever their case."""
+    wanted = {thing.lower() for thing in things}
+    return tuple(index for index, name in enumerate(names) if name.lower() in wanted)
+
+
 def thing_ids(names: tuple[str, ...], things: tuple[str, ...]) -> tuple[int, ...]:
     """Train ids of the classes whose names are among `things`, whatever their case.
 
     Raises:
         InputError: there is none.
     """
-    wanted = {thing.lower() for thing in things}
-    ids = tuple(index for index, name in enumerate(names) if name.lower() in wanted)
+    ids = things_among(names, things)
     if not ids:
         raise InputError(
             f"none of the classes {', '.join(names)} is a known thing class, and method.feature_distance is "

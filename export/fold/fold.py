@@ -47,6 +47,8 @@ class Strength:
     tau, at tau = 0.2. None is 0.02, in proportion for logits of another size than usual."""
     of: str | None = None
     """Fingerprint of the graph that the statistics were gathered with, if it is known."""
+    evened: bool = False
+    """Whether the network's training took the shares of the classes off."""
     gather: Rule | None = None
     """How logits are counted in the field under this correction; see `Extras.gather`."""
     profile: str = ""
@@ -163,7 +165,7 @@ def fold(
     graph.output.extend(_outputs(card, sizes, extras))
     own = [
         Own(
-            replace(network, statistics_of=each.of),
+            replace(network, statistics_of=each.of, evened=each.evened),
             each.statistics,
             each.drawn,
             None if table is None else table.grid,
@@ -173,9 +175,6 @@ def fold(
     ]
     write_metadata(model, info, (pixels, logits), own or [Own(network, gather=extras.gather)])
     return model
-
-
-# ---- the model around it --------------------------------------------------------------------------------
 
 
 def _ends(model: onnx.ModelProto) -> tuple[str, str]:

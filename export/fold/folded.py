@@ -45,6 +45,8 @@ class Lineage:
     """Of the graphs that it was made from here: before its layout was adapted, or its precision reduced."""
     statistics_of: str | None = None
     """Of the graph that the statistics were gathered with; None if there are none, or it is not known."""
+    evened: bool = False
+    """Whether its training took the shares of the classes off: nobody corrects it without choosing so."""
 
     @property
     def known(self) -> frozenset[str]:

@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -24,6 +24,7 @@ from export.fold.folded import (
     unfold,
 )
 from export.fold.tables import Grid
+from export.sources.differences import differences
 from export.sources.given import Given
 from export.sources.network import card_of, logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
@@ -90,6 +91,11 @@ class Source(ABC):
         return ""
 
     @property
+    def evened(self) -> bool:
+        """Whether its training took the shares of the classes off."""
+        return False
+
+    @property
     def batch(self) -> int | None:
         """How many pictures the network takes at once; None is any number."""
         return None
@@ -131,17 +137,11 @@ class Source(ABC):
                 "would correct what it never says; gather them again with `blda export calibrate`, or give "
                 "--other-model if it is the same network, exported again."
             )
-        return Strength(given.statistics, given.words, tau, runtime, error_bound, given.of)
+        return Strength(given.statistics, given.words, tau, runtime, error_bound, given.of, self.evened)
 
     def unlike(self, card: Card) -> list[str]:
         """In what a graph's card differs from this source's, apart from its size, in words."""
-        names = [f.name for f in fields(Card) if f.name not in ("size", "model", "license_note")]
-        values = [(name, getattr(card, name), getattr(self.card, name)) for name in names]
-        return [
-            f"its card says {name} {_shown(theirs)}, {self.path.name} has {_shown(ours)}"
-            for name, theirs, ours in values
-            if theirs != ours
-        ]
+        return differences(card, self.card, self.path.name)
 
     def check_same_classes(self, model: onnx.ModelProto, file: Path) -> None:
         """Raises InputError if a graph's classes are not those of this source, in whatever order."""
@@ -188,6 +188,10 @@ class RunSource(Source):
     @property
     def doubt(self) -> str:
         return self.run.doubt
+
+    @property
+    def evened(self) -> bool:
+        return self.run.config.evened
 
     @property
     def chosen_tau(self) -> float | None:
@@ -241,9 +245,19 @@ class GraphSource(Source):
         return table_grid(self.model, profile)
 
     @property
+    def tau(self) -> float:
+        correction = graph_info(self.model, str(self.path)).correction
+        return self.default_tau if correction is None else correction.tau
+
+    @property
     def chosen_tau(self) -> float | None:
         correction = graph_info(self.model, str(self.path)).correction
         return None if correction is None or correction.tau == 0 else correction.tau
+
+    @property
+    def evened(self) -> bool:
+        recorded = lineage(self.model)
+        return recorded is not None and recorded.evened
 
     def made_from(self, own: str) -> tuple[str, ...]:
         recorded = lineage(self.model)
@@ -279,8 +293,3 @@ def read_model(path: Path) -> onnx.ModelProto:
             "after the export, so export it again."
         )
     return model
-
-
-def _shown(value: object) -> str:
-    text = str(value)
-    return text if len(text) <= 60 else text[:57] + "..."

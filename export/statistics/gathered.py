@@ -110,7 +110,7 @@ def _strength(source: Source, statistics: ShiftStatistics) -> tuple[float, str]:
     chosen = source.chosen_tau
     if chosen is not None:
         return chosen, f"tau {chosen:g}, which {source.path.name} has"
-    if said := doubt(statistics):
+    if said := doubt(statistics, source.evened):
         return 0.0, f"tau 0, so labels are the uncorrected ones, and --tau folds another: {said}"
     return source.default_tau, f"{default_words(source.default_tau)}, as nothing speaks against it"
 

@@ -125,7 +125,7 @@ def test_harm_is_said_of_files(domains: Path, run: Path, file: Path, tmp_path: P
 def test_the_strength_of_the_run_is_folded(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapt.run.run.doubt", lambda statistics: "")  # so short a training may be doubted
+    monkeypatch.setattr("adapt.run.run.doubt", lambda *_: "")  # so short a training may be doubted
     folded = {}
     for name, tau in (("default", None), ("chosen", 0.35), ("none", 0.0)):
         if tau is not None:
@@ -142,7 +142,7 @@ def test_the_strength_of_the_run_is_folded(
 def test_a_run_whose_statistics_speak_against_it_is_not_corrected(
     run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("adapt.run.run.doubt", lambda statistics: f"{len(statistics.seen)} classes say no")
+    monkeypatch.setattr("adapt.run.run.doubt", lambda found, _: f"{len(found.seen)} classes say no")
     strange = tmp_path / "run"
     shutil.copytree(run, strange)
     write_card(strange, load_run(strange).card.model_copy(update={"tau": None}))

@@ -21,6 +21,10 @@ from adapt.data.domains import open_source
 from adapt.data.folders.target import find_target
 from adapt.data.survey.sets import Opened, Survey, survey
 
+BALANCE = ("method.balance=logit-adjustment", "method.adjustment_tau=0.5")
+"""What `auto` chooses of it."""
+MINE = ("method.host=dacs", "method.tau=0.2")
+
 
 @pytest.fixture
 def seen(tmp_path: Path) -> Survey:
@@ -150,9 +154,39 @@ def test_a_cpu_gets_a_night(monkeypatch, seen):
     assert choose_rest(load_config(AUTO), small_segmenter(), seen).config.training.iterations == 4000
 
 
+def test_the_host_draws_rare_classes_and_has_feature_distance_where_an_encoder_knows_things(
+    monkeypatch, seen
+):
+    machine(monkeypatch, "cuda")
+
+    def method_of(*settings: str):
+        return choose_rest(load_config(AUTO, None, settings), small_segmenter(), seen)
+
+    chosen = method_of()  # an encoder of random weights
+    method = chosen.config.method
+    assert (method.host, method.rare_class_temperature, method.feature_distance) == ("daformer", 0.01, 0.0)
+    assert method.ignored_rows == (0, 0)  # whether the camera sees its own bonnet is not known
+    assert "host daformer, with rare-class sampling: it gained" in chosen.reasons[3]
+    check_used(chosen.config, AUTO)
+    pretrained = 'model.encoder={factory: "encoder.py:build"}'
+    known = method_of(pretrained)  # and a train is a thing
+    assert known.config.method.feature_distance == 0.005
+    assert "rare-class sampling and feature distance" in known.reasons[3]
+    assert method_of(pretrained, "method.thing_classes=[boat]").config.method.feature_distance == 0
+    for setting in (
+        "method.host=dacs",
+        "method.rare_class_temperature=null",
+        "method.feature_distance=0",
+        "method.ignored_rows=[0, 0]",
+    ):
+        assert method_of(setting).config.method == load_config(AUTO, None, (setting, *BALANCE)).method, (
+            setting
+        )
+
+
 def test_what_somebody_set_is_left_alone_and_nothing_chosen_is_idle(monkeypatch, seen):
     machine(monkeypatch, "cuda")
-    config = load_config(AUTO, None, ("data.crop=[8, 8]", "training.iterations=7", "method.tau=0.2"))
+    config = load_config(AUTO, None, ("data.crop=[8, 8]", "training.iterations=7", *MINE))
     assert choose_rest(config, small_segmenter(), seen) == (config, [])
     plain = load_config(AUTO, None, ("method.balance=posthoc", "training.warmup=5"))
     chosen = choose_rest(plain, small_segmenter(), seen).config

@@ -50,6 +50,7 @@ PAIRS = [
     ("dacs-class-confidence", "dacs"),
     ("dacs-few-labels", "dacs"),
     ("dacs-online-0.5", "dacs"),
+    ("dacs-online-0.5", "dacs-online-0.5-momentum-0.9"),
     ("dacs-logit-adjustment-0.5", "dacs"),
     ("dacs-online", "source"),
     ("dacs-logit-adjustment", "source"),
@@ -61,6 +62,8 @@ PAIRS = [
     ("daformer-online", "daformer"),
     ("daformer-online-0.5", "daformer"),
     ("daformer-logit-adjustment-0.5", "daformer"),
+    ("daformer-logit-adjustment-0.5", "source"),
+    ("daformer-logit-adjustment-0.5", "dacs-logit-adjustment-0.5"),
     ("daformer-online-no-density", "daformer"),
     ("daformer-online", "daformer-online-no-density"),
     ("mic", "source"),
@@ -199,7 +202,10 @@ def by_themselves(runs: Runs, shifts: Sequence[str]) -> Iterator[str]:
     for arm in TITLES:
         kinds.setdefault(default_of(arm)[1], []).append(arm)
     rows = []
-    for title, arms in [*((f"corrected at {t}", arms) for t, arms in kinds.items()), ("all", list(TITLES))]:
+    for title, arms in [
+        *((f"corrected at {t}" if t != "0" else "not corrected", arms) for t, arms in kinds.items()),
+        ("all", list(TITLES)),
+    ]:
         cells = []
         for seeds in (SEEDS[:1], SEEDS[1:]):
             some = {key: run for key, run in runs.items() if key[1] in arms and key[2] in seeds}

@@ -164,7 +164,7 @@ def shipped(runs: Runs, shifts: Sequence[str], arm: str, against: str, measure: 
 def exported(run: Result, arm: str) -> tuple[str, str]:
     """The way and the strength of an arm's export, where nobody chose another."""
     way, strength = default_of(arm)
-    return ("plain", "0") if doubted(run, way) else (way, strength)
+    return ("plain", "0") if strength == "0" or doubted(run, way) else (way, strength)
 
 
 @dataclass(frozen=True)
