@@ -122,7 +122,7 @@ def fixed_size(picture: onnx.ValueInfoProto, layout: Layout) -> tuple[int, int] 
 
 
 def _layout(model: onnx.ModelProto, picture: onnx.ValueInfoProto, path: Path) -> Layout:
-    """From the shape of the input; where that leaves the channels open, from how its first convolutions read it."""
+    """From the shape of the input; where that leaves the channels open, from its first convolutions."""
     dims = sizes(picture)
     if dims[1] == 3:
         return "NCHW"
@@ -202,8 +202,9 @@ def _range_inside(model: onnx.ModelProto, name: str) -> int | None:
 
 
 def _channels_read(model: onnx.ModelProto, name: str) -> int | None:
-    """Axis of the input that convolutions read as channels, behind what moves axes and scales; None if unclear."""
-    axes, open_values = set(), [(name, (0, 1, 2, 3))]
+    """Axis of the input that convolutions read as channels, behind what moves and scales; None if unclear."""
+    axes: set[int] = set()
+    open_values: list[tuple[str, tuple[int, ...]]] = [(name, (0, 1, 2, 3))]
     while open_values:
         value, order = open_values.pop()  # order[i]: axis of the input that stands at place i
         for node in (node for node in model.graph.node if value in node.input):

@@ -24,6 +24,7 @@ _PICKING = ("ArgMax", "TopK")
 _MOVING = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Reshape")
 
 _SWAP = [0, 3, 2, 1]
+
 _AUXILIARY = ("aux", "aux_out", "auxiliary")
 """What torchvision and others call the logits of a head that only training needs."""
 
@@ -121,7 +122,7 @@ def _before_swap(name: str, makers: Makers, behind: list[str]) -> str:
     if maker is None or maker.op_type != "Transpose" or [list(a.ints) for a in maker.attribute] != [_SWAP]:
         return name
     behind.insert(0, "Transpose")
-    return maker.input[0]
+    return str(maker.input[0])
 
 
 def _picked(graph: onnx.GraphProto) -> frozenset[str]:

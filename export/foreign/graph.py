@@ -48,8 +48,8 @@ def read_graph(path: Path) -> onnx.ModelProto:
         head = file.read(8)
     if head[4:] == _ORT_FORMAT:
         raise InputError(
-            f"{path} is in ONNX Runtime's own format, which holds no graph to balance; give the ONNX file that it "
-            "was converted from."
+            f"{path} is in ONNX Runtime's own format, which holds no graph to balance; give the ONNX file "
+            "that it was converted from."
         )
     try:
         model: onnx.ModelProto = onnx.load(path, load_external_data=False)

@@ -38,8 +38,8 @@ side, and of engines."""
 RELATIVE = 2.0**-16
 """The same, as a share of the logit's own size: what adding up thousands of numbers in float32 costs."""
 COARSE_RELATIVE = 2.0**-9
-"""The same where a half or an integer is on the way to the logits, but of the best logit that the picture has:
-twice the step from one half to the next. A logit near 0 is a sum of parts that may be as large as that."""
+"""The same where a half or an integer is on the way to the logits, but of the best logit that the picture
+has: twice the step from one half to the next. A logit near 0 is a sum of parts that may be as large."""
 
 _PART = 2**20
 """Most numbers [C, P] that are summed up at once."""
