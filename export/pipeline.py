@@ -11,6 +11,7 @@ from adapt.run.cards import ADAPTED_TAU, default_words
 from export.fold.fold import Extras, Strength, fold
 from export.fold.folded import graph_info, record_verification
 from export.fold.tables import MAX_TAU
+from export.foreign.graph import check_valid
 from export.precision.gates import in_precision
 from export.precision.kinds import PRECISIONS
 from export.sources.calibrated import open_calibrated
@@ -259,7 +260,7 @@ def write_verified(
     with replacing(output, overwrite=overwrite) as temporary:
         onnx.save(model, temporary)
         written = onnx.load(temporary)
-        onnx.checker.check_model(written, full_check=True)
+        check_valid(written, output)
         faults = source.unlike(graph_info(written, str(output)).card)
         reference = source.reference()
         result = verify(

@@ -76,6 +76,7 @@ def balance(
     mean: Triple | None = None,
     std: Triple | None = None,
     range: int | None = None,
+    inputs: Sequence[str] = (),
     leave: Sequence[str] = (),
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,
@@ -96,7 +97,7 @@ def balance(
         classes: class file of the model's outputs, in their order; None takes what the model says of itself.
         frames: frames per video.
         logits: name of the logits in the graph; None is its one float output.
-        layout, channel_order, size, stride, mean, std, range, leave: see `calibrate`.
+        layout, channel_order, size, stride, mean, std, range, inputs, leave: see `calibrate`.
         force: replace what is at `output` and `report`.
         say: called with each step and finding, in words.
 
@@ -106,7 +107,7 @@ def balance(
     """
     model, output = Path(model), Path(output)
     report = output.with_suffix(".html") if report is None else report
-    told = told_of(layout, channel_order, size, stride, mean, std, range)
+    told = told_of(layout, channel_order, size, stride, mean, std, range, inputs)
     _check_outputs(model, output, report, tau, force)
     targets = tuple(map(Path, target))
     request = Request(model, targets, None, classes, 1, frames, logits, told, tuple(leave))

@@ -23,10 +23,12 @@ def found(looked: Looked, path: Path) -> dict[str, str]:
     size, by = taken.found[-1], taken.found[-1].partition(" (")[2].rstrip(")")
     if taken.size is not None:
         size = f"{taken.size[0]}x{taken.size[1]} (height x width{', ' if by else ''}{by})"
+    others = "; ".join(taken.found[:-3])
     return {
         "kind": _kind(network.model, path),
         "classes": f"{outlet.classes}: {_listed(looked.names)} ({looked.named_by}){_left(looked)}",
         "pictures": f"{size}{padded}, {taken.channel_order}, {taken.layout}",
+        **({"other inputs": others} if others else {}),
         "normalisation": f"mean {_numbers(taken.mean)}, std {_numbers(taken.std)} ({taken.found[-2:][0]})",
         "logits": f"{outlet.name}, {outlet.layout}, at stride {outlet.output_stride}{behind(network)}",
     }

@@ -82,6 +82,14 @@ _OF_A_MODEL = (
         type=click.Choice(["1", "255"]),
         help="Largest pixel value that --mean and --std are of [default: 1].",
     ),
+    click.option(
+        "--input",
+        "inputs",
+        metavar="NAME=VALUE",
+        multiple=True,
+        help="What the graph takes beside the picture, the same at every run: numbers divided by commas (one "
+        "fills all), or an .npy file (repeat).",
+    ),
     LEAVE,
 )
 

@@ -21,6 +21,8 @@ from export.foreign.network import MASKED, Network
 CONVERTED = 1e-4
 """Most that logits may change by in a conversion, as a share of the largest."""
 _KEEPING_TYPE = ("Identity", "Transpose", "Reshape", "Slice", "Gather", "Squeeze", "Unsqueeze", "Flatten")
+_RESIZES = 11
+"""Opset from which on a Resize says where it takes its samples."""
 _PREFIX = "adapter/"
 _REVERSED = _PREFIX + "reversed_channels"
 _FLOOR = _PREFIX + "floor"
@@ -57,7 +59,8 @@ def logits_graph_of(network: Network) -> onnx.ModelProto:
     ]  # initialisers listed as inputs, as old graphs do
     del graph.node[:], graph.input[:], graph.output[:], graph.value_info[:]
     graph.node.extend(nodes)
-    graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), _REVERSED))
+    if network.intake.channel_order == "BGR":
+        graph.initializer.append(numpy_helper.from_array(np.array([2, 1, 0]), _REVERSED))
     if network.outlet.masked:
         graph.initializer.append(numpy_helper.from_array(np.array(MASKED, np.float32), _FLOOR))
     batch = network.intake.batch or "N"
@@ -97,6 +100,8 @@ def _modern(network: Network) -> onnx.ModelProto:
         raise InputError(
             f"{path} has opset {version}, and its conversion to {OPSET} failed; {advice}."
         ) from error
+    if version < _RESIZES:
+        _sampled_as_before(converted.graph)
     # What stands in a subgraph or in another domain may be left as it was.
     size = network.intake.size or (max(64, network.outlet.stride),) * 2
     picture = np.random.default_rng(0).integers(0, 256, (1, *size, 3), dtype=np.uint8)
@@ -107,6 +112,15 @@ def _modern(network: Network) -> onnx.ModelProto:
             f"{path} has opset {version}, and says something else when it is converted to {OPSET}; {advice}."
         )
     return converted
+
+
+def _sampled_as_before(graph: onnx.GraphProto) -> None:
+    """What upsampled by its corners goes on doing so, in place: converters leave that out."""
+    settings = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
+    for node in (node for node in graph.node if node.op_type == "Resize"):
+        said = {attribute.name for attribute in node.attribute}
+        more = {name: value for name, value in settings.items() if name not in said}
+        node.attribute.extend(helper.make_attribute(name, value) for name, value in more.items())
 
 
 def _into(network: Network, kind: int) -> list[_Step]:

@@ -119,7 +119,18 @@ def _ultralytics(model: onnx.ModelProto, path: Path) -> Beside:
 
 def _preprocessor(file: Path) -> Beside:
     """transformers: (pixel * rescale_factor - image_mean) / image_std, either part or both."""
-    content = _object(file)
+    return _rescaled(_object(file), file)
+
+
+def _processor(file: Path) -> Beside:
+    """transformers, of models that take text too: the same, in a file of both since its version 5."""
+    content = _object(file).get("image_processor", {})
+    if not isinstance(content, dict):
+        raise ValueError("its image_processor holds no settings")
+    return _rescaled(content, file)
+
+
+def _rescaled(content: dict[str, Any], file: Path) -> Beside:
     size, by = _preprocessed_size(content, file)
     if not any(key in content for key in ("do_normalize", "do_rescale", "image_mean", "rescale_factor")):
         return Beside(size=size, sized_by=by)
@@ -219,6 +230,7 @@ def _labels(file: Path) -> Beside:
 
 _READERS: dict[str, Callable[[Path], Beside]] = {
     "preprocessor_config.json": _preprocessor,
+    "processor_config.json": _processor,
     "config.json": _config,
     "pipeline.json": _mmdeploy,
     "deploy.yaml": _paddle,
@@ -226,7 +238,7 @@ _READERS: dict[str, Callable[[Path], Beside]] = {
     "labels.txt": _labels,
 }
 _HUB = "onnx"
-_UP = ("preprocessor_config.json", "config.json")
+_UP = ("preprocessor_config.json", "processor_config.json", "config.json")
 """Those that may be one folder up, from a folder of that name."""
 
 

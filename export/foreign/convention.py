@@ -13,11 +13,12 @@ from typing import Literal
 
 import numpy as np
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import TensorProto
 
 from adapt.errors import InputError
 from export.foreign.beside import Beside, read_beside
-from export.foreign.graph import UnknownError, describe, picture_input, sizes, value_type
+from export.foreign.graph import UnknownError, constants_of, describe, picture_input, sizes, value_type
+from export.foreign.inputs.fixed import Fixed
 
 Layout = Literal["NCHW", "NHWC"]
 ChannelOrder = Literal["RGB", "BGR"]
@@ -42,6 +43,8 @@ _SAME_AXES = (
     "DynamicQuantizeLinear",
 )
 _CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "FusedConv")
+_CHANNELS = 16
+"""No side of a picture is as small as that."""
 _LEAST_UNIT_SCALE = 0.2
 _LARGEST_UNIT_OFFSET = 2.0
 """Pixels on [0, 1] are divided by standard deviations below 1, those on [0, 255] by tens; means likewise."""
@@ -59,6 +62,8 @@ class Told:
     std: Triple | None = None
     range: int = 1
     """1 or 255: the pixel values that mean and std are of."""
+    inputs: tuple[str, ...] = ()
+    """NAME=VALUE of what the graph takes beside the picture, see export/foreign/inputs/."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +82,8 @@ class Intake:
     """Pictures per run: 1, or None for any number."""
     found: tuple[str, ...]
     """How it is known, in words."""
+    inputs: tuple[Fixed, ...] = ()
+    """What the graph takes beside the picture."""
 
 
 def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
@@ -86,7 +93,7 @@ def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
         InputError: options that contradict the graph.
         UnknownError: something that can't be found out.
     """
-    picture = picture_input(model, path)
+    picture = picture_input(model, path, [given.partition("=")[0] for given in told.inputs])
     dims = sizes(picture)
     beside = read_beside(model, path)
     try:
@@ -132,6 +139,11 @@ def _layout(model: onnx.ModelProto, picture: onnx.ValueInfoProto, path: Path) ->
         read = _channels_read(model, picture.name)
         if read in (1, 3) and dims[read] is None:
             return "NCHW" if read == 1 else "NHWC"
+    if other := [size for size in (dims[1], dims[3]) if size is not None and size <= _CHANNELS]:
+        raise InputError(
+            f"{path} takes pictures of {other[0]} channel{'s' * (other[0] > 1)}, but those of --target have "
+            "3: red, green and blue."
+        )
     raise UnknownError(f"{path} does not say where its 3 channels are; give --layout NCHW or --layout NHWC.")
 
 
@@ -169,6 +181,16 @@ def _normalisation(
 def _on_unit(mean: Triple, std: Triple, limit: int, words: str) -> tuple[Triple, Triple, str]:
     if min(std) <= 0:
         raise InputError(f"--std is {min(std):g}, but a standard deviation is above 0.")
+    if limit == 1 and max(mean) > 1:
+        raise InputError(
+            f"--mean is {max(mean):g}, but pixels are from 0 to 1; add --range 255 if mean and std are of "
+            "pixels from 0 to 255."
+        )
+    if limit == 255 and max(std) < 1:
+        raise InputError(
+            f"--std is {max(std):g} of pixels from 0 to 255; leave --range 255 out if mean and std are of "
+            "pixels from 0 to 1."
+        )
     return _triple([m / limit for m in mean]), _triple([s / limit for s in std]), words
 
 
@@ -179,10 +201,10 @@ def _triple(value: float | Sequence[float]) -> Triple:
 
 def _range_inside(model: onnx.ModelProto, name: str) -> int | None:
     """Largest pixel value, 1 or 255, that the graph's own normalisation is made for; None if it has none."""
-    constants = _constants(model)
+    constants = constants_of(model)
     scale, offset, found = 1.0, 0.0, False
     while True:
-        readers = [node for node in model.graph.node if name in node.input]
+        readers = [node for node in model.graph.node if name in node.input and node.op_type != "Shape"]
         if len(readers) != 1 or readers[0].op_type not in (*_PASSING, *_AFFINE):
             break
         node = readers[0]
@@ -217,12 +239,3 @@ def _channels_read(model: onnx.ModelProto, name: str) -> int | None:
             elif node.op_type in _SAME_AXES:
                 open_values.append((node.output[0], order))
     return axes.pop() if len(axes) == 1 else None
-
-
-def _constants(model: onnx.ModelProto) -> dict[str, np.ndarray]:
-    constants = {t.name: numpy_helper.to_array(t) for t in model.graph.initializer}
-    for node in model.graph.node:
-        value = next((a.t for a in node.attribute if a.name == "value"), None)
-        if node.op_type == "Constant" and value is not None:
-            constants[node.output[0]] = numpy_helper.to_array(value)
-    return constants

@@ -4,7 +4,9 @@
 
 None of these changes which class is best: softmax and sigmoid rise with their logit (a softmax takes the same
 off the logarithm of every class), and the others only pick it. So whatever stands behind the logits is left
-out, and with it what only moves values about between them: casts, transposes, squeezes, resizes.
+out, and with it what only moves values about between them (casts, transposes, squeezes, resizes) or makes all
+of them larger alike (a factor, a logarithm). What is made of labels alone (colours, one-hot maps, other
+numbers) comes from the logits in front of the ArgMax (export/foreign/labels.py).
 
 Where a file upsamples probabilities (a Resize behind the Softmax), its labels at borders differ a little from
 those of upsampled logits, which the balanced file has.
@@ -12,19 +14,28 @@ those of upsampled logits, which the balanced file has.
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import onnx
+from numpy.typing import NDArray
 
 from adapt.errors import InputError
-from export.foreign.graph import FLOATS, UnknownError, describe, rank, value_type
+from export.foreign.graph import LOGITS, UnknownError, constants_of, describe, rank, ranks_of, value_type
+from export.foreign.labels import HARMLESS, PICKING, made_of_labels
 
 _RISING = ("Softmax", "LogSoftmax", "Sigmoid")
-_PICKING = ("ArgMax", "TopK")
-_MOVING = ("Identity", "Cast", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Reshape")
+_MOVING = (
+    *("Identity", "Cast", "Squeeze", "Unsqueeze", "Transpose", "Resize", "Upsample", "Reshape", "Flatten"),
+    *("QuantizeLinear", "DequantizeLinear"),
+)
+_SCALING = ("Mul", "Div")
+_QUANTISED = ("QuantizeLinear", "QLinear")
+"""Beginnings of the names of operators whose whole numbers rise with a logit."""
 
 _SWAP = [0, 3, 2, 1]
 
+_PLAIN: tuple[set[str], ...] = (set(), {"Identity"}, {"Identity", "Flatten", "Reshape", "Squeeze"})
+"""What alone does not say, in each of the tries below, that something else stands behind logits."""
 _AUXILIARY = ("aux", "aux_out", "auxiliary")
 """What torchvision and others call the logits of a head that only training needs."""
 
@@ -45,8 +56,28 @@ class Ending(NamedTuple):
     def resizes_probabilities(self) -> bool:
         """Whether what is upsampled are probabilities, in place of logits."""
         rising = [i for i, kind in enumerate(self.behind) if kind in _RISING]
-        picking = next((i for i, kind in enumerate(self.behind) if kind in _PICKING), len(self.behind))
-        return bool(rising) and "Resize" in self.behind[rising[0] : picking]
+        picking = self._picking
+        return bool(rising) and bool({"Resize", "Upsample"} & set(self.behind[rising[0] : picking]))
+
+    @property
+    def changes_labels(self) -> tuple[str, ...]:
+        """Operators that make something else of labels: colours, other numbers."""
+        return tuple(kind for kind in self.behind[self._picking + 1 :] if kind not in HARMLESS)
+
+    @property
+    def _picking(self) -> int:
+        return next((i for i, kind in enumerate(self.behind) if kind in PICKING), len(self.behind))
+
+
+class _Graph(NamedTuple):
+    """What the way back needs to know."""
+
+    model: onnx.ModelProto
+    makers: Makers
+    picked: frozenset[str]
+    """Values that an ArgMax or TopK reads: a ReduceMax of these is their best score."""
+    factors: frozenset[str]
+    """Constants of one number above 0."""
 
 
 def find_logits(model: onnx.ModelProto, output: str | None, path: Path) -> Ending:
@@ -54,32 +85,33 @@ def find_logits(model: onnx.ModelProto, output: str | None, path: Path) -> Endin
 
     Args:
         output: name of any value of the graph; None takes what the outputs are made of: of the float ones of
-            rank 4, else of a squeezed one, else of labels.
+            rank 4, else of a squeezed or flat one, else of labels.
 
     Raises:
         InputError: no such value, or one that no node makes.
         UnknownError: the outputs lead to several values, or to none.
     """
-    graph = model.graph
-    makers = {out: node for node in graph.node for out in node.output}
+    graph, known = model.graph, _known(model)
     if output is not None:
-        if output not in makers:
+        if output not in known.makers:
             raise InputError(
                 f"{path} has no value {output!r}; its outputs are {describe(graph.output)}; give one of "
                 "them, or the name of a value inside the graph."
             )
-        return _made(walk_back(output, makers, _picked(graph)), makers, path)
-    floats = [v for v in graph.output if value_type(v) in FLOATS and v.name not in _AUXILIARY]
-    tries: tuple[list[Ending | None], ...] = (
-        [walk_back(v.name, makers, _picked(graph)) for v in floats if rank(v) in (4, None)],
-        [_unsqueezed(v.name, makers, _picked(graph)) for v in floats if rank(v) == 3],
-        [walk_back(v.name, makers, _picked(graph)) for v in graph.output],
+        return _made(walk_back(output, known), known, path)
+    scores = [v for v in graph.output if _may_be_logits(v, known) and v.name not in _AUXILIARY]
+    if len(many := [v for v in scores if not _one_channel(v)]) > 0:
+        scores = many
+    tries: tuple[list[Ending], ...] = (
+        [walk_back(v.name, known) for v in scores if rank(v) in (4, None)],
+        [walk_back(v.name, known) for v in scores if rank(v) == 3],
+        [walk_back(v.name, known) for v in graph.output],
     )
     for number, endings in enumerate(tries):
-        known = [e for e in endings if e is not None and (number < 1 or e.behind)]
-        by_name = {ending.name: ending for ending in reversed(known)}
+        found = [e for e in endings if number < 1 or set(e.behind) - _PLAIN[number]]
+        by_name = {ending.name: ending for ending in reversed(found)}
         if len(by_name) == 1:
-            return _made(next(iter(by_name.values())), makers, path)
+            return _made(next(iter(by_name.values())), known, path)
         if by_name:
             names = ", ".join(reversed(by_name))
             raise UnknownError(
@@ -92,59 +124,92 @@ def find_logits(model: onnx.ModelProto, output: str | None, path: Path) -> Endin
     )
 
 
-def walk_back(name: str, makers: Makers, picked: frozenset[str] = frozenset()) -> Ending:
-    """From a value to the logits that it is made of; to itself if nothing says that it is no logits.
-
-    Args:
-        picked: values that an ArgMax or TopK of the graph reads: a ReduceMax of these is their best score.
-    """
-    behind: list[str] = []
-    found = Ending(name)
-    while (maker := makers.get(name)) is not None:
-        best = maker.op_type == "ReduceMax" and maker.input[0] in picked
-        if not best and maker.op_type not in (*_RISING, *_PICKING, *_MOVING):
+def walk_back(name: str, known: _Graph) -> Ending:
+    """From a value to the logits that it is made of; to itself if nothing says that it is no logits."""
+    made = made_of_labels(known.model, name)
+    start, after = (name, ()) if made is None else (made.picked, made.behind)
+    behind: list[str] = list(after)
+    found = Ending(start, after)
+    name = start
+    while (maker := known.makers.get(name)) is not None:
+        best = maker.op_type == "ReduceMax" and maker.input[0] in known.picked
+        if not best and not _passes(maker, known):
             break
         renamed = maker.op_type == "Identity" and name == found.name
-        name = maker.input[0]
+        name = next(value for value in maker.input if value not in known.factors)
         behind.insert(0, maker.op_type)
-        if best or renamed or maker.op_type in (*_RISING, *_PICKING):
-            name = _before_swap(name, makers, behind)
+        if best or renamed or maker.op_type in (*_RISING, *PICKING):
+            name = _before_swap(name, known, behind)
             found = Ending(name, tuple(behind))
-    return found
+    return _of_rank_4(found, known)
 
 
-def _before_swap(name: str, makers: Makers, behind: list[str]) -> str:
+def _before_swap(name: str, known: _Graph, behind: list[str]) -> str:
     """What a softmax of the last axis takes the classes from, where they were swapped with the width for it.
 
     Paddle2ONNX writes that below opset 13; [N, W, H, C] is no layout of logits.
     """
-    maker = makers.get(name)
+    maker = known.makers.get(name)
     if maker is None or maker.op_type != "Transpose" or [list(a.ints) for a in maker.attribute] != [_SWAP]:
         return name
     behind.insert(0, "Transpose")
     return str(maker.input[0])
 
 
-def _picked(graph: onnx.GraphProto) -> frozenset[str]:
-    return frozenset(node.input[0] for node in graph.node if node.op_type in _PICKING)
+def _passes(maker: onnx.NodeProto, known: _Graph) -> bool:
+    """Whether an operator leaves the order of the classes of a pixel as it is."""
+    if maker.op_type in _SCALING:
+        data = [value for value in maker.input if value not in known.factors]
+        return len(data) == 1 and (maker.op_type == "Mul" or data[0] == maker.input[0])
+    return maker.op_type in (*_RISING, *PICKING, *_MOVING, "Log")
 
 
-def _unsqueezed(name: str, makers: Makers, picked: frozenset[str]) -> Ending | None:
-    """Of an output without its batch dimension; None if none was squeezed away."""
-    found = walk_back(name, makers, picked)
-    if found.behind and set(found.behind) != {"Identity"}:
+def _of_rank_4(found: Ending, known: _Graph) -> Ending:
+    """The same before pixels were put in a row, or a dimension of one was taken away."""
+    maker = known.makers.get(found.name)
+    if maker is None or maker.op_type not in _MOVING:
         return found
-    behind: list[str] = []
-    while (maker := makers.get(name)) is not None and maker.op_type in _MOVING:
+    ranks = ranks_of(known.model)
+    name, behind = found.name, list(found.behind)
+    while ranks.get(name, 4) != 4 and (maker := known.makers.get(name)) and maker.op_type in _MOVING:
         name = maker.input[0]
         behind.insert(0, maker.op_type)
-        if maker.op_type == "Squeeze":
-            return Ending(name, tuple(behind))
-    return None
+    return Ending(name, tuple(behind)) if ranks.get(name) == 4 else found
 
 
-def _made(ending: Ending, makers: Makers, path: Path) -> Ending:
-    if ending.name not in makers:
+def _known(model: onnx.ModelProto) -> _Graph:
+    graph = model.graph
+    numbers = constants_of(model)
+    return _Graph(
+        model,
+        {out: node for node in graph.node for out in node.output},
+        frozenset(node.input[0] for node in graph.node if node.op_type in PICKING),
+        frozenset(name for name, value in numbers.items() if value.size == 1 and _is_factor(value)),
+    )
+
+
+def _is_factor(value: NDArray[Any]) -> bool:
+    return value.dtype.kind == "f" and value.item() > 0
+
+
+def _may_be_logits(value: onnx.ValueInfoProto, known: _Graph) -> bool:
+    """Whether an output has the type of logits: floats, or whole numbers that a quantised graph ends in."""
+    if value_type(value) in LOGITS:
+        return True
+    maker = known.makers.get(value.name)
+    while maker is not None and maker.op_type in ("Identity", "Transpose", "Reshape", "Squeeze", "Unsqueeze"):
+        maker = known.makers.get(maker.input[0])
+    return maker is not None and maker.op_type.startswith(_QUANTISED)
+
+
+def _one_channel(value: onnx.ValueInfoProto) -> bool:
+    """Whether an output of rank 4 is a single map, as of depth: no classes."""
+    dims = value.type.tensor_type.shape.dim
+    return len(dims) == 4 and 1 in (dims[1].dim_value, dims[3].dim_value)
+
+
+def _made(ending: Ending, known: _Graph, path: Path) -> Ending:
+    if ending.name not in known.makers:
         raise InputError(
             f"{path}: the output {ending.name} is made by no node of the graph; choose with --output."
         )

@@ -1,24 +1,31 @@
 """Somebody else's ONNX graph: open it, find its pictures and its logits, cut off what follows them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import onnx
 import onnx.inliner
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
-from onnx import TensorProto, helper
+from numpy.typing import NDArray
+from onnx import TensorProto, helper, numpy_helper
 
 from adapt.errors import InputError
 from serve.media.checkpoints import describe_checkpoint
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 PICTURES = (*FLOATS, TensorProto.UINT8)
+LOGITS = (*FLOATS, TensorProto.DOUBLE, TensorProto.BFLOAT16)
 LARGEST = 2**31 - 2**27
 """Most bytes of a graph with its weights: an ONNX file holds 2 GB, and the correction has to fit in too."""
 _ORT_FORMAT = b"ORTM"
 """Bytes 4 to 8 of a file of onnxruntime.tools.convert_onnx_models_to_ort."""
 LEAST_OPSET = 7
 """ONNX Runtime promises to run none that are older."""
+_SMALL = 2**16
+"""Most numbers of a value that is looked at."""
 MOST_ASKED = 2
 """Questions in one message: who answers them should not have to look for the others."""
 
@@ -79,37 +86,114 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise InputError(
             f"{path} has opset {opset(model)}, the least that can be used is {LEAST_OPSET}; export it again."
         )
+    _make_dense(model.graph)
     if model.functions:  # an operator that is written in the file itself: what it stands for takes its place
         model = onnx.inliner.inline_local_functions(model)
     return model
 
 
-def picture_input(model: onnx.ModelProto, path: Path) -> onnx.ValueInfoProto:
-    """The one input that takes pictures: rank 4, float or uint8.
+def _make_dense(graph: onnx.GraphProto) -> None:
+    """Sparse weights as others, in place: only ONNX Runtime knows them."""
+    for sparse in graph.sparse_initializer:
+        values, places = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+        whole = np.zeros(tuple(sparse.dims), values.dtype)
+        whole[np.unravel_index(places, whole.shape) if places.ndim == 1 else tuple(places.T)] = values
+        graph.initializer.append(numpy_helper.from_array(whole, sparse.values.name))
+    del graph.sparse_initializer[:]
+
+
+def inputs_of(model: onnx.ModelProto) -> list[onnx.ValueInfoProto]:
+    """What has to be given at every run."""
+    constants = {t.name for t in model.graph.initializer}
+    return [v for v in model.graph.input if v.name not in constants]
+
+
+def picture_input(model: onnx.ModelProto, path: Path, others: Collection[str] = ()) -> onnx.ValueInfoProto:
+    """The one input that takes pictures: rank 4, float or uint8; of several the one with 3 channels.
+
+    Args:
+        others: names of inputs that are none.
 
     Raises:
-        InputError: there is none, or the graph needs more inputs than that.
+        InputError: there is none, or more than one.
     """
-    constants = {t.name for t in model.graph.initializer}
-    inputs = [v for v in model.graph.input if v.name not in constants]
-    fitting = [v for v in inputs if value_type(v) in PICTURES and rank(v) == 4]
-    if len(fitting) != 1 or len(inputs) != 1:
+    inputs = inputs_of(model)
+    fitting = [v for v in inputs if value_type(v) in PICTURES and rank(v) == 4 and v.name not in others]
+    if len(fitting) > 1:
+        fitting = [v for v in fitting if 3 in sizes(v)]
+    if len(fitting) != 1:
         raise InputError(
-            f"{path} has the inputs {describe(inputs)}; it must have one, a float or uint8 picture of rank 4."
+            f"{path} has the inputs {describe(inputs)}; it must have one that takes a picture, float or "
+            "uint8 and of rank 4 (any others are fixed with --input NAME=VALUE)."
         )
     return fitting[0]
 
 
-def cut_at(model: onnx.ModelProto, name: str, path: Path) -> onnx.ModelProto:
-    """A copy whose only output is one value of the graph, as float."""
+def cut_at(model: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """A copy whose only output is one value of the graph, as float, and that takes what this depends on.
+
+    Half precision stays what it is; other numbers (double, bfloat16, those of a quantised graph) are cast.
+    """
     cut = onnx.ModelProto()
     cut.CopyFrom(model)
-    kinds = {v.name: value_type(v) for v in (*model.graph.output, *model.graph.value_info)}
-    kind = kinds.get(name, value_type(picture_input(model, path)))
+    kind, output = _kind_of(model, name), name
     del cut.graph.output[:], cut.graph.value_info[:]
-    cut.graph.output.append(helper.make_tensor_value_info(name, kind if kind in FLOATS else FLOATS[0], None))
-    _prune(cut.graph, name)
+    if kind not in FLOATS:
+        kind, output = FLOATS[0], f"as_float/{name}"
+        cut.graph.node.append(helper.make_node("Cast", [name], [output], output, to=kind))
+    cut.graph.output.append(helper.make_tensor_value_info(output, kind, None))
+    _prune(cut.graph, output)
     return cut
+
+
+def _kind_of(model: onnx.ModelProto, name: str) -> int:
+    """Element type of a value; where nothing tells it, that of the first float input."""
+    for graph in _described(model):
+        kind = next((value_type(v) for v in (*graph.output, *graph.value_info) if v.name == name), 0)
+        if kind:
+            return kind
+    return next((value_type(v) for v in inputs_of(model) if value_type(v) in FLOATS), FLOATS[0])
+
+
+def ranks_of(model: onnx.ModelProto) -> dict[str, int]:
+    """Numbers of dimensions, of the values of which they are known."""
+    found: dict[str, int] = {}
+    for graph in _described(model):
+        for value in (*graph.input, *graph.output, *graph.value_info):
+            if (size := rank(value)) is not None:
+                found.setdefault(value.name, size)
+    return found
+
+
+def _described(model: onnx.ModelProto) -> Iterator[onnx.GraphProto]:
+    """The graph as the file describes its values, then as onnx would."""
+    yield model.graph
+    with contextlib.suppress(RuntimeError, ValueError):  # operators that it does not know are passed over
+        yield onnx.shape_inference.infer_shapes(model).graph
+
+
+def constants_of(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
+    """Small values that are known without running the graph, by name: factors, means, shapes, no weights."""
+    tensors = [*model.graph.initializer]
+    found: dict[str, NDArray[Any]] = {}
+    for node in (node for node in model.graph.node if node.op_type == "Constant"):
+        attribute = node.attribute[0]
+        if attribute.name == "value":
+            tensors.append(TensorProto.FromString(attribute.t.SerializeToString()))
+            tensors[-1].name = node.output[0]
+        elif attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
+            found[node.output[0]] = np.array(helper.get_attribute_value(attribute))
+    small = (tensor for tensor in tensors if np.prod(tensor.dims) <= _SMALL)
+    return found | {tensor.name: numpy_helper.to_array(tensor) for tensor in small}
+
+
+def check_valid(model: onnx.ModelProto, path: Path) -> None:
+    """Raises InputError if a graph is not as the ONNX standard has it, though a runtime may run it."""
+    try:
+        onnx.checker.check_model(model, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"{path} is not valid ONNX, so nothing can be folded into it: {reason}.") from error
 
 
 def opset(model: onnx.ModelProto) -> int:
@@ -130,7 +214,8 @@ def rank(value: onnx.ValueInfoProto) -> int | None:
 
 def sizes(value: onnx.ValueInfoProto) -> tuple[int | None, ...]:
     """Sizes of the dimensions; None where they may change from call to call."""
-    return tuple(d.dim_value or None for d in value.type.tensor_type.shape.dim)
+    known = (dim.dim_value for dim in value.type.tensor_type.shape.dim)
+    return tuple(size if size > 0 else None for size in known)  # some exporters write -1
 
 
 def describe(values: Iterable[onnx.ValueInfoProto]) -> str:
@@ -147,7 +232,7 @@ def _describe(value: onnx.ValueInfoProto) -> str:
 
 
 def _prune(graph: onnx.GraphProto, output: str) -> None:
-    """Remove nodes and constants that `output` does not depend on, in place."""
+    """Remove nodes, constants and inputs that `output` does not depend on, in place."""
     needed, kept = {output}, []
     for node in reversed(graph.node):  # nodes come in topological order
         if needed.intersection(node.output):
@@ -156,8 +241,10 @@ def _prune(graph: onnx.GraphProto, output: str) -> None:
     constants = [
         onnx.TensorProto.FromString(t.SerializeToString()) for t in graph.initializer if t.name in needed
     ]
-    del graph.node[:], graph.initializer[:]
+    inputs = [v for v in graph.input if v.name in needed]
+    del graph.node[:], graph.initializer[:], graph.input[:]
     graph.node.extend(reversed(kept))
+    graph.input.extend(inputs)
     graph.initializer.extend(constants)
 
 

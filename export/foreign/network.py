@@ -11,6 +11,7 @@ from export.fold.session import open_session
 from export.foreign.convention import Intake, Told, fixed_size, intake
 from export.foreign.endings import Ending, find_logits
 from export.foreign.graph import UnknownError, cut_at, picture_input, read_graph
+from export.foreign.inputs.fixed import check_given, fixed_inputs, with_fixed
 from export.foreign.outlet import Outlet as Outlet
 from export.foreign.outlet import find_outlet, run_once, with_size
 from export.foreign.queries import find_queries, with_map
@@ -82,20 +83,31 @@ def open_network(path: Path, told: Told, output: str | None) -> Network:
         UnknownError: what only the person can tell, of pictures and logits at once.
     """
     whole = read_graph(path)
+    check_given(told.inputs, whole, path)
     try:
         whole, ending = _with_logits(whole, output, path)
     except UnknownError as unknown:
-        try:
-            intake(whole, told, path)
-        except UnknownError as other:
-            raise UnknownError(*unknown.asked, *other.asked) from None
-        raise
-    model = cut_at(whole, ending.name, path)
+        raise UnknownError(*unknown.asked, *_asked(whole, told, path)) from None
+    model = cut_at(whole, ending.name)
+    try:
+        fixed, words = fixed_inputs(model, told.inputs, path)
+    except UnknownError as unknown:
+        raise UnknownError(*unknown.asked, *_asked(model, told, path)) from None
+    model = with_fixed(model, fixed, path)
     taken = intake(model, told, path)
+    taken = replace(taken, inputs=tuple(fixed), found=(*words, *taken.found))
     model, outlet = find_outlet(model, taken, told, path)
-    if ending.queries is not None:
-        outlet = replace(outlet, name=ending.queries)
+    outlet = replace(outlet, name=ending.queries or ending.name)
     return Network(path, model, taken, outlet, ending)
+
+
+def _asked(model: onnx.ModelProto, told: Told, path: Path) -> tuple[str, ...]:
+    """What else is to be asked, of the pictures."""
+    try:
+        intake(model, told, path)
+    except UnknownError as unknown:
+        return unknown.asked
+    return ()
 
 
 def restore_network(path: Path, taken: Intake, outlet: Outlet) -> Network:
@@ -104,12 +116,9 @@ def restore_network(path: Path, taken: Intake, outlet: Outlet) -> Network:
     Raises:
         InputError: it is not that graph.
     """
-    return Network(path, with_size(_cut(path, outlet.name), outlet), taken, outlet)
-
-
-def _cut(path: Path, name: str) -> onnx.ModelProto:
-    model, ending = _with_logits(read_graph(path), name, path)
-    return cut_at(model, ending.name, path)
+    model, ending = _with_logits(read_graph(path), outlet.name, path)
+    model = with_fixed(cut_at(model, ending.name), taken.inputs, path)
+    return Network(path, with_size(model, outlet), taken, outlet)
 
 
 def _with_logits(model: onnx.ModelProto, output: str | None, path: Path) -> tuple[onnx.ModelProto, Ending]:
@@ -142,4 +151,7 @@ def behind(network: Network) -> str:
     left = f" (before {', '.join(ending.behind)})"
     if ending.resizes_probabilities:
         left += ", upsampled before the softmax where the file does it after, so borders differ a little"
+    if ending.changes_labels:
+        kinds = ", ".join(dict.fromkeys(ending.changes_labels))
+        left += f"; labels are the numbers of its logits, from 0, not what {kinds} makes of them"
     return left

@@ -66,10 +66,23 @@ def find_outlet(
         try:
             values = run_once(session, picture, np.zeros(shape, np.float32), path)
             outlet = _read_outlet(values, stride, (height, width), name, path)
-            return with_size(model, outlet), outlet
         except InputError as error:
             problem = error
+            continue
+        _check_repeatable(values, run_once(session, picture, np.zeros(shape, np.float32), path), path)
+        return with_size(model, outlet), outlet
     raise problem
+
+
+def _check_repeatable(values: NDArray[np.float32], again: NDArray[np.float32], path: Path) -> None:
+    """Raises InputError if a graph says something else of the same picture each time."""
+    finite = values[np.isfinite(values)]
+    near = 1e-2 * float(np.std(finite)) if finite.size else 0.0
+    if not np.allclose(values, again, rtol=1e-2, atol=near, equal_nan=True):
+        raise InputError(
+            f"{path} says something else of the same picture each time, as a dropout in training mode does; "
+            "export it in evaluation mode (model.eval() in torch)."
+        )
 
 
 def _read_outlet(
@@ -85,7 +98,7 @@ def _read_outlet(
     for layout, channel, row, column in layouts:
         C, h, w = (values.shape[axis] for axis in (channel, row, column))
         whole = not (height % h or width % w) and height // h == width // w
-        if C < 2 or not (whole or _nearly(height, h, width, w)):
+        if C < 2 or h * w < 2 or not (whole or _nearly(height, h, width, w)):
             continue
         if C > MOST_CLASSES:
             raise InputError(

@@ -92,6 +92,8 @@ def read_statistics(path: Path) -> tuple[ShiftStatistics, Calibrated]:
             raise ValueError("classes and offset differ in length")
         if not classes == len(calibrated.palette) == len(calibrated.pixels) == calibrated.outlet.classes:
             raise ValueError("classes, palette, pixels and outlet.classes differ in length")
+        for each in calibrated.intake.inputs:
+            each.value()
         statistics = stored_statistics(tensors, classes)
     except ValueError as error:
         reason = problem(error) if isinstance(error, ValidationError) else error

@@ -13,6 +13,7 @@ from adapt.errors import InputError
 from export.fold.fingerprint import fingerprint
 from export.foreign.adapters import logits_graph_of
 from export.foreign.convention import ChannelOrder, Layout, Told, Triple
+from export.foreign.graph import check_valid
 from export.foreign.network import Network, describe
 from export.sources.calibrated import open_uncalibrated
 from export.sources.statistics_file import Calibrated, write_statistics
@@ -114,6 +115,7 @@ def calibrate(
     mean: Triple | None = None,
     std: Triple | None = None,
     range: int | None = None,
+    inputs: Sequence[str] = (),
     leave: Sequence[str] = (),
     force: bool = False,
 ) -> Outcome:
@@ -131,13 +133,15 @@ def calibrate(
         output: name of the logits in the graph; None is its one float output.
         layout, channel_order, size, stride, mean, std, range: how the model takes pictures; None is found
             out. `range` is the largest pixel value that mean and std are of, 1 or 255.
+        inputs: what the graph takes beside the picture, the same at every run: "NAME=1,2,3" or
+            "NAME=FILE.npy".
         leave: names of classes that stand for none (void): they take no part in the correction.
         force: replace what is at `stats`.
 
     Raises:
         InputError: a model, folder or class list that can't be used, or that don't fit each other.
     """
-    told = told_of(layout, channel_order, size, stride, mean, std, range)
+    told = told_of(layout, channel_order, size, stride, mean, std, range, inputs)
     check_outputs([Path(stats)], force)
     folders = tuple(map(Path, target))
     request = Request(Path(model), folders, source, classes, rounds, frames, output, told, tuple(leave))
@@ -156,11 +160,12 @@ def told_of(
     mean: Triple | None,
     std: Triple | None,
     range: int | None,
+    inputs: Sequence[str] = (),
 ) -> Told:
     """What the person said of how a model takes pictures. Raises InputError if it is said by halves."""
     if (mean is None) != (std is None) or (range is not None and mean is None):
         raise InputError("--mean and --std belong together, and --range to both; give them all.")
-    return Told(layout, channel_order, size, stride, mean, std, int(range or 1))
+    return Told(layout, channel_order, size, stride, mean, std, int(range or 1), tuple(inputs))
 
 
 def look(request: Request) -> Looked:
@@ -170,7 +175,7 @@ def look(request: Request) -> Looked:
         InputError: a model or class list that can't be used, or that don't fit each other.
     """
     network, own = open_uncalibrated(request.model, request.told, request.output)
-    logits_graph_of(network)  # a graph that can't be folded should say so before the footage is read
+    check_valid(logits_graph_of(network), request.model)  # to be said before the footage is read
     return Looked(network, *named(network, own, request.source, request.classes, request.leave))
 
 

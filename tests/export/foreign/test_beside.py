@@ -51,6 +51,11 @@ SAID = {
         {"do_normalize": False, "do_rescale": True, "do_flip_channel_order": True, "image_mean": [9, 9, 9]},
         *((0,) * 3, (1,) * 3, "BGR"),
     ),
+    "transformers, beside a tokenizer": (
+        "processor_config.json",
+        {"image_processor": {"image_mean": MEAN, "image_std": STD}, "processor_class": "OneFormerProcessor"},
+        *(MEAN, STD, "RGB"),
+    ),
     "mmdeploy": ("pipeline.json", normalize(to_rgb=True, **OF_255), MEAN, STD, "RGB"),
     "mmdeploy, BGR": (
         "pipeline.json",
@@ -248,6 +253,7 @@ def test_names_of_another_number_of_classes_are_said_and_not_taken(tmp_path):
         ),
         ("preprocessor_config.json", "{", "Expecting property name"),
         ("preprocessor_config.json", "[]", "no JSON object"),
+        ("processor_config.json", {"image_processor": "none"}, "its image_processor holds no settings"),
         ("pipeline.json", {"pipeline": {}}, "'tasks'"),
         ("pipeline.json", normalize(mean=[1, 2, 3]), "'std'"),
         ("deploy.yaml", "Deploy: [", "can't be understood"),

@@ -12,6 +12,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from export.balancing.seen import shown
 from export.foreign.endings import find_logits
+from export.foreign.graph import UnknownError
 from serve import Segmenter
 
 FLOAT, INT64, UINT8 = TensorProto.FLOAT, TensorProto.INT64, TensorProto.UINT8
@@ -154,3 +155,45 @@ def test_upsampled_probabilities_are_said(footage, tmp_path):
         own = session.run(None, {"picture": (image / 255).astype(np.float32).transpose(2, 0, 1)[None]})[0]
         apart.append(Segmenter(plain)(image).labels != own[0].argmax(0))
     assert 0 < 100 * np.mean(apart) == pytest.approx(said, rel=0.06)
+
+
+def test_a_single_map_beside_is_no_question(tmp_path):
+    """Depth, as of a model of several tasks, has no classes."""
+    path = end_with(tmp_path / "model.onnx", [], 4)
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(np.ones((1, 4, 1, 1), np.float32), "weights"))
+    model.graph.node.append(helper.make_node("Conv", ["value2", "weights"], ["depth"]))
+    model.graph.output.append(helper.make_tensor_value_info("depth", FLOAT, ["n", 1, "h", "w"]))
+    assert find_logits(model, None, path).name == "value2"
+    model.graph.output[-1].type.tensor_type.shape.dim[1].dim_value = 4
+    with pytest.raises(UnknownError, match="several outputs that may be logits"):
+        find_logits(model, None, path)
+
+
+def test_labels_that_were_made_over_are_said(footage, tmp_path):
+    path = end_with(tmp_path / "model.onnx", [("ArgMax", {"axis": 1})], 4)
+    model = onnx.load(path)
+    model.graph.initializer.append(numpy_helper.from_array(np.array(1), "one"))
+    model.graph.node.append(helper.make_node("Add", ["end0", "one"], ["from_one"]))
+    model.graph.output[0].name = "from_one"
+    onnx.save(model, path)
+    said = call("balance", path, "--target", footage / "images", "-o", tmp_path / "out.onnx")
+    assert said.exit_code == 0, said.output
+    words = "(before ArgMax, Add); labels are the numbers of its logits, from 0, not what Add makes of them"
+    assert words in said.output
+
+
+def test_a_network_that_goes_on_behind_an_argmax_keeps_its_own_logits(tmp_path):
+    """A code book: what is looked up by the ArgMax is convolved again."""
+    path = end_with(tmp_path / "model.onnx", [("ArgMax", {"axis": 1, "keepdims": 0})], 3)
+    model, rng = onnx.load(path), np.random.default_rng(0)
+    weights = {"codes": rng.normal(0, 1, (4, 6)), "head": rng.normal(0, 1, (5, 6, 1, 1))}
+    model.graph.initializer.extend(
+        numpy_helper.from_array(v.astype(np.float32), n) for n, v in weights.items()
+    )
+    model.graph.node.append(helper.make_node("Gather", ["codes", "end0"], ["looked_up"]))
+    model.graph.node.append(helper.make_node("Transpose", ["looked_up"], ["code"], perm=NCHW))
+    model.graph.node.append(helper.make_node("Conv", ["code", "head"], ["logits"]))
+    del model.graph.output[:]
+    model.graph.output.append(helper.make_tensor_value_info("logits", FLOAT, ["n", 5, "h", "w"]))
+    assert find_logits(model, None, path).name == "logits"

@@ -5,11 +5,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import onnx
 import pytest
 import torch
 from altered import alter, changed, paths, refused
 from folded_graphs import folded
+from onnx import numpy_helper
 from onnx_segmenters import statistics
 from safetensors import safe_open
 from safetensors.torch import load, load_file, save, save_file
@@ -17,6 +19,7 @@ from serve_graphs import write_graph
 
 from export.fold.folded import folded_statistics, graph_info
 from export.foreign.convention import Intake
+from export.foreign.inputs.fixed import Fixed
 from export.foreign.network import Outlet
 from export.sources.statistics_file import Calibrated, read_statistics, write_statistics
 from serve.card import Key
@@ -26,7 +29,9 @@ from serve.card import Key
 def calibrated(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A file of statistics, as `export calibrate` writes it."""
     path = tmp_path_factory.mktemp("calibrated") / "stats.safetensors"
-    intake = Intake("NCHW", "RGB", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), None, None, ("told",))
+    value = base64.b64encode(numpy_helper.from_array(np.arange(3)).SerializeToString()).decode()
+    taken = (Fixed("task", value),)
+    intake = Intake("NCHW", "RGB", (0.5, 0.5, 0.5), (0.5, 0.5, 0.5), None, None, ("told",), taken)
     record = Calibrated(
         "model.onnx",
         "two pictures",
@@ -49,12 +54,25 @@ def test_every_key_of_a_file_of_statistics(calibrated: Path, tmp_path: Path, cha
     for path in paths(record):
         if change != "wrong" and path[-1] in ("size", "batch", "network", "resized", "offset"):
             continue  # None where any will do
-        if change == "removed" and (path[:-1] == ("intake", "found") or path[-1] in ("network", "masked")):
+        if change == "removed" and (
+            path[:-1] in (("intake", "found"), ("intake", "inputs"))
+            or path[-1] in ("network", "masked", "inputs")
+        ):
             continue  # older files have none
         save_file(tensors, file, {"blda.calibration": json.dumps(changed(record, path, change))})
         refused(lambda: read_statistics(file), str(file), "blda export calibrate")
         tried += 1
     assert tried > 25
+
+
+@pytest.mark.parametrize("value", ["no base64", "bm8gdGVuc29y", ""])
+def test_the_value_of_an_input(calibrated: Path, tmp_path: Path, value: str) -> None:
+    with safe_open(calibrated, "pt") as opened:
+        record = json.loads(opened.metadata()["blda.calibration"])
+    record["intake"]["inputs"][0]["tensor"] = value
+    file = tmp_path / "stats.safetensors"
+    save_file(load_file(calibrated), file, {"blda.calibration": json.dumps(record)})
+    refused(lambda: read_statistics(file), str(file), "the value of the input task is none")
 
 
 @pytest.mark.parametrize("key", ["seen", "eps", "rows.means", "anchors.variances"])

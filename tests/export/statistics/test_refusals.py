@@ -54,6 +54,12 @@ def test_missing_external_data_is_named(target, tmp_path):
         ({}, ("--range", 255), "belong together"),
         ({}, ("--mean", "0.5,0.5", "--std", 1), "neither one number nor three"),
         ({}, ("--mean", 0.5, "--std", 0), "is above 0"),
+        (
+            {},
+            ("--mean", "123.675,116.28,103.53", "--std", 58),
+            "--mean is 123.675, but pixels are from 0 to 1",
+        ),
+        ({}, ("--mean", 0.5, "--std", 0.2, "--range", 255), "leave --range 255 out"),
         ({"tail": "two"}, NORMALISED, "several outputs that may be logits: value0 (float [n, a, b, c])"),
         ({}, (*NORMALISED, "--output", "nothing"), "has no value 'nothing'"),
         ({"size": (64, 96)}, (*NORMALISED, "--size", "32x32"), "takes only 64x96"),
@@ -94,10 +100,10 @@ def test_a_target_without_a_usable_pixel_is_refused(target, tmp_path):
 
 def test_probabilities_that_hide_their_softmax_are_refused(target, tmp_path):
     model = onnx.load(write_segmenter(tmp_path / "model.onnx", tail="Softmax"))
-    node = helper.make_node("Mul", [model.graph.output[0].name, "one"], ["scaled"])
-    model.graph.node.append(node)
-    model.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1), "one"))
-    model.graph.output[0].name = "scaled"
+    model.graph.node.append(helper.make_node("Clip", [model.graph.output[0].name, "low", "high"], ["kept"]))
+    ends = {"low": np.float32(1e-7), "high": np.float32(1)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(v, n) for n, v in ends.items())
+    model.graph.output[0].name = "kept"
     onnx.save(model, tmp_path / "model.onnx")
     assert "holds probabilities" in refused(tmp_path / "model.onnx", target, *NORMALISED)
 

@@ -174,6 +174,15 @@ def second_input(model: onnx.ModelProto, path: Path) -> None:
     onnx.save(model, path)
 
 
+def second_picture(model: onnx.ModelProto, path: Path) -> None:
+    model.graph.input.append(helper.make_tensor_value_info("before", FLOAT, ["n", 3, "h", "w"]))
+    last = model.graph.output[0].name
+    model.graph.node.append(helper.make_node("ReduceMean", ["before"], ["mean"]))
+    model.graph.node.append(helper.make_node("Add", [last, "mean"], ["changed"]))
+    model.graph.output[0].name = "changed"
+    onnx.save(model, path)
+
+
 def boxes(model: onnx.ModelProto, path: Path) -> None:
     model.graph.node.append(helper.make_node("Flatten", [model.graph.output[0].name], ["dets"], axis=2))
     model.graph.output.append(helper.make_tensor_value_info("dets", FLOAT, ["a", "b"]))
@@ -186,7 +195,15 @@ def first_channel(model: onnx.ModelProto, path: Path) -> None:
 
 
 def hidden(model: onnx.ModelProto, path: Path) -> None:
-    save(behind(behind_softmax(model), "Mul", np.array(1, np.float32)), path)
+    ends = (np.array(1e-7, np.float32), np.array(1, np.float32))
+    save(behind(behind_softmax(model), "Clip", *ends), path)
+
+
+def readable(model: onnx.ModelProto, value: onnx.ValueInfoProto) -> None:
+    """A bfloat16 output as float, in place: numpy has no such type."""
+    if value.type.tensor_type.elem_type == TensorProto.BFLOAT16:
+        model.graph.node.append(helper.make_node("Cast", [value.name], ["readable"], to=FLOAT))
+        value.name, value.type.tensor_type.elem_type = "readable", FLOAT
 
 
 def behind_softmax(model: onnx.ModelProto) -> onnx.ModelProto:

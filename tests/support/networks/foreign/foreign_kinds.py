@@ -13,6 +13,8 @@ import numpy as np
 import onnx
 import onnxruntime
 import torch
+from foreign_inputs import BESIDE
+from foreign_odd import ODD
 from foreign_segmenters import MEAN, NAMES, STD, write_segmenter
 from onnx import TensorProto
 
@@ -58,6 +60,10 @@ class Kind(NamedTuple):
     order: str = "RGB"
     layout: str = "NCHW"
     dtype: int = FLOAT
+    feed: Mapping[str, np.ndarray] = MappingProxyType({})
+    """What the file takes beside the picture."""
+    read: Callable[[list[np.ndarray]], np.ndarray] | None = None
+    """Scores or labels of the outputs, where that is not the first one as it is."""
 
 
 def own_output(kind: Kind, path: Path, image: np.ndarray) -> np.ndarray:
@@ -70,8 +76,17 @@ def own_output(kind: Kind, path: Path, image: np.ndarray) -> np.ndarray:
     feed = feed.astype(np.float16) if kind.dtype == HALF else feed
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    outputs = session.run(None, {session.get_inputs()[0].name: np.ascontiguousarray(feed)[None]})
+    model = onnx.load(path)
+    for value in model.graph.output:
+        alter.readable(model, value)
+    session = onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"]
+    )
+    taken = [value.name for value in session.get_inputs()]
+    others = {name: value for name, value in kind.feed.items() if name in taken}
+    outputs = session.run(None, {taken[0]: np.ascontiguousarray(feed)[None], **others})
+    if kind.read is not None:
+        return kind.read(outputs)
     if session.get_outputs()[0].name == "class_queries_logits":
         shares, masks = (torch.from_numpy(out[0].astype(np.float64)) for out in outputs)
         return torch.einsum("qc,qhw->chw", shares.softmax(-1)[:, :-1], masks.sigmoid()).numpy()
@@ -132,6 +147,8 @@ def _all() -> Iterator[tuple[str, Kind]]:
         )
     yield from _unusual()
     yield from _refused()
+    for name, (change, settings, more) in {**ODD, **BESIDE}.items():
+        yield name, _changed(change, **settings)._replace(**more)
 
 
 def _kind(steps: list[Step], **settings: Any) -> Kind:
@@ -177,6 +194,8 @@ def _unusual() -> Iterator[tuple[str, Kind]]:
     yield "queries", _changed(alter.queries)
     for layout in ("NCHW", "NHWC"):
         yield f"channels not said, {layout}", _changed(alter.unsaid_channels, layout=layout, inside=255)
+    unread = {"mask": np.zeros((1, 1, *SIZE), np.float32)}
+    yield "an input that nothing reads", _changed(alter.second_input)._replace(feed=unread)
     yield "a stride that is not whole", _kind([], inside=1, size=(67, 98))
 
 
@@ -185,8 +204,8 @@ def _refused() -> Iterator[tuple[str, Kind]]:
     yield "ONNX Runtime's format", plain._replace(write=alter.ort_format, refused="ONNX Runtime's own format")
     yield "text", plain._replace(write=alter.text, refused="is not an ONNX file")
     yield (
-        "two inputs",
-        _changed(alter.second_input)._replace(refused="it must have one, a float or uint8 picture"),
+        "two pictures",
+        _changed(alter.second_picture)._replace(refused="must have one that takes a picture"),
     )
     yield "boxes", _changed(alter.boxes)._replace(refused="is no semantic segmenter: it gives boxes")
     yield "one map", _changed(alter.first_channel)._replace(refused="C at least 2")

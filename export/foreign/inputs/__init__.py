@@ -1,0 +1,1 @@
+"""What a graph takes beside the picture."""
