@@ -9,7 +9,7 @@ import onnx
 from adapt.errors import InputError
 from adapt.run.cards import ADAPTED_TAU, default_words
 from export.fold.fold import Extras, Strength, fold
-from export.fold.folded import graph_info, record_verification
+from export.fold.folded import graph_info, lineage, record_verification
 from export.fold.tables import MAX_TAU
 from export.foreign.graph import check_valid
 from export.precision.gates import in_precision
@@ -22,11 +22,15 @@ from export.statistics.gathered import Anchors, is_gathered, open_gathered
 from export.statistics.profiles import open_profiles
 from export.verification.band import MOST
 from export.verification.changes import changes
-from export.verification.parity import verify
+from export.verification.parity import open_with_scores, verify
 from export.verification.result import Verification
+from export.weights.beside import bytes_outside, read, save
+from export.weights.writing import remove_former, written_beside
 from serve.card import GraphInfo
 from serve.gathering.rule import Rule, rule_around
 from serve.gathering.times import slots_of
+from serve.inference.opening import runtime_of
+from serve.inference.segmenter import Segmenter
 from serve.media.files import check_outputs
 from serve.media.images import Image
 from serve.media.whole import replacing
@@ -42,6 +46,8 @@ class Exported:
     precision: str
     """What its network computes in, and for less than float32 how its labels agree, in words."""
     verification: Verification
+    size: int
+    """Bytes, with those of the weights beside it."""
 
 
 def export_onnx(
@@ -67,6 +73,7 @@ def export_onnx(
     leave: Sequence[str] = (),
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,
+    use: Callable[[Segmenter], object] | None = None,
 ) -> Exported:
     """Write a source as one ONNX file: pictures in, labels out, the correction inside.
 
@@ -97,6 +104,7 @@ def export_onnx(
         leave: names of classes that stand for none (void): the correction never raises them.
         force: replace what is at `output`.
         say: called with each step, in words.
+        use: called with the file once it is written, open as it was checked.
 
     Raises:
         InputError: options that exclude each other, files that can't be used, or a check that failed.
@@ -153,11 +161,12 @@ def export_onnx(
     if opened.batch is not None:
         _fix_batch(model, opened.batch)
     say(f"checking on {len(frames)} {words}")
-    result = write_verified(model, output, checked, frames, words, overwrite=force)
+    result = write_verified(model, output, checked, frames, words, overwrite=force, use=use)
     if any(each.why for each in given) and source.is_file() and frames:
         for name in [each.profile for each in given]:
             say(changes(source, output, frames, name).report())
-    return Exported(output, graph_info(model, str(output)), agreed, result)
+    total = output.stat().st_size + bytes_outside(model)
+    return Exported(output, graph_info(model, str(output)), agreed, result, total)
 
 
 def _opened(
@@ -248,28 +257,38 @@ def write_verified(
     pictures: str,
     *,
     overwrite: bool = True,
+    use: Callable[[Segmenter], object] | None = None,
 ) -> Verification:
     """Check the graph, store the result in it and write it; nothing appears at `output` if the check fails.
 
     Args:
         overwrite: replace what is at `output` by then; else it is kept, see `serve.media.whole.unfinished`.
+        use: see `export_onnx`.
 
     Raises:
         InputError: the check failed, or the graph is not valid ONNX.
     """
-    with replacing(output, overwrite=overwrite) as temporary:
-        onnx.save(model, temporary)
-        written = onnx.load(temporary)
+    known = lineage(model)
+    network = "" if known is None else known.sha256
+    with (
+        replacing(output, overwrite=overwrite) as temporary,
+        written_beside(model, output, network) as beside,
+    ):
+        save(beside.now, temporary)
+        written = read(temporary)
         check_valid(written, output)
         faults = source.unlike(graph_info(written, str(output)).card)
-        reference = source.reference()
+        reference, session = source.reference(), open_with_scores(written, str(output))
         result = verify(
-            written, str(output), reference, source.words, frames, pictures, faults=faults, most=MOST
+            written, str(output), reference, source.words, frames, pictures, (), faults, MOST, session
         )
         if not result.passed:
             raise InputError(f"nothing was written to {output}, because the check {result.report()}")
-        record_verification(model, result.record(), str(output))
-        onnx.save(model, temporary)
+        record_verification(beside.later, result.record(), str(output))
+        save(beside.later, temporary)
+    remove_former(output, beside.later)
+    if use is not None:
+        use(Segmenter(runtime_of(output, session)))
     return result
 
 

@@ -44,6 +44,8 @@ class Key(StrEnum):
     """Input and output of the network inside."""
     PROFILES = PREFIX + "profiles"
     """Names of the corrections among which the input `profile` chooses; see `of_profile`."""
+    WEIGHTS = PREFIX + "weights"
+    """Of a graph of more than 2 GB, "file" and "bytes" of its weights, which lie beside it."""
 
 
 _OF_A_PROFILE = (Key.CORRECTION, Key.STATISTICS, Key.CURVES, Key.TABLE, Key.NETWORK, Key.GATHER)

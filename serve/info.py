@@ -13,7 +13,7 @@ def describe(runtime: Runtime) -> dict[str, Any]:
     info = runtime.info
     return {
         "file": str(runtime.path),
-        "bytes": runtime.path.stat().st_size,
+        "bytes": runtime.size,
         "provider": runtime.provider,
         "inputs": [dataclasses.asdict(tensor) for tensor in runtime.inputs],
         "outputs": [dataclasses.asdict(tensor) for tensor in runtime.outputs],
@@ -32,7 +32,7 @@ def facts(runtime: Runtime) -> dict[str, str]:
     if runtime.largest is not None and card.size is None:
         size = f"up to {runtime.largest[0]}x{runtime.largest[1]}, larger ones are made smaller"
     return {
-        "file": f"{runtime.path.name} ({runtime.path.stat().st_size / 1e6:.1f} MB)",
+        "file": f"{runtime.path.name} ({runtime.size / 1e6:.1f} MB)",
         "model": card.model or "not named",
         "licence": card.license_note or "not stated",
         "pictures": f"RGB, {size} (height x width)",

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from adapt.balance.logit_statistics import ShiftStatistics
-from adapt.balance.mixtures import Mixture, cdf, pdf, quantile
+from adapt.balance.mixtures import Inverse, Mixture, cdf, cdf_and_pdf, inverse, quantile
 
 
 def excluding(statistics: ShiftStatistics, classes: Tensor) -> ShiftStatistics:
@@ -47,11 +47,19 @@ def support(statistics: ShiftStatistics) -> tuple[Tensor, Tensor]:
     return both[..., 0], both[..., 1]
 
 
+def inverses(statistics: ShiftStatistics, exact: bool = False) -> tuple[Inverse, Inverse]:
+    """Of the positive and the negative anchor, from their quantiles eps / 2 to 1 - eps / 2."""
+    positive, negative = (inverse(statistics.anchors.select(n), 0.5 * statistics.eps, exact) for n in (0, 1))
+    return positive, negative
+
+
 def exact_shift(
     statistics: ShiftStatistics,
     z: Tensor,
     ends: tuple[Tensor, Tensor] | None = None,
     rows: Tensor | None = None,
+    anchors: tuple[Inverse, Inverse] | None = None,
+    refine: int = 16,
 ) -> Tensor:
     """Delta[c, l] at the points z [R, C, G]: [R, C, G], in logits. Unseen classes have Delta = 0.
 
@@ -61,18 +69,20 @@ def exact_shift(
         z: points of each row and channel.
         ends: `support` of the statistics in that dtype, where it is known.
         rows: [R] the classes c; None is all.
+        anchors: exact `inverses` of the statistics in that dtype, where they are known.
+        refine: steps towards exactness; 0 is good to about a thousandth of a logit.
     """
     statistics = statistics.to(z.dtype)
     rows = torch.arange(len(z), device=z.device) if rows is None else rows
     lower, upper = (end[rows].unsqueeze(-1) for end in ends or support(statistics))
     z = torch.maximum(torch.minimum(z, upper), lower)
-    return _shift_inside(statistics, z, refine=16, rows=rows)
+    return _shift_inside(statistics, z, anchors or inverses(statistics, exact=True), refine, rows)
 
 
-_PART = 2**16
+_PART = 2**14
 """Points that are refined together: what they take stays in a core's cache."""
 _STILL = 64
-"""A point that moves by less than this many roundings is found: the next step would be smaller still."""
+"""A point whose next step would be less than this many roundings is found."""
 
 
 class ShiftTable(NamedTuple):
@@ -99,55 +109,23 @@ def shift_table(statistics: ShiftStatistics, points: int = 256) -> ShiftTable:
     lower, upper = support(statistics)
     step = (upper - lower) / (points - 1)
     grid = lower.unsqueeze(-1) + step.unsqueeze(-1) * torch.arange(points, device=lower.device)
-    return ShiftTable(lower, step, _shift_inside(statistics, grid, refine=0), statistics.excluded)
+    return ShiftTable(lower, step, _shift_inside(statistics, grid, inverses(statistics)), statistics.excluded)
+
+
+def own_shifts(statistics: ShiftStatistics, points: int) -> ShiftTable:
+    """Delta[c, c] alone, as `shift_table` has it: lower and step [C], shift [C, points]."""
+    lower, upper = (end.diagonal() for end in support(statistics))
+    step = (upper - lower) / (points - 1)
+    z = lower.unsqueeze(-1) + step.unsqueeze(-1) * torch.arange(points, device=lower.device)
+    c = torch.arange(len(z), device=z.device)
+    probability = cdf(statistics.rows.select((c, c)), z).clamp(statistics.eps, 1 - statistics.eps)
+    moved = _quantiles(inverses(statistics)[0], probability)
+    return ShiftTable(lower, step, (moved - z) * statistics.seen.unsqueeze(-1), statistics.excluded)
 
 
 def stack_tables(*tables: ShiftTable) -> ShiftTable:
     """Put tables of several domains under one another: row d * C + c is class c of the d-th table."""
     return ShiftTable(*(torch.cat(parts) for parts in zip(*(table[:3] for table in tables), strict=True)))
-
-
-@torch.no_grad()
-def shift_of_labels(table: ShiftTable, logits: Tensor, rows: Tensor) -> Tensor:
-    """Delta[y, l](f[l]) for pixels whose class is given.
-
-    Args:
-        table: rows R, channels C.
-        logits: [N, C, H, W].
-        rows: [N, H, W] row of the table for every pixel; values outside 0..R-1 get no shift.
-
-    Returns:
-        [N, C, H, W] shifts in logits.
-    """
-    height, channels, points = table.shift.shape
-    valid = (rows >= 0) & (rows < height)
-    # Half of the size of the usual int64, and there are as many indices as logits.
-    row = torch.where(valid, rows, 0).int()
-    channel = torch.arange(channels, device=logits.device, dtype=torch.int32).unsqueeze(1) * height
-    per_step = table.step.reciprocal()
-    scales, offsets = per_step.t().reshape(-1), (table.lower * per_step).t().reshape(-1)
-    values = table.shift.transpose(0, 1).reshape(-1)
-    out = torch.empty(logits.shape, device=logits.device)  # contiguous, whatever the logits are
-    for image in range(len(logits)):  # one image at a time bounds the temporaries
-        # [C, P]: the channel is the slow axis, as in the logits, so every pass below is contiguous.
-        pair = row[image].flatten() + channel
-        position = logits[image].float().flatten(1) * _pick(scales, pair)
-        position -= _pick(offsets, pair)
-        position.clamp_(0, points - 1)
-        # Both ends: a NaN logit has no integer, and must reach the loss instead of breaking the look-up.
-        cell = position.int().clamp_(0, points - 2)
-        position -= cell
-        cell += pair.mul_(points)
-        left = _pick(values, cell)
-        right = _pick(values, cell.add_(1))
-        torch.lerp(left, right, position, out=out[image].flatten(1))
-        out[image] *= valid[image]
-    return out
-
-
-def _pick(values: Tensor, index: Tensor) -> Tensor:
-    """values[index], for an index of 32 bits."""
-    return values.index_select(0, index.flatten()).view_as(index)
 
 
 @torch.no_grad()
@@ -177,29 +155,39 @@ def posthoc_scores(logits: Tensor, table: ShiftTable, tau: float) -> Tensor:
     if tau == 0:
         return logits.float()
     scores = torch.empty(logits.shape, device=logits.device)
-    excluded, taking_part = table.excluded, list(range(logits.shape[1]))
+    most = max(1, _NUMBERS // logits.shape[1]) if logits.device.type == "cpu" else scores[0, 0].numel()
+    for image, said in zip(logits.float().flatten(2), scores.flatten(2), strict=True):  # [C, P] each
+        for some, part in zip(image.split(most, 1), said.split(most, 1), strict=True):
+            _score(some.contiguous(), table, tau, part)
+    return scores
+
+
+_NUMBERS = 2**18
+"""Logits that are corrected at a time: what they take stays in a core's cache."""
+
+
+def _score(logits: Tensor, table: ShiftTable, tau: float, scores: Tensor) -> None:
+    """`posthoc_scores` of logits [C, P], into scores [C, P]."""
+    excluded, taking_part = table.excluded, list(range(len(logits)))
     if excluded is not None:
         taking_part = (~excluded).nonzero().flatten().tolist()
-    for image, said in zip(
-        logits.float().flatten(2), scores.flatten(2), strict=True
-    ):  # [C, P], one at a time
-        for c in taking_part:
-            corrected = torch.lerp(*_cells(table, image, c)).mul_(tau).add_(image)
-            said[c] = corrected[c]
-            corrected[c] = -torch.inf  # left out of the sum: subtracted from it, it would cancel
-            if excluded is not None:
-                corrected[excluded] = -torch.inf
-            said[c] -= corrected.logsumexp(0)
+    for c in taking_part:
+        corrected = torch.lerp(*_cells(table, logits, c)).mul_(tau).add_(logits)
+        scores[c] = corrected[c]
+        corrected[c] = -torch.inf  # left out of the sum: subtracted from it, it would cancel
         if excluded is not None:
-            raised = said[taking_part].amax(0) - image[taking_part].amax(0)
-            said[excluded] = image[excluded] + raised
-    return scores
+            corrected[excluded] = -torch.inf
+        scores[c] -= corrected.logsumexp(0)
+    if excluded is not None:
+        raised = scores[taking_part].amax(0) - logits[taking_part].amax(0)
+        scores[excluded] = logits[excluded] + raised
 
 
 def _cells(table: ShiftTable, logits: Tensor, row: int) -> tuple[Tensor, Tensor, Tensor]:
     """Delta at the grid points below and above every logit, for one row, and where between them; [C, P] each.
 
-    What `shift_of_labels` looks up where all pixels have the same label, without an index per pixel.
+    What `shift_of_labels` (adapt/balance/losses.py) looks up where all pixels have the same label, without an
+    index per pixel.
     """
     points = table.shift.shape[2]
     per_step = table.step[row].reciprocal()
@@ -212,73 +200,70 @@ def _cells(table: ShiftTable, logits: Tensor, row: int) -> tuple[Tensor, Tensor,
     return left, table.shift[row].gather(1, cell.add_(1)), position
 
 
-@torch.no_grad()
-def cumulative_density(rows: Mixture, logits: Tensor, labels: Tensor) -> Tensor:
-    """d = F[y, y](f[y]) in [0, 1]: how easy a pixel is for its class (section 3.4).
-
-    Args:
-        rows: [R, K] mixtures of the positive logits; `labels` index R, so rows of several domains may be
-            put under one another.
-        logits: [N, C, h, w]; the channel is the label modulo C.
-        labels: [N, h, w] in 0..R-1.
-    """
-    own = logits.float().gather(1, (labels % logits.shape[1]).unsqueeze(1)).squeeze(1)
-    return cdf(rows.select(labels), own.unsqueeze(-1)).squeeze(-1)
-
-
-def _shift_inside(statistics: ShiftStatistics, z: Tensor, refine: int, rows: Tensor | None = None) -> Tensor:
+def _shift_inside(
+    statistics: ShiftStatistics,
+    z: Tensor,
+    anchors: tuple[Inverse, Inverse],
+    refine: int = 0,
+    rows: Tensor | None = None,
+) -> Tensor:
     """Delta at points z [R, C, G] that lie inside the support, of some rows or all."""
     rows = torch.arange(len(z), device=z.device) if rows is None else rows
     probability = cdf(statistics.rows.select(rows), z).clamp(statistics.eps, 1 - statistics.eps)
-    moved = _anchor_quantile(statistics.anchors.select(1), probability, statistics.eps, refine)
+    moved = _quantiles(anchors[1], probability, refine)
     diagonal = torch.arange(len(z), device=z.device), rows
-    own = probability[diagonal]
-    moved[diagonal] = _anchor_quantile(statistics.anchors.select(0), own, statistics.eps, refine)
+    moved[diagonal] = _quantiles(anchors[0], probability[diagonal], refine)
     shift = (moved - z) * statistics.seen[rows].view(-1, 1, 1)
     return shift if statistics.excluded is None else shift * ~statistics.excluded.view(1, -1, 1)
 
 
-def _anchor_quantile(anchor: Mixture, probability: Tensor, eps: float, refine: int) -> Tensor:
-    """Inverse CDF of one anchor [K] at many probabilities in [eps, 1 - eps].
+def _quantiles(table: Inverse, probability: Tensor, refine: int = 0) -> Tensor:
+    """Inverse CDF of one anchor at many probabilities.
 
-    A fine table brackets each answer; interpolation inside the cell is good to about a thousandth of a
-    logit, and up to `refine` Newton steps that never leave the shrinking bracket make it exact.
+    The table brackets each answer; interpolation inside the cell is good to about a thousandth of a logit,
+    and up to `refine` Newton steps that never leave the shrinking bracket make it exact.
     """
-    ends = torch.linspace(0.5 * eps, 1 - 0.5 * eps, 2, dtype=probability.dtype, device=probability.device)
-    low, high = quantile(anchor, ends)
-    grid = torch.lerp(low, high, torch.linspace(0, 1, 2049, dtype=ends.dtype, device=ends.device))
-    levels = cdf(anchor, grid)
+    if refine:
+        parts = torch.split(probability.flatten(), _PART)
+        return torch.cat([_refined(table, part, refine) for part in parts]).view_as(probability)
+    grid, levels = table.grid, table.levels
     right = torch.searchsorted(levels, probability.contiguous()).clamp_(1, len(grid) - 1)
     left = right - 1
     below, above = grid[left], grid[right]
-    rise = (levels[right] - levels[left]).clamp_min(torch.finfo(ends.dtype).tiny)
-    z = below + (above - below) * ((probability - levels[left]) / rise).clamp(0, 1)
-    if refine:
-        parts = zip(*(torch.split(x.flatten(), _PART) for x in (z, below, above, probability)), strict=True)
-        found = [_refined(anchor, z, low, high, p, refine) for z, low, high, p in parts]
-        return torch.cat(found).view_as(probability)
-    return z
+    rise = (levels[right] - levels[left]).clamp_min(torch.finfo(levels.dtype).tiny)
+    return below + (above - below) * ((probability - levels[left]) / rise).clamp(0, 1)
 
 
-def _refined(
-    anchor: Mixture, z: Tensor, below: Tensor, above: Tensor, probability: Tensor, steps: int
-) -> Tensor:
-    """Newton steps from z towards the quantiles [P] of one anchor, inside the brackets.
+def _refined(table: Inverse, probability: Tensor, steps: int) -> Tensor:
+    """Newton steps to the quantiles [P], from a cubic in the cell whose slopes at both ends are 1 / pdf.
 
-    They double the digits: from a thousandth of a logit, three are enough nearly everywhere. The others have
-    theirs, and those that do not move any more are left alone.
+    A step about squares the distance: the one after it is at most `bend` times its square. From the cubic one
+    is enough nearly everywhere; the others have more, and those that are found are left alone.
     """
+    (anchor, grid, levels, slopes), smallest = table, torch.finfo(probability.dtype)
+    assert slopes is not None, "made to be exact"
+    right = torch.searchsorted(levels, probability).clamp_(1, len(grid) - 1)
+    left = right - 1
+    below, above, level = grid[left], grid[right], levels[left]
+    rise = levels[right] - level
+    t = ((probability - level) / rise.clamp_min(smallest.tiny)).clamp_(0, 1)
+    chord = above - below
+    first, last = rise * slopes[left] - chord, rise * slopes[right] - chord
+    z = below + t * (chord + (1 - t) * ((1 - t) * first - t * last))
+    z = torch.maximum(torch.minimum(z, above), below)  # in a gap between modes, slopes mean nothing
+    bend = (anchor.means - grid[[0, -1]].unsqueeze(1)).abs().max() / (2 * anchor.variances.min())
     found, going = z.clone(), torch.arange(len(z), device=z.device)
-    smallest = torch.finfo(z.dtype)
     for _ in range(steps):
-        excess = cdf(anchor, z) - probability
+        level, density = cdf_and_pdf(anchor, z)
+        excess = level - probability
         above = torch.where(excess > 0, z, above)
         below = torch.where(excess > 0, below, z)
-        newton = z - excess / pdf(anchor, z).clamp_min(smallest.tiny)
-        inside = (newton > below) & (newton < above)
+        newton = z - excess / density.clamp_min(smallest.tiny)
+        inside = (newton >= below) & (newton <= above)
         new = torch.where(inside, newton, 0.5 * (below + above))
         found[going] = new
-        moves = (new - z).abs() > _STILL * smallest.eps * (1 + z.abs())
+        next_move = torch.where(inside, bend * (new - z).square(), torch.inf)
+        moves = next_move > _STILL * smallest.eps * (1 + z.abs())
         if not bool(moves.any()):
             break
         going, z, below, above, probability = (x[moves] for x in (going, new, below, above, probability))

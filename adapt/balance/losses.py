@@ -4,10 +4,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from adapt.balance.correction import ShiftTable, cumulative_density, shift_of_labels
+from adapt.balance.correction import ShiftTable
 from adapt.balance.histogram import labels_at_stride
 from adapt.balance.logit_statistics import LogitStatistics
-from adapt.balance.mixtures import Mixture
+from adapt.balance.mixtures import Mixture, cdf
 from adapt.data.classes import IGNORE
 
 
@@ -52,6 +52,63 @@ def corrected_cross_entropy(
     if weights is not None:
         loss = loss * weights
     return loss.sum() / (labels != IGNORE).sum().clamp_min(1)
+
+
+@torch.no_grad()
+def shift_of_labels(table: ShiftTable, logits: Tensor, rows: Tensor) -> Tensor:
+    """Delta[y, l](f[l]) for pixels whose class is given.
+
+    Args:
+        table: rows R, channels C.
+        logits: [N, C, H, W].
+        rows: [N, H, W] row of the table for every pixel; values outside 0..R-1 get no shift.
+
+    Returns:
+        [N, C, H, W] shifts in logits.
+    """
+    height, channels, points = table.shift.shape
+    valid = (rows >= 0) & (rows < height)
+    # Half of the size of the usual int64, and there are as many indices as logits.
+    row = torch.where(valid, rows, 0).int()
+    channel = torch.arange(channels, device=logits.device, dtype=torch.int32).unsqueeze(1) * height
+    per_step = table.step.reciprocal()
+    scales, offsets = per_step.t().reshape(-1), (table.lower * per_step).t().reshape(-1)
+    values = table.shift.transpose(0, 1).reshape(-1)
+    out = torch.empty(logits.shape, device=logits.device)  # contiguous, whatever the logits are
+    for image in range(len(logits)):  # one image at a time bounds the temporaries
+        # [C, P]: the channel is the slow axis, as in the logits, so every pass below is contiguous.
+        pair = row[image].flatten() + channel
+        position = logits[image].float().flatten(1) * _pick(scales, pair)
+        position -= _pick(offsets, pair)
+        position.clamp_(0, points - 1)
+        # Both ends: a NaN logit has no integer, and must reach the loss instead of breaking the look-up.
+        cell = position.int().clamp_(0, points - 2)
+        position -= cell
+        cell += pair.mul_(points)
+        left = _pick(values, cell)
+        right = _pick(values, cell.add_(1))
+        torch.lerp(left, right, position, out=out[image].flatten(1))
+        out[image] *= valid[image]
+    return out
+
+
+def _pick(values: Tensor, index: Tensor) -> Tensor:
+    """values[index], for an index of 32 bits."""
+    return values.index_select(0, index.flatten()).view_as(index)
+
+
+@torch.no_grad()
+def cumulative_density(rows: Mixture, logits: Tensor, labels: Tensor) -> Tensor:
+    """d = F[y, y](f[y]) in [0, 1]: how easy a pixel is for its class (section 3.4).
+
+    Args:
+        rows: [R, K] mixtures of the positive logits; `labels` index R, so rows of several domains may be
+            put under one another.
+        logits: [N, C, h, w]; the channel is the label modulo C.
+        labels: [N, h, w] in 0..R-1.
+    """
+    own = logits.float().gather(1, (labels % logits.shape[1]).unsqueeze(1)).squeeze(1)
+    return cdf(rows.select(labels), own.unsqueeze(-1)).squeeze(-1)
 
 
 def density_regression(predicted: Tensor, density: Tensor, weights: Tensor) -> Tensor:

@@ -63,6 +63,17 @@ def pdf(mixture: Mixture, z: Tensor) -> Tensor:
     return total
 
 
+def cdf_and_pdf(mixture: Mixture, z: Tensor) -> tuple[Tensor, Tensor]:
+    """Both at once, of one mixture [K] at points [P]."""
+    level, density = torch.zeros_like(z), torch.zeros_like(z)
+    for weight, mean, variance in zip(*mixture, strict=True):
+        scale = (2 * variance).rsqrt()
+        offset = (z - mean).mul_(scale)
+        level.addcmul_(torch.erf(offset), weight)
+        density.addcmul_(offset.square_().neg_().exp_(), weight * scale)
+    return level.add_(1).mul_(0.5), density.mul_(torch.pi**-0.5)
+
+
 def quantile(mixture: Mixture, probability: Tensor, sections: int | None = None) -> Tensor:
     """Inverse CDF: mixture [..., K] and probabilities [..., G] in (0, 1) give [..., G].
 
@@ -86,6 +97,35 @@ def quantile(mixture: Mixture, probability: Tensor, sections: int | None = None)
         low = z.gather(-1, chosen).squeeze(-1)
         width = width / sections
     return low + 0.5 * width
+
+
+class Inverse(NamedTuple):
+    """The inverse CDF of one mixture on a grid: any quantile that is wanted lies between two points."""
+
+    mixture: Mixture
+    """[K]"""
+    grid: Tensor
+    """[G] rising and even, in logits."""
+    levels: Tensor
+    """[G] F at the grid points."""
+    slopes: Tensor | None = None
+    """[G] 1 / density there, of one to begin with where quantiles are to be exact."""
+
+
+_CELLS, _FINE_CELLS = 2**11, 2**13
+"""Cells of an inverse that is interpolated in, and of one that exact quantiles begin from."""
+
+
+def inverse(mixture: Mixture, tail: float, exact: bool = False) -> Inverse:
+    """Tabulate the inverse CDF of one mixture [K] for probabilities in [tail, 1 - tail]."""
+    dtype, device = mixture.means.dtype, mixture.means.device
+    low, high = quantile(mixture, torch.linspace(tail, 1 - tail, 2, dtype=dtype, device=device))
+    cells = _FINE_CELLS if exact else _CELLS
+    grid = torch.lerp(low, high, torch.linspace(0, 1, cells + 1, dtype=dtype, device=device))
+    found = Inverse(mixture, grid, cdf(mixture, grid))
+    if not exact:
+        return found
+    return found._replace(slopes=pdf(mixture, grid).clamp_min(torch.finfo(grid.dtype).tiny).reciprocal())
 
 
 def spread(counts: Tensor, centres: Tensor, components: int) -> Mixture:

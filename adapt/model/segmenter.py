@@ -154,5 +154,18 @@ def labels_from_scores(scores: Tensor, stride: int, height: int, width: int) -> 
 
     The correction is not linear, so it comes before this step, at the decoder's stride.
     """
+    if scores.device.type != "cpu":
+        return _upsampled(scores, stride, height, width).argmax(1).byte()
+    # There, C full pictures at once cost several times what one after the other does, which stays in cache.
+    best = _upsampled(scores[:, :1], stride, height, width)[:, 0].clone()
+    labels = torch.zeros(best.shape, dtype=torch.uint8)
+    for c in range(1, scores.shape[1]):
+        other = _upsampled(scores[:, c : c + 1], stride, height, width)[:, 0]
+        labels.masked_fill_(other > best, c)
+        torch.maximum(best, other, out=best)
+    return labels
+
+
+def _upsampled(scores: Tensor, stride: int, height: int, width: int) -> Tensor:
     full = F.interpolate(scores, scale_factor=float(stride), mode="bilinear", align_corners=False)
-    return full[:, :, :height, :width].argmax(1).byte()
+    return full[:, :, :height, :width]

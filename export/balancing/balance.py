@@ -28,7 +28,6 @@ from export.pipeline import Exported, export_onnx
 from export.sources.statistics_file import write_statistics
 from export.statistics.calibrate import Looked, Request, calibrate_on, look, open_footage, told_of
 from serve.card import Key
-from serve.inference.segmenter import Segmenter
 from serve.media.files import check_outputs
 from serve.media.images import write_image
 from serve.media.whole import replacing, scratch
@@ -127,7 +126,7 @@ def balance(
         chosen = choose_strength(model, stats, looked.network.intake.size, tau, labels)
         say(f"  {chosen.why}")
         say("[4/5] folding and checking")
-        checked = _checked_on(footage, place / CHECKED, looked)
+        checked, seen = _checked_on(footage, place / CHECKED, looked), list[Pair]()
         exported = export_onnx(
             model,
             output,
@@ -137,9 +136,9 @@ def balance(
             gather=gather,
             force=force,
             say=lambda step: say(f"  {step}"),
+            use=lambda file: seen.extend(pairs(looked.network, footage, file)),
         )
         say(f"[5/5] writing {report}")
-        seen = pairs(looked.network, footage, Segmenter(output))
         made = Balanced(
             exported,
             report,

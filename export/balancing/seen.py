@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from adapt.balance.correction import posthoc_scores, shift_table
+from adapt.balance.correction import posthoc_scores
 from adapt.balance.logit_statistics import range_warning
 from adapt.data.datasets import UnlabelledImages
 from adapt.evaluation.prediction import labels_of_logits
@@ -59,7 +59,7 @@ def change(outcome: Outcome, tau: float) -> Change:
     C = kept.shape[1]
     some = kept[..., :: max(1, kept.shape[3] // max(LEAST, WORK // C**2))]
     plain = some.argmax(1).flatten()
-    corrected = posthoc_scores(some, shift_table(outcome.calibration.statistics), tau).argmax(1).flatten()
+    corrected = posthoc_scores(some, outcome.table, tau).argmax(1).flatten()
     before, after = (
         (torch.bincount(labels, minlength=C) / len(labels)).double().numpy() for labels in (plain, corrected)
     )

@@ -18,7 +18,7 @@ def summary(made: Balanced) -> str:
     ]
     most = f", most: {', '.join(moved)}" if moved else ""
     lines = [
-        f"wrote {made.exported.path} ({made.exported.path.stat().st_size / 1e6:.1f} MB) and {made.report}",
+        f"wrote {made.exported.path} ({made.exported.size / 1e6:.1f} MB) and {made.report}",
         f"  strength: {made.chosen.why}",
         f"  {100 * made.change.changed:.2g} % of the labels change{most}",
         *(f"  not corrected: {name}: {why}" for name, why in made.uncorrected.items()),

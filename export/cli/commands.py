@@ -99,7 +99,7 @@ def onnx_command(source: Path, output: Path, **options: Any) -> None:
     made = export_onnx(source, output, say=partial(click.echo, err=True), **options)
     card = made.info.card
     size = "any size" if card.size is None else f"{card.size[0]}x{card.size[1]}"
-    click.echo(f"wrote {output} ({output.stat().st_size / 1e6:.1f} MB)")
+    click.echo(f"wrote {output} ({made.size / 1e6:.1f} MB)")
     click.echo(f"  {len(card.classes)} classes, {size}, {card.model}")
     for number, sentence in enumerate(corrections_of(made.info)):
         click.echo(f"  {'' if number else 'correction: '}{sentence}")

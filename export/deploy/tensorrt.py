@@ -19,6 +19,7 @@ import onnx
 from adapt.errors import InputError
 from export.deploy.engine_files import save
 from export.fold.folded import graph_info
+from export.weights.beside import bytes_outside
 from serve.card import Card, to_metadata
 from serve.media.whole import replacing
 
@@ -121,6 +122,11 @@ def build_engine(
     """
     if options.rtx and options.timing_cache is not None:
         raise InputError("--timing-cache is of no use with --rtx, which times kernels on the user's machine.")
+    if held := bytes_outside(model):
+        raise InputError(
+            f"engines are built of graphs of up to 2 GB, and this one has {held / 1e9:.1f} GB of weights; "
+            "run it with ONNX Runtime (--provider cuda), or build one of the model in half precision."
+        )
     info = graph_info(model, str(output))
     trt = _library(options.rtx)
     log = _Log(trt)

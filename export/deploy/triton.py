@@ -2,7 +2,7 @@
 
     repo/NAME/config.pbtxt      inputs, outputs, batching, warm-up
     repo/NAME/labels.txt        class names in the order of the label values
-    repo/NAME/1/model.onnx      or model.plan, a TensorRT engine
+    repo/NAME/1/model.onnx      or model.plan, a TensorRT engine; with its weights, if they lie beside it
 
 Pictures of one size that arrive together are batched by the server, where the file takes any N. A run-time
 tau keeps its default: a batch of Triton's has one first dimension for all inputs, and tau is one number. So
@@ -41,6 +41,9 @@ class Model:
     warm_up: tuple[int, int] = WARM_UP
     """Height and width of the warm-up picture, where the file takes any size."""
 
+    weights: tuple[Path, ...] = ()
+    """Files beside a graph of more than 2 GB."""
+
     @property
     def is_engine(self) -> bool:
         return self.file.suffix == ".engine"
@@ -56,6 +59,7 @@ def open_model(file: Path, most_pictures: int | None, warm_up: tuple[int, int] |
         return _open_engine(file, most_pictures, warm_up)
     from export.fold.folded import graph_info
     from export.sources.source import read_model
+    from export.weights.beside import files
 
     graph = read_model(file)
     info = graph_info(graph, str(file))
@@ -68,7 +72,8 @@ def open_model(file: Path, most_pictures: int | None, warm_up: tuple[int, int] |
             + (f"{info.card.size[0]}x{info.card.size[1]} only." if info.card.size else "larger pictures.")
         )
     outputs = tuple(value.name for value in graph.graph.output)
-    return Model(file, info, outputs, batch, most_pictures or DEFAULT_BATCH, warm_up or WARM_UP)
+    most = most_pictures or DEFAULT_BATCH
+    return Model(file, info, outputs, batch, most, warm_up or WARM_UP, tuple(files(graph)))
 
 
 def _open_engine(file: Path, most_pictures: int | None, warm_up: tuple[int, int] | None) -> Model:
@@ -112,6 +117,8 @@ def write_repository(model: Model, repository: Path, name: str, *, overwrite: bo
     with replacing(target, overwrite=overwrite, folder=True) as folder:
         (folder / "1").mkdir(parents=True)
         shutil.copyfile(model.file, folder / "1" / ("model.plan" if model.is_engine else "model.onnx"))
+        for weights in model.weights:
+            shutil.copyfile(weights, folder / "1" / weights.name)
         (folder / "labels.txt").write_text("".join(f"{c}\n" for c in model.info.card.classes))
         (folder / "config.pbtxt").write_text(configuration(model, name))
     return target

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from safetensors.torch import load, save
 from torch import Tensor
 
-from adapt.balance.correction import exact_shift, support
+from adapt.balance.correction import exact_shift, inverses, support
 from adapt.balance.logit_statistics import ShiftStatistics
-from adapt.balance.mixtures import Mixture
+from adapt.balance.mixtures import Inverse, Mixture
 from serve.card import MOST_PROFILES
 from serve.media.progress import Bar
 
@@ -58,6 +58,10 @@ class Curves(NamedTuple):
         return np.repeat(padded, np.diff(ends, prepend=0, append=len(z)).ravel()).reshape(-1, len(z))
 
 
+_PART = 2**16
+"""Numbers [R, C, G] that are worked on at a time: what they take stays in a core's cache."""
+
+
 def shift_curves(statistics: ShiftStatistics) -> list[Curves]:
     """Delta of every channel, exact at the grid points to the rounding of float64.
 
@@ -71,31 +75,38 @@ def shift_curves(statistics: ShiftStatistics) -> list[Curves]:
 def _shift_curves(stored: bytes) -> tuple[Curves, ...]:
     """Read-only, of statistics in float64 as bytes of a safetensors file."""
     statistics = ShiftStatistics.from_state(load(stored))
-    points = int(np.clip(2**22 // len(statistics.seen) ** 2, 192, 2048))
-    ends = support(statistics)
-    known = statistics.seen if bool(statistics.seen.any()) else ~statistics.seen
-    rows = known.nonzero().flatten()  # Delta of the others is 0
-    lower, upper = (end[rows].unsqueeze(-1) for end in ends)
-    even = torch.linspace(0, 1, points // 2, dtype=torch.float64)
-    steps = Bar(total=3, desc="exact curves", unit="step", delay=5, leave=False)
-    with steps:
-        z = lower + (upper - lower) * even
-        for count in (points // 2, points):  # each pass resolves a climb a hundred times finer
-            z = _spread_evenly(z, z + exact_shift(statistics, z, ends, rows), count)
-            steps.update()
-        shift = exact_shift(statistics, z, ends, rows)
-        steps.update()
-    remainder = _remainder(statistics, z, z + shift, rows) * statistics.seen[rows].view(-1, 1, 1)
+    C = statistics.num_classes
+    points = int(np.clip(2**22 // C**2, 192, 2048))
+    ends, anchors = support(statistics), inverses(statistics, exact=True)
     low, high = (end.unsqueeze(-1) for end in ends)
     grids = low + (high - low) * torch.linspace(0, 1, points, dtype=torch.float64)
-    grids[rows] = z
-    wholes = [torch.zeros(len(grids), len(grids), part.shape[-1]).double() for part in (shift, remainder)]
-    for whole, some in zip(wholes, (shift, remainder), strict=True):
-        whole[rows] = some
-    parts = [part.transpose(0, 1).contiguous().numpy() for part in (grids, *wholes)]
+    shifts, remainders = (torch.zeros(C, C, count, dtype=torch.float64) for count in (points, points - 1))
+    known = statistics.seen if bool(statistics.seen.any()) else ~statistics.seen
+    some = torch.split(known.nonzero().flatten(), max(1, _PART // (C * points)))  # of others, Delta is 0
+    for rows in Bar(some, desc="exact curves", unit="part", delay=5, leave=False):
+        z, shift = _curves_of(statistics, rows, ends, anchors, points)
+        grids[rows], shifts[rows] = z, shift
+        remainders[rows] = _remainder(statistics, z, z + shift, rows) * statistics.seen[rows].view(-1, 1, 1)
+    parts = [part.transpose(0, 1).contiguous().numpy() for part in (grids, shifts, remainders)]
     for part in parts:
         part.flags.writeable = False
     return tuple(Curves(*channel) for channel in zip(*parts, strict=True))
+
+
+def _curves_of(
+    statistics: ShiftStatistics,
+    rows: Tensor,
+    ends: tuple[Tensor, Tensor],
+    anchors: tuple[Inverse, Inverse],
+    points: int,
+) -> tuple[Tensor, Tensor]:
+    """Grid points and Delta of some rows, [R, C, G] each."""
+    lower, upper = (end[rows].unsqueeze(-1) for end in ends)
+    z = lower + (upper - lower) * torch.linspace(0, 1, points // 2, dtype=torch.float64)
+    for count in (points // 2, points):  # each pass resolves a climb a hundred times finer
+        rough = exact_shift(statistics, z, ends, rows, anchors, refine=0)  # says where points are wanted
+        z = _spread_evenly(z, z + rough, count)
+    return z, exact_shift(statistics, z, ends, rows, anchors)
 
 
 def _spread_evenly(z: Tensor, moved: Tensor, count: int) -> Tensor:

@@ -5,7 +5,7 @@ import json
 import torch
 
 from adapt.balance.bias import bias_without_labels
-from adapt.balance.correction import shift_table
+from adapt.balance.correction import own_shifts
 from adapt.balance.logit_statistics import ShiftStatistics
 
 POINTS = 96
@@ -21,12 +21,12 @@ def drawn(statistics: ShiftStatistics) -> str:
     in logits at tau = 1; null for a class without statistics.
     """
     exact = statistics.to(torch.float64)
-    table = shift_table(exact, POINTS)
+    table = own_shifts(exact, POINTS)
     shifts = [
         {
-            "lower": _short(float(table.lower[c, c])),
-            "step": float(table.step[c, c]),
-            "shift": [_short(value) for value in table.shift[c, c].tolist()],
+            "lower": _short(float(table.lower[c])),
+            "step": float(table.step[c]),
+            "shift": [_short(value) for value in table.shift[c].tolist()],
         }
         if seen
         else None

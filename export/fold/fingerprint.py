@@ -9,9 +9,14 @@ torch is another graph, though its weights may be the same.
 
 import hashlib
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from pathlib import Path
 
+import numpy as np
 import onnx
 from onnx import AttributeProto, numpy_helper
+
+from export.weights.beside import array_of, is_outside
 
 _Known = dict[str, bytes]
 """Hashes of values by name."""
@@ -64,11 +69,24 @@ def _attribute(attribute: onnx.AttributeProto, known: Mapping[str, bytes]) -> by
 
 
 def _weight(tensor: onnx.TensorProto) -> bytes:
+    if is_outside(tensor):
+        where = {entry.key: entry.value for entry in tensor.external_data}
+        changed = Path(where["location"]).stat().st_mtime_ns
+        return _outside(tensor.SerializeToString(deterministic=True), changed)
     value = numpy_helper.to_array(tensor)
     shape = f"{tensor.data_type} {value.shape}".encode()
     if value.dtype == object:  # strings, whose bytes are addresses
         return _hash(shape, *(str(item).encode() for item in value.ravel()))
     return _hash(shape, value.tobytes())
+
+
+@lru_cache(maxsize=2**14)
+def _outside(serialised: bytes, changed: int) -> bytes:
+    """`_weight` of one in a file that was `changed` at that time: gigabytes, so each is read once."""
+    tensor = onnx.TensorProto.FromString(serialised)
+    value = array_of(tensor)
+    shape = f"{tensor.data_type} {value.shape}".encode()
+    return _hash(shape, np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
 
 
 def _serialised(message: onnx.AttributeProto | onnx.FunctionProto) -> bytes:
@@ -77,7 +95,7 @@ def _serialised(message: onnx.AttributeProto | onnx.FunctionProto) -> bytes:
     return bytes(copy.SerializeToString(deterministic=True))
 
 
-def _hash(*parts: bytes) -> bytes:
+def _hash(*parts: bytes | memoryview) -> bytes:
     """Of the parts, each with its length, so that no two lists of parts are alike."""
     whole = hashlib.sha256()
     for part in parts:

@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 
+from export.weights.beside import serialised
 from serve.card import Card
 from serve.inference import opening
 
@@ -14,9 +15,10 @@ ALTERED = "; it was altered, export it again"
 """Advice for a graph that we have made."""
 
 
-def open_session(model: onnx.ModelProto, source: str, *, advice: str = "") -> Any:
+def open_session(model: onnx.ModelProto, source: str, *, advice: str = "", seldom: bool = False) -> Any:
     """An onnxruntime.InferenceSession of a graph in memory; see `serve.inference.opening.open_session`."""
-    return opening.open_session(model.SerializeToString(), source, advice=advice)
+    graph, folder = serialised(model)
+    return opening.open_session(graph, source, advice=advice, seldom=seldom, weights=folder)
 
 
 def unlike(labels: Labels, shape: tuple[int, ...], card: Card) -> list[str]:

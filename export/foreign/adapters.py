@@ -17,6 +17,7 @@ from adapt.errors import InputError
 from export.fold.fold import OPSET
 from export.foreign.graph import FLOATS, opset, picture_input, value_type
 from export.foreign.network import MASKED, Network
+from export.weights.beside import outside
 
 CONVERTED = 1e-4
 """Most that logits may change by in a conversion, as a share of the largest."""
@@ -94,6 +95,8 @@ def _modern(network: Network) -> onnx.ModelProto:
     if version >= OPSET:
         return copy
     advice = f"export the model again with opset {OPSET}"
+    if outside(model):
+        raise InputError(f"{path} has opset {version} and more than 2 GB, which is not converted; {advice}.")
     try:
         converted: onnx.ModelProto = onnx.version_converter.convert_version(copy, OPSET)
     except (RuntimeError, ValueError) as error:

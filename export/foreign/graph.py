@@ -13,13 +13,12 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
 from adapt.errors import InputError
+from export.weights.beside import array_of, read, with_weights_as_inputs
 from serve.media.checkpoints import describe_checkpoint
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 PICTURES = (*FLOATS, TensorProto.UINT8)
 LOGITS = (*FLOATS, TensorProto.DOUBLE, TensorProto.BFLOAT16)
-LARGEST = 2**31 - 2**27
-"""Most bytes of a graph with its weights: an ONNX file holds 2 GB, and the correction has to fit in too."""
 _ORT_FORMAT = b"ORTM"
 """Bytes 4 to 8 of a file of onnxruntime.tools.convert_onnx_models_to_ort."""
 LEAST_OPSET = 7
@@ -40,10 +39,10 @@ class UnknownError(InputError):
 
 
 def read_graph(path: Path) -> onnx.ModelProto:
-    """Read any ONNX file with the data that lies beside it.
+    """Read any ONNX file with the data that lies beside it; see `export.weights.beside.read`.
 
     Raises:
-        InputError: no such file, not ONNX, cut off, its external data is missing, or too large.
+        InputError: no such file, not ONNX, cut off, or its external data is missing.
     """
     if (checkpoint := describe_checkpoint(path)) is not None:
         raise InputError(checkpoint)
@@ -59,29 +58,11 @@ def read_graph(path: Path) -> onnx.ModelProto:
             "that it was converted from."
         )
     try:
-        model: onnx.ModelProto = onnx.load(path, load_external_data=False)
+        model = read(path)
     except (DecodeError, ValueError) as error:
         raise InputError(f"{path} is not an ONNX file, or it was cut off.") from error
     if not model.graph.node:
         raise InputError(f"{path} is not an ONNX file, or it was cut off: it holds no graph.")
-    weights = path.stat().st_size + sum(
-        int(entry.value)
-        for tensor in model.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "length"
-    )
-    if weights > LARGEST:
-        raise InputError(
-            f"{path} has {weights / 1e9:.1f} GB with its weights, but what is written is one ONNX file, "
-            f"which holds {LARGEST / 1e9:.1f} GB; give the model in half precision, or a smaller one."
-        )
-    try:
-        onnx.load_external_data_for_model(model, str(path.parent))
-    except (OSError, ValueError, onnx.checker.ValidationError) as error:
-        wanted = ", ".join(sorted(_external_files(model)))
-        raise InputError(
-            f"{path} keeps its weights in {wanted}, which can't be read beside it; copy both together."
-        ) from error
     if 0 < opset(model) < LEAST_OPSET:
         raise InputError(
             f"{path} has opset {opset(model)}, the least that can be used is {LEAST_OPSET}; export it again."
@@ -184,13 +165,13 @@ def constants_of(model: onnx.ModelProto) -> dict[str, NDArray[Any]]:
         elif attribute.name in ("value_float", "value_floats", "value_int", "value_ints"):
             found[node.output[0]] = np.array(helper.get_attribute_value(attribute))
     small = (tensor for tensor in tensors if np.prod(tensor.dims) <= _SMALL)
-    return found | {tensor.name: numpy_helper.to_array(tensor) for tensor in small}
+    return found | {tensor.name: array_of(tensor) for tensor in small}
 
 
 def check_valid(model: onnx.ModelProto, path: Path) -> None:
     """Raises InputError if a graph is not as the ONNX standard has it, though a runtime may run it."""
     try:
-        onnx.checker.check_model(model, full_check=True)
+        onnx.checker.check_model(with_weights_as_inputs(model), full_check=True)
     except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"{path} is not valid ONNX, so nothing can be folded into it: {reason}.") from error
@@ -257,12 +238,3 @@ def _reads(node: onnx.NodeProto) -> Iterator[str]:
             for inner in graph.node:
                 yield from _reads(inner)
             yield from (value.name for value in graph.output)
-
-
-def _external_files(model: onnx.ModelProto) -> set[str]:
-    return {
-        entry.value
-        for tensor in model.graph.initializer
-        for entry in tensor.external_data
-        if entry.key == "location"
-    }

@@ -21,6 +21,7 @@ from export.fold.session import open_session, unlike
 from export.precision.conversion import Precision, depthwise, ends, precision_of, quantise, to_half
 from export.precision.kinds import PRECISIONS, Gate
 from export.sources.source import GraphSource, Source
+from export.weights.beside import bytes_outside
 from serve.card import Card, Key
 from serve.media.images import Image
 
@@ -67,6 +68,11 @@ def reduce(
         InputError: the network is not float32, the precision did not take effect, or a gate failed.
     """
     bare, card = unfold(model), graph_info(model, "the graph").card
+    if held := bytes_outside(bare):
+        raise InputError(
+            f"--precision {precision} is for networks of up to 2 GB, and this one has {held / 1e9:.1f} GB of "
+            "weights; give the model in half precision, or leave --precision out."
+        )
     found = precision_of(bare)
     if found.name != "fp32":
         raise InputError(

@@ -28,6 +28,7 @@ from export.sources.differences import differences
 from export.sources.given import Given
 from export.sources.network import card_of, logits_graph
 from export.sources.reference import Reference, bare_reference, run_reference
+from export.weights.beside import read
 from serve.card import Card
 from serve.media.checkpoints import describe_checkpoint
 
@@ -282,7 +283,7 @@ def read_model(path: Path) -> onnx.ModelProto:
     if (checkpoint := describe_checkpoint(path)) is not None:
         raise InputError(checkpoint)
     try:
-        model: onnx.ModelProto = onnx.load(path)
+        model = read(path)
     except (DecodeError, ValueError) as error:
         raise InputError(f"{path} is not an ONNX file, or it was cut off; export it again.") from error
     graph_info(model, str(path))

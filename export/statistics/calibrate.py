@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 
 from adapt.balance.bias import doubt
+from adapt.balance.correction import ShiftTable, shift_table
 from adapt.data.classes import ClassList
 from adapt.data.datasets import UnlabelledImages, check_labels, open_target
 from adapt.data.domains import open_labelled
@@ -95,7 +96,12 @@ class Outcome:
     @cached_property
     def doubt(self) -> str:
         """Why the correction may do harm, in words; empty where nothing speaks against it."""
-        return doubt(self.calibration.statistics)
+        return doubt(self.calibration.statistics, table=self.table)
+
+    @cached_property
+    def table(self) -> ShiftTable:
+        """The correction that the statistics make."""
+        return shift_table(self.calibration.statistics)
 
 
 def calibrate(

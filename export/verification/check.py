@@ -17,6 +17,7 @@ from export.sources.pictures import pictures_for
 from export.sources.source import Source, open_source, read_model
 from export.verification.parity import Candidate, compare, engine_candidate, verify
 from export.verification.result import Verification
+from export.weights.beside import save
 from serve.card import LOG_ODDS, GraphInfo, to_metadata
 from serve.inference.engine import Sidecar, open_engine, read_sidecar
 from serve.media.whole import replacing
@@ -83,7 +84,7 @@ def check_file(file: Path, against: Path | None, data: Path | None) -> Check:
     result = verify(model, str(file), logits, compared, frames, words, truths, faults)
     record_verification(model, result.record(), str(file))
     with replacing(file) as temporary:
-        onnx.save(model, temporary)
+        save(model, temporary)
     return Check(result, reduced, passed, note)
 
 

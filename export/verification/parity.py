@@ -79,6 +79,7 @@ def verify(
     truths: Sequence[Labels] = (),
     faults: Sequence[str] = (),
     most: int | None = None,
+    session: Any = None,
 ) -> Verification:
     """Compare a deployable graph with a reference on pictures.
 
@@ -92,8 +93,9 @@ def verify(
         faults: what is known to be wrong already, in words.
         most: terms of exact scores that are looked at in a picture (export/verification/band.py); None looks
             at all pixels. With truths, all are.
+        session: of `open_with_scores`, if it is open.
     """
-    candidates = graph_candidates(model, source)
+    candidates = graph_candidates(model, source, session)
     return compare(candidates, reference, against, frames, pictures, truths, faults, most)
 
 
@@ -171,7 +173,14 @@ def graph_candidate(model: onnx.ModelProto, source: str) -> Candidate:
     return graph_candidates(model, source)[0]
 
 
-def graph_candidates(model: onnx.ModelProto, source: str) -> list[Candidate]:
+def open_with_scores(model: onnx.ModelProto, source: str) -> Any:
+    """A session of a graph that gives its scores, whether or not it offers them."""
+    offered = any(value.name == "scores" for value in model.graph.output)
+    whole = model if offered else _with_output(model, _scores_name(model))
+    return open_session(whole, source, advice=ALTERED, seldom=True)
+
+
+def graph_candidates(model: onnx.ModelProto, source: str, session: Any = None) -> list[Candidate]:
     """A graph under each of its profiles, run by ONNX Runtime with its scores, whether or not it offers them.
 
     The folded strength is the one that it has by itself, so a run-time tau is not fed with it; and neither is
@@ -180,8 +189,7 @@ def graph_candidates(model: onnx.ModelProto, source: str) -> list[Candidate]:
     info = graph_info(model, source)
     offered = [value.name for value in model.graph.output]
     scores = "scores" if "scores" in offered else _scores_name(model)
-    whole = model if scores in offered else _with_output(model, scores)
-    session = open_session(whole, source, advice=ALTERED)
+    session = session or open_with_scores(model, source)
     names = ["labels", scores, *(name for name in offered if name == "uncorrected_labels")]
 
     def run(image: Image, tau: float, profile: int = 0) -> Said:

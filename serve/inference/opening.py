@@ -65,7 +65,15 @@ def open_runtime(
         raise InputError(checkpoint)
     if not path.is_file():
         raise InputError(f"{path} is not a file; give a model made by `blda export onnx`.")
-    session = _on_provider(path, provider, threads, callers, record)
+    return runtime_of(path, _on_provider(path, provider, threads, callers, record))
+
+
+def runtime_of(path: Path, session: Any) -> Runtime:
+    """A session of the graph file at `path`, with what it says of itself.
+
+    Raises:
+        InputError: without our metadata, with metadata of a newer schema, or altered.
+    """
     metadata = session.get_modelmeta().custom_metadata_map
     info = from_metadata(metadata, str(path))
     inputs = _tensors(session.get_inputs() + session.get_overridable_initializers())
@@ -85,6 +93,8 @@ def open_session(
     providers: Sequence[str] = (_EXECUTION_PROVIDERS["cpu"],),
     options: Any = None,
     advice: str = "",
+    seldom: bool = False,
+    weights: str | None = None,
 ) -> Any:
     """An onnxruntime.InferenceSession of a graph file, or of a graph in memory.
 
@@ -93,6 +103,9 @@ def open_session(
         providers: ONNX Runtime's names of them, in order of preference.
         options: onnxruntime.SessionOptions.
         advice: what to do if it can't be opened, to end the sentence with.
+        seldom: it runs a few times on pictures of a size. A plan of where its tensors lie would have all of
+            its memory a second time, and costs more than so few runs gain by it.
+        weights: folder of the weights of a graph in memory that has them in files of their own.
 
     Raises:
         InputError: ONNX Runtime refuses it, or is not installed.
@@ -100,6 +113,9 @@ def open_session(
     ort = _onnxruntime()
     options = options or ort.SessionOptions()
     options.log_severity_level = _QUIET
+    options.enable_mem_pattern = options.enable_mem_pattern and not seldom
+    if weights is not None:
+        options.add_session_config_entry("session.model_external_initializers_file_folder_path", weights)
     if not options.intra_op_num_threads and cores() < (os.cpu_count() or 1):
         # Its default counts the machine's cores: with fewer of them, threads spin in each other's way.
         options.intra_op_num_threads = cores()
@@ -109,6 +125,11 @@ def open_session(
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         if not failed(error):
             raise
+        if "external" in str(error).lower():  # in every version's words for weights in a file of their own
+            raise InputError(
+                f"{source} keeps its weights in a file beside it, which is missing, cut off or another one "
+                f"({first_line(error)}); copy both together."
+            ) from error
         raise InputError(
             f"{source} can't be opened as an ONNX graph by ONNX Runtime {ort.__version__} "
             f"({first_line(error)}){advice}."

@@ -1,11 +1,12 @@
 """Opens a deployable graph in ONNX Runtime and says what it really runs on."""
 
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from serve.card import GraphInfo
+from serve.card import GraphInfo, Key
 from serve.errors import InputError
 
 Provider = Literal["auto", "cpu", "cuda", "tensorrt", "openvino"]
@@ -45,6 +46,12 @@ class Runtime:
     def largest(self) -> tuple[int, int] | None:
         """Height and width of the largest picture that it takes; None if that is for the memory to say."""
         return None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file, and of the weights that lie beside it."""
+        beside = json.loads(self.metadata.get(Key.WEIGHTS, "{}")).get("bytes", 0)
+        return self.path.stat().st_size + int(beside)
 
     @property
     def on_gpu(self) -> bool:

@@ -57,7 +57,7 @@ class Segmenter:
 
     def __init__(
         self,
-        model: str | Path,
+        model: str | Path | Runtime,
         *,
         provider: Provider = "auto",
         threads: int | None = None,
@@ -69,6 +69,7 @@ class Segmenter:
         """Open `model`.
 
         Args:
+            model: a file; or one that is open already, whose provider and threads stay what they are.
             provider: what to run on, see `serve.inference.opening.open_runtime`.
             threads: CPU threads that run the graph; None is one per core.
             tile: segment frames larger than this many pixels along a side in overlapping tiles, at full
@@ -85,7 +86,9 @@ class Segmenter:
             InputError: see `open_runtime`; a profile that the graph lacks; a tile below `card.minimum_size`,
                 one that the graph can't take, or "auto" for any size; what can't be gathered with.
         """
-        self.runtime = open_runtime(model, provider, threads, callers)
+        if not isinstance(model, Runtime):
+            model = open_runtime(model, provider, threads, callers)
+        self.runtime = model
         self._chosen = choose(self.runtime, profile)
         self._callers = callers
         self._tile = check_tile(self.card, str(self.runtime.path), tile)

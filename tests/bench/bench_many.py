@@ -1,6 +1,6 @@
 """Many classes: seconds and memory of gathering statistics and of folding them, of 150 and of 300 classes.
 
-    python tests/bench/bench_many.py              # about four minutes on two cores
+    python tests/bench/bench_many.py              # about two minutes on one core
 
 What costs grows with the square of the classes. Counted is CPU time, which a busy machine does not lengthen,
 and the peak of a process of its own: of gathering without the time of the network, which is a stand-in (a
@@ -59,7 +59,7 @@ class StandIn:
 
 def measured(classes: int) -> tuple[float, float, float, float]:
     """Seconds of statistics and of the fold, GB at the peak, and the bound that is proven."""
-    torch.set_num_threads(2)
+    torch.set_num_threads(1)  # two wait for one another by spinning, which would count
     network: Any = StandIn(classes)
     target: Any = [np.zeros((*SIZE, 3), np.uint8)] * PICTURES
     begin = time.process_time()

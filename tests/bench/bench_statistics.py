@@ -31,10 +31,10 @@ from torch.nn import functional as F
 sys.path.extend(map(str, (Path(__file__).parents[1] / "support").glob("**/")))
 import oracle
 
-from adapt.balance.correction import ShiftTable, shift_of_labels, shift_table
+from adapt.balance.correction import ShiftTable, shift_table
 from adapt.balance.histogram import logit_histogram
 from adapt.balance.logit_statistics import LogitStatistics, ShiftStatistics, UpdateRule, fit_shift_statistics
-from adapt.balance.losses import corrected_cross_entropy
+from adapt.balance.losses import corrected_cross_entropy, shift_of_labels
 from adapt.balance.mixtures import Mixture
 from adapt.balance.online import TABLE_POINTS
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.integrate import quad
 
+import adapt.balance.bias
 from adapt.balance.bias import (
     argmax_shares,
     bias_left,
@@ -21,6 +22,7 @@ from adapt.balance.bias import (
     corrected_argmax_shares,
     doubt,
 )
+from adapt.balance.correction import shift_table
 from adapt.balance.logit_statistics import ShiftStatistics
 from adapt.balance.mixtures import Mixture
 
@@ -93,6 +95,28 @@ def test_narrow_components_keep_their_mass():
     anchors = (np.ones((2, 1)), np.zeros((2, 1)), np.ones((2, 1)))
     shares = argmax_shares(statistics_of(rows, anchors, np.ones(3, dtype=bool)))
     assert shares.numpy() == pytest.approx(np.array([[1, 0, 0], [1, 0, 0], [0, 0, 1]]), abs=QUADRATURE)
+
+
+def test_the_grid_of_many_classes_is_fine_enough(monkeypatch):
+    statistics = statistics_of(*oracle.random_statistics(np.random.default_rng(3), 12))
+    fine = argmax_shares(statistics)
+    monkeypatch.setattr(adapt.balance.bias, "FEW", 11)
+    coarse = argmax_shares(statistics)
+    assert not torch.equal(coarse, fine)
+    assert (coarse - fine).abs().max() < 0.1 * QUADRATURE
+
+
+def test_rows_are_the_same_however_many_are_drawn_at_once():
+    """With few draws, some rows at a time; with the default, one."""
+    statistics = statistics_of(*oracle.random_statistics(np.random.default_rng(4), 5))
+    wanted = torch.tensor([True, False, True, True, False])
+    together = corrected_argmax_shares(statistics, [0.0, 0.5], 256)
+    some = corrected_argmax_shares(statistics, [0.0, 0.5], 256, wanted, shift_table(statistics))
+    for whole, part in zip(together, some, strict=True):
+        assert torch.equal(part[wanted], whole[wanted]) and not part[~wanted].any()
+    for c in range(5):
+        alone = corrected_argmax_shares(statistics, [0.5], 256, torch.arange(5) == c)[0]
+        assert torch.equal(alone[c], together[1][c])
 
 
 @pytest.mark.parametrize("tau", [0.0, 0.2, 1.0])

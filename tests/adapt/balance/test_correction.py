@@ -6,11 +6,11 @@ import pytest
 import torch
 from random_statistics import as_oracle, random_statistics
 
+import adapt.balance.correction
 from adapt.balance.correction import (
-    cumulative_density,
     exact_shift,
+    own_shifts,
     posthoc_scores,
-    shift_of_labels,
     shift_table,
     stack_tables,
     support,
@@ -18,7 +18,8 @@ from adapt.balance.correction import (
 from adapt.balance.logit_statistics import (
     ShiftStatistics,
 )
-from adapt.balance.mixtures import Mixture
+from adapt.balance.losses import cumulative_density, shift_of_labels
+from adapt.balance.mixtures import Mixture, cdf, pdf, quantile
 
 TABLE_TOLERANCE = 0.02  # what tables of 256 points promise, in logits; these reach 0.0154 at their kinks
 
@@ -35,6 +36,43 @@ def test_exact_shift_matches_the_oracle(C: int) -> None:
         want = oracle.delta(rows, anchors, seen, c, l, z[c, l].numpy())
         np.testing.assert_allclose(got[c, l].numpy(), want, atol=1e-6)
     assert not got[1].any()
+
+
+@pytest.mark.parametrize("variance", [1.0, 1e-4])
+def test_exact_shift_is_exact_to_rounding(variance: float) -> None:
+    """Against bisection; modes with hardly anything between them have quantiles there all the same."""
+    statistics = random_statistics(3, 21)
+    anchors = statistics.anchors
+    apart = Mixture(anchors.weights, anchors.means * 3, anchors.variances * variance)
+    statistics = ShiftStatistics(statistics.rows, apart, statistics.seen)
+    lower, upper = (end.unsqueeze(-1) for end in support(statistics))
+    z = lower + (upper - lower) * torch.linspace(0, 1, 1001, dtype=torch.float64)
+    moved = z + exact_shift(statistics, z)
+    levels = cdf(statistics.rows, z).clamp(statistics.eps, 1 - statistics.eps)
+    for c, l in np.ndindex(3, 3):
+        anchor = apart.select(int(c != l))
+        want = quantile(anchor, levels[c, l])
+        # An error of a rounding in the level moves the quantile by that over the density.
+        allowed = 1e-12 + 4e-16 / pdf(anchor, want)
+        assert ((moved[c, l] - want).abs() <= allowed).all()
+
+
+def test_own_shifts_are_those_on_the_diagonal_of_the_table() -> None:
+    statistics = random_statistics(5, 22, unseen=2)
+    own, table, c = own_shifts(statistics, 33), shift_table(statistics, 33), torch.arange(5)
+    for one, whole in zip(own[:3], table[:3], strict=True):
+        assert torch.equal(one, whole[c, c])
+    assert not own.shift[2].any()
+
+
+def test_scores_do_not_depend_on_how_many_pixels_are_scored_at_a_time(monkeypatch) -> None:
+    table = shift_table(random_statistics(5, 23).to(torch.float32))
+    logits = 4 * torch.randn(2, 5, 7, 22)[..., ::2]  # and not on where they lie
+    whole = posthoc_scores(logits, table, 0.5)
+    monkeypatch.setattr(adapt.balance.correction, "_NUMBERS", 5 * 8)
+    one = posthoc_scores(logits[1:, :, 3:4, 4:5].contiguous(), table, 0.5)
+    for found, wanted in ((posthoc_scores(logits, table, 0.5), whole), (one, whole[1:, :, 3:4, 4:5])):
+        torch.testing.assert_close(found, wanted, atol=1e-5, rtol=0)  # a vector's rest is rounded otherwise
 
 
 def test_tables_are_as_near_as_promised() -> None:

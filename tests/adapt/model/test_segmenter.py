@@ -10,7 +10,7 @@ from encoders import DINOV2, DINOV3, MIT, RESNET
 from adapt.config.settings import Encoder, Model
 from adapt.errors import InputError
 from adapt.model.build import build, rebuild
-from adapt.model.segmenter import StudentNetwork
+from adapt.model.segmenter import StudentNetwork, labels_from_scores
 
 CONVNEXT: dict[str, Any] = {
     "model_type": "convnextv2",
@@ -164,6 +164,14 @@ def test_pretrained_tensors_that_do_not_fit_are_listed(lost: str, tmp_path: Path
     save_file(tensors, file, {"format": "pt"})
     with pytest.raises(InputError, match=f"do not fit its config.json: .*{key.split('.')[-3]}.*proj.weight"):
         build(Model(encoder=Encoder(pretrained=str(tmp_path / "mit")), width=16), 2)
+
+
+def test_labels_are_the_argmax_of_upsampled_scores_and_of_equal_ones_the_first() -> None:
+    scores = torch.randint(0, 4, (2, 5, 6, 7)).float()  # with many ties
+    full = torch.nn.functional.interpolate(scores, scale_factor=4.0, mode="bilinear", align_corners=False)
+    labels = labels_from_scores(scores, 4, 22, 25)
+    assert labels.dtype == torch.uint8
+    assert torch.equal(labels, full[:, :, :22, :25].argmax(1).byte())
 
 
 def test_padding_is_zero_after_normalisation() -> None:

@@ -45,7 +45,7 @@ def test_the_shift_carries_no_gradient() -> None:
     logits = torch.randn(1, 3, 4, 4, requires_grad=True)
     labels = torch.randint(0, 3, (1, 4, 4))
     corrected_cross_entropy(logits, labels, table=table, tau=1.0).backward()
-    from adapt.balance.correction import shift_of_labels
+    from adapt.balance.losses import shift_of_labels
 
     corrected = (logits - shift_of_labels(table, logits, labels)).detach()
     onehot = nn.functional.one_hot(labels, 3).permute(0, 3, 1, 2)

@@ -14,9 +14,10 @@ from gpu_sizes import Sizes, run
 from gpu_training import autocast, data_in, trained
 from torch import Tensor
 
-from adapt.balance.correction import exact_shift, posthoc_scores, shift_of_labels, shift_table
+from adapt.balance.correction import exact_shift, posthoc_scores, shift_table
 from adapt.balance.histogram import bin_centres, logit_histogram
 from adapt.balance.logit_statistics import ShiftStatistics, fit_shift_statistics
+from adapt.balance.losses import shift_of_labels
 from adapt.balance.mixtures import cdf
 from adapt.balance.online import Balance
 from adapt.config.settings import Config, Encoder, Model

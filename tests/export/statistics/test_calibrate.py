@@ -252,7 +252,7 @@ def test_classes_with_too_few_pixels_stay_uncorrected(tmp_path):
 
 def test_what_speaks_against_the_correction_is_said(tmp_path, monkeypatch):
     for place in ("calibrate", "checks"):
-        monkeypatch.setattr(f"export.statistics.{place}.doubt", lambda statistics: "it may harm")
+        monkeypatch.setattr(f"export.statistics.{place}.doubt", lambda statistics, **_: "it may harm")
     few = write_pictures(tmp_path / "few", count=1, size=(64, 128))
     model = write_segmenter(tmp_path / "model.onnx")
     result = call("calibrate", model, "--target", few, *NORMALISED, "-o", tmp_path / "stats.safetensors")

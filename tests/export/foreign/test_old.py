@@ -7,23 +7,9 @@ from calibrated_models import call
 from foreign_segmenters import write_pictures, write_segmenter
 from onnx import TensorProto
 
-import export.foreign.graph
 from export.foreign.adapters import logits_graph_of
 from export.foreign.convention import Told
 from export.foreign.network import open_network
-
-
-def test_weights_beyond_what_one_file_holds_are_said(tmp_path, monkeypatch):
-    """With the limit lowered: nobody has 2 GB for a test."""
-    path = write_segmenter(tmp_path / "model.onnx", inside=1)
-    onnx.save(onnx.load(path), path, save_as_external_data=True, location="model.data", size_threshold=0)
-    footage = write_pictures(tmp_path / "footage", count=1)
-    total = path.stat().st_size + (tmp_path / "model.data").stat().st_size
-    monkeypatch.setattr(export.foreign.graph, "LARGEST", total - 100)
-    said = call("balance", path, "--target", footage / "images", "-o", tmp_path / "out.onnx")
-    assert said.exit_code == 2 and "one ONNX file" in said.output and "[2/5]" not in said.output
-    monkeypatch.setattr(export.foreign.graph, "LARGEST", total + 100)
-    assert open_network(path, Told(), None).outlet.classes == 4
 
 
 @pytest.mark.parametrize("layout", ["NCHW", "NHWC"])
