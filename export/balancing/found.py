@@ -20,7 +20,7 @@ def found(looked: Looked, path: Path) -> dict[str, str]:
     network = looked.network
     taken, outlet = network.intake, network.outlet
     padded = f", sides padded to multiples of {outlet.stride}" if outlet.stride > 1 else ""
-    size, by = "any size", taken.found[-1].partition(" (")[2].rstrip(")")
+    size, by = taken.found[-1], taken.found[-1].partition(" (")[2].rstrip(")")
     if taken.size is not None:
         size = f"{taken.size[0]}x{taken.size[1]} (height x width{', ' if by else ''}{by})"
     others = "; ".join(taken.found[:-3])
@@ -35,7 +35,8 @@ def found(looked: Looked, path: Path) -> dict[str, str]:
 
 
 def _kind(model: onnx.ModelProto, path: Path) -> str:
-    weights = sum(int(np.prod(tensor.dims)) for tensor in model.graph.initializer)
+    constants = [a.t for node in model.graph.node if node.op_type == "Constant" for a in node.attribute]
+    weights = sum(int(np.prod(tensor.dims)) for tensor in (*model.graph.initializer, *constants))
     maker = " ".join(part for part in (model.producer_name, model.producer_version) if part)
     kind = onnx.TensorProto.DataType.Name(value_type(picture_input(model, path))).lower()
     return (

@@ -45,6 +45,7 @@ class Beside:
     size: tuple[int, int] | None = None
     """(height, width) that it was made for."""
     sized_by: str = ""
+    """Where the size is from; without a size, why every picture has another."""
 
 
 def read_beside(model: onnx.ModelProto, path: Path) -> Beside:
@@ -87,7 +88,7 @@ def _filled(first: Beside, second: Beside) -> Beside:
         first = replace(first, names=second.names, named_by=second.named_by)
     if first.ignored is None:
         first = replace(first, ignored=second.ignored, ignored_by=second.ignored_by)
-    if first.size is None:
+    if not first.sized_by:
         first = replace(first, size=second.size, sized_by=second.sized_by)
     return replace(first, stride=first.stride or second.stride)
 
@@ -130,8 +131,9 @@ def _processor(file: Path) -> Beside:
 
 
 def _rescaled(content: dict[str, Any], file: Path) -> Beside:
+    size, by = _preprocessed_size(content, file)
     if not any(key in content for key in ("do_normalize", "do_rescale", "image_mean", "rescale_factor")):
-        return Beside()
+        return Beside(size=size, sized_by=by)
     factor = _number(content.get("rescale_factor", 1 / 255), "rescale_factor")
     scale = 255 * factor if content.get("do_rescale", True) else 255.0
     mean, std = (0.0, 0.0, 0.0), (1.0, 1.0, 1.0)
@@ -139,7 +141,30 @@ def _rescaled(content: dict[str, Any], file: Path) -> Beside:
         mean, std = (_triple(content[key], key) for key in ("image_mean", "image_std"))
     flipped = content.get("do_flip_channel_order")
     words = f"normalisation of {file.name}"
-    return Beside(_over(mean, scale), _over(std, scale), "BGR" if flipped else "RGB", words)
+    order: Literal["RGB", "BGR"] = "BGR" if flipped else "RGB"
+    return Beside(_over(mean, scale), _over(std, scale), order, words, size=size, sized_by=by)
+
+
+def _preprocessed_size(content: dict[str, Any], file: Path) -> tuple[tuple[int, int] | None, str]:
+    """Size that pictures are brought to, and who says so; of a shorter side alone, in words what it says."""
+    cropped = content.get("do_center_crop") and "crop_size" in content
+    key = "crop_size" if cropped else "size"
+    said = content.get(key)
+    if said is None or not (cropped or content.get("do_resize", True)):
+        return None, ""
+    kept = content.get("keep_aspect_ratio") or "max_size" in content  # an int is then of the shorter side
+    if isinstance(said, dict):
+        shorter = said.get("shortest_edge")
+        kept = kept or "height" not in said
+        said = None if kept else [said["height"], said["width"]]
+    else:
+        shorter = said
+    if not kept:
+        return _sides(said), f"{key} of {file.name}"
+    return (
+        None,
+        f"{file.name} brings their shorter side to {shorter}, --size to what you give" if shorter else "",
+    )
 
 
 def _config(file: Path) -> Beside:
@@ -171,11 +196,17 @@ def _paddle(file: Path) -> Beside:
     """PaddleSeg: the Normalize of Deploy.transforms, of pixels from 0 to 1, 0.5 if it does not say."""
     content = yaml.safe_load(file.read_text(encoding="utf-8"))
     transforms = content["Deploy"].get("transforms") or []
+    resized = next((t for t in transforms if t["type"] == "Resize" and not t.get("keep_ratio")), None)
+    size, by = None, ""
+    if resized is not None:
+        size = _sides(resized.get("target_size", 512))[::-1]  # PaddleSeg has the width first
+        by = f"Resize of {file.name}"
     normalise = next((t for t in transforms if t["type"] == "Normalize"), None)
     if normalise is None:
-        return Beside()
+        return Beside(size=size, sized_by=by)
     mean, std = (_triple(normalise.get(key, 0.5), key) for key in ("mean", "std"))
-    return Beside(mean, std, "RGB", f"normalisation of {file.name}, as PaddleSeg writes it")
+    words = f"normalisation of {file.name}, as PaddleSeg writes it"
+    return Beside(mean, std, "RGB", words, size=size, sized_by=by)
 
 
 def _nvinfer(file: Path) -> Beside:
@@ -222,7 +253,7 @@ def _sides(value: object) -> tuple[int, int]:
     """(height, width) of two whole numbers, or one for both."""
     sides: list[Any] = list(value) if isinstance(value, list | tuple) else [value] * 2
     if len(sides) != 2 or not all(type(side) is int and side > 0 for side in sides):
-        raise ValueError(f"imgsz is {value!r}, not two whole numbers above 0")
+        raise ValueError(f"the size is {value!r}, not two whole numbers above 0")
     return sides[0], sides[1]
 
 

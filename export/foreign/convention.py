@@ -31,6 +31,19 @@ COMMON = (
 )
 _PASSING = ("Cast", "Transpose", "Identity", "Gather", "Unsqueeze", "Squeeze", "Reshape")
 _AFFINE = ("Sub", "Add", "Mul", "Div")
+_SAME_AXES = (
+    *_AFFINE,
+    "Cast",
+    "Identity",
+    "Gather",
+    "Pad",
+    "Resize",
+    "Clip",
+    "QuantizeLinear",
+    "DequantizeLinear",
+    "DynamicQuantizeLinear",
+)
+_CONVOLUTIONS = ("Conv", "ConvInteger", "QLinearConv", "FusedConv")
 _CHANNELS = 16
 """No side of a picture is as small as that."""
 _LEAST_UNIT_SCALE = 0.2
@@ -87,7 +100,7 @@ def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
     dims = sizes(picture)
     beside = read_beside(model, path)
     try:
-        layout = told.layout or _layout(dims, path)
+        layout = told.layout or _layout(model, picture, path)
     except UnknownError as unknown:
         raise UnknownError(*unknown.asked, *_asked(model, picture, told, beside, path)) from None
     channels, other = (dims[1], dims[3]) if layout == "NCHW" else (dims[3], dims[1])
@@ -104,9 +117,11 @@ def intake(model: onnx.ModelProto, told: Told, path: Path) -> Intake:
     mean, std, words = _normalisation(model, picture, told, beside, path)
     order = told.channel_order or beside.order or "RGB"
     size = fixed or told.size or beside.size
-    by = f" ({beside.sized_by})" if beside.size and not (fixed or told.size) else ""
-    found = (f"input {layout}, {order}", words, f"size {size[0]}x{size[1]}{by}" if size else "any size")
-    return Intake(layout, order, mean, std, size, dims[0], found)
+    by = f" ({beside.sized_by})" if beside.sized_by and not (fixed or told.size) else ""
+    found = (f"input {layout}, {order}", words, f"size {size[0]}x{size[1]}{by}" if size else f"any size{by}")
+    # A range that is taken from what runs makes the labels of a picture those of its whole batch.
+    alone = any(node.op_type == "DynamicQuantizeLinear" for node in model.graph.node)
+    return Intake(layout, order, mean, std, size, 1 if alone else dims[0], found)
 
 
 def fixed_size(picture: onnx.ValueInfoProto, layout: Layout) -> tuple[int, int] | None:
@@ -116,11 +131,17 @@ def fixed_size(picture: onnx.ValueInfoProto, layout: Layout) -> tuple[int, int] 
     return None if height is None or width is None else (height, width)
 
 
-def _layout(dims: Sequence[int | None], path: Path) -> Layout:
+def _layout(model: onnx.ModelProto, picture: onnx.ValueInfoProto, path: Path) -> Layout:
+    """From the shape of the input; where that leaves the channels open, from its first convolutions."""
+    dims = sizes(picture)
     if dims[1] == 3:
         return "NCHW"
     if dims[3] == 3:
         return "NHWC"
+    if dims[1] is None or dims[3] is None:
+        read = _channels_read(model, picture.name)
+        if read in (1, 3) and dims[read] is None:
+            return "NCHW" if read == 1 else "NHWC"
     if other := [size for size in (dims[1], dims[3]) if size is not None and size <= _CHANNELS]:
         raise InputError(
             f"{path} takes pictures of {other[0]} channel{'s' * (other[0] > 1)}, but those of --target have "
@@ -203,3 +224,21 @@ def _range_inside(model: onnx.ModelProto, name: str) -> int | None:
     if not found:
         return None
     return 255 if scale < _LEAST_UNIT_SCALE or offset > _LARGEST_UNIT_OFFSET else 1
+
+
+def _channels_read(model: onnx.ModelProto, name: str) -> int | None:
+    """Axis of the input that convolutions read as channels, behind what moves and scales; None if unclear."""
+    axes: set[int] = set()
+    open_values: list[tuple[str, tuple[int, ...]]] = [(name, (0, 1, 2, 3))]
+    while open_values:
+        value, order = open_values.pop()  # order[i]: axis of the input that stands at place i
+        for node in (node for node in model.graph.node if value in node.input):
+            if node.op_type in _CONVOLUTIONS and value == node.input[0]:
+                axes.add(order[1])
+            elif node.op_type == "Transpose":
+                perm = next((list(a.ints) for a in node.attribute if a.name == "perm"), [3, 2, 1, 0])
+                if len(perm) == len(order):
+                    open_values.append((node.output[0], tuple(order[i] for i in perm)))
+            elif node.op_type in _SAME_AXES:
+                open_values.append((node.output[0], order))
+    return axes.pop() if len(axes) == 1 else None

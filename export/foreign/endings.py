@@ -34,6 +34,8 @@ _SCALING = ("Mul", "Div")
 _QUANTISED = ("QuantizeLinear", "QLinear")
 """Beginnings of the names of operators whose whole numbers rise with a logit."""
 
+_SWAP = [0, 3, 2, 1]
+
 _PLAIN: tuple[set[str], ...] = (set(), {"Identity"}, {"Identity", "Flatten", "Reshape", "Squeeze"})
 """What alone does not say, in each of the tries below, that something else stands behind logits."""
 _AUXILIARY = ("aux", "aux_out", "auxiliary")
@@ -164,8 +166,22 @@ def walk_back(name: str, known: _Graph) -> Ending:
         name = next(value for value in maker.input if value not in known.factors)
         behind.insert(0, maker.op_type)
         if best or renamed or maker.op_type in (*_RISING, *PICKING):
+            name = _before_swap(name, known, behind, values)
             found = Ending(name, tuple(behind), values=tuple(values))
     return _of_rank_4(found, known)
+
+
+def _before_swap(name: str, known: _Graph, behind: list[str], values: list[str]) -> str:
+    """What a softmax of the last axis takes the classes from, where they were swapped with the width for it.
+
+    Paddle2ONNX writes that below opset 13; [N, W, H, C] is no layout of logits.
+    """
+    maker = known.makers.get(name)
+    if maker is None or maker.op_type != "Transpose" or [list(a.ints) for a in maker.attribute] != [_SWAP]:
+        return name
+    behind.insert(0, "Transpose")
+    values.insert(0, name)
+    return str(maker.input[0])
 
 
 def _passes(maker: onnx.NodeProto, known: _Graph) -> bool:

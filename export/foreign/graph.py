@@ -19,6 +19,8 @@ from serve.media.checkpoints import describe_checkpoint
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16)
 PICTURES = (*FLOATS, TensorProto.UINT8)
 LOGITS = (*FLOATS, TensorProto.DOUBLE, TensorProto.BFLOAT16)
+_ORT_FORMAT = b"ORTM"
+"""Bytes 4 to 8 of a file of onnxruntime.tools.convert_onnx_models_to_ort."""
 LEAST_OPSET = 7
 """ONNX Runtime promises to run none that are older."""
 _SMALL = 2**16
@@ -48,6 +50,13 @@ def read_graph(path: Path) -> onnx.ModelProto:
         raise InputError(f"{path} is a folder; give an ONNX file (for a run folder: `adapt statistics`).")
     if not path.is_file():
         raise InputError(f"{path} does not exist; give an ONNX file.")
+    with path.open("rb") as file:
+        head = file.read(8)
+    if head[4:] == _ORT_FORMAT:
+        raise InputError(
+            f"{path} is in ONNX Runtime's own format, which holds no graph to balance; give the ONNX file "
+            "that it was converted from."
+        )
     try:
         model = read(path)
     except (DecodeError, ValueError) as error:

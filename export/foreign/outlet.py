@@ -16,6 +16,7 @@ from export.foreign.beside import read_beside
 from export.foreign.convention import Intake, Layout, Told, fixed_size
 from export.foreign.graph import FLOATS, picture_input, value_type
 from serve.card import Upsampling
+from serve.inference.opening import silent
 from serve.inference.runtime import failed, first_line
 
 _STRIDES = (32, 64, 128)
@@ -229,7 +230,7 @@ def run_once(
     else:
         feed = np.rint(pixels).astype(np.uint8)
     try:
-        values = session.run(None, {picture.name: feed})[0]
+        values = session.run(None, {picture.name: feed}, silent())[0]
     except Exception as error:  # ONNX Runtime's exceptions share no base class
         if not failed(error):
             raise

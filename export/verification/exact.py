@@ -37,8 +37,9 @@ COARSE_ROUNDING = 0.002
 side, and of engines."""
 RELATIVE = 2.0**-16
 """The same, as a share of the logit's own size: what adding up thousands of numbers in float32 costs."""
-COARSE_RELATIVE = 2.0**-10
-"""The same where a half or an integer is on the way to the logits: the step from one half to the next."""
+COARSE_RELATIVE = 2.0**-9
+"""The same where a half or an integer is on the way to the logits, but of the best logit that the picture
+has: twice the step from one half to the next. A logit near 0 is a sum of parts that may be as large."""
 
 _PART = 2**20
 """Most numbers [C, P] that are summed up at once."""
@@ -86,7 +87,10 @@ class Exactness:
         f = logits.double()
         best = f.topk(2, 1).values
         scale = float((best[:, 0] - best[:, 1]).mean())
-        rounding = self.rounding * scale + self.relative * f.abs()
+        size = f.abs()
+        if self.relative == COARSE_RELATIVE:
+            size = size.clamp_min(float(best[:, 0].abs().max()))
+        rounding = self.rounding * scale + self.relative * size
         if tau == 0 or not self.curves:
             return Exact(f, rounding, plain=True)
         reach = 0.0 if self.grid is None else self.grid.width * self.grid.bins / 2

@@ -136,6 +136,13 @@ def open_session(
         ) from error
 
 
+def silent() -> Any:
+    """onnxruntime.RunOptions of a run that may fail: what goes wrong is raised, and not printed besides."""
+    options = _onnxruntime().RunOptions()
+    options.log_severity_level = _SILENT
+    return options
+
+
 def _onnxruntime() -> Any:
     try:
         import onnxruntime

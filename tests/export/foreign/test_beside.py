@@ -11,6 +11,7 @@ from calibrated_models import call
 from foreign_segmenters import MEAN, NAMES, STD, write_pictures, write_segmenter
 from onnx import TensorProto
 
+from adapt.errors import InputError
 from export.fold.folded import graph_info
 from export.foreign.beside import read_beside
 from export.foreign.convention import Told, intake
@@ -91,6 +92,69 @@ def test_normalisation_and_order_are_read(kind, tmp_path):
     assert taken.channel_order == order and name in taken.found[1]
     told = intake(onnx.load(path), Told(mean=(0.1,) * 3, std=(0.2,) * 3, channel_order="BGR"), path)
     assert told.mean == pytest.approx((0.1,) * 3) and told.channel_order == "BGR"
+
+
+def resize(**settings: object) -> dict[str, object]:
+    return {"Deploy": {"transforms": [{"type": "Resize", **settings}, {"type": "Normalize"}]}}
+
+
+SIZES: dict[str, tuple[str, dict[str, object], tuple[int, int] | None, str]] = {
+    "SegFormer": ("preprocessor_config.json", {"size": {"height": 64, "width": 96}}, (64, 96), "size of"),
+    "as older ones": ("preprocessor_config.json", {"size": 96, "do_resize": True}, (96, 96), "size of"),
+    "not resized": ("preprocessor_config.json", {"size": 96, "do_resize": False}, None, ""),
+    "MobileViT": (
+        "preprocessor_config.json",
+        {"size": {"shortest_edge": 288}, "crop_size": {"height": 64, "width": 64}, "do_center_crop": True},
+        *((64, 64), "crop_size of"),
+    ),
+    "a crop that is not made": (
+        "preprocessor_config.json",
+        {"size": 96, "crop_size": 64, "do_center_crop": False},
+        *((96, 96), "size of"),
+    ),
+    "Mask2Former": (
+        "preprocessor_config.json",
+        {"size": {"shortest_edge": 288, "longest_edge": 2048}},
+        *(None, "brings their shorter side to 288"),
+    ),
+    "older MaskFormer": (
+        "preprocessor_config.json",
+        {"size": 288, "max_size": 2048},
+        *(None, "brings their shorter side to 288"),
+    ),
+    "DPT, as wide as the picture": (
+        "preprocessor_config.json",
+        {"size": {"height": 64, "width": 64}, "keep_aspect_ratio": True},
+        *(None, ""),
+    ),
+    "PaddleSeg, width first": ("deploy.yaml", resize(target_size=[96, 64]), (64, 96), "Resize of"),
+    "PaddleSeg, as wide as the picture": (
+        "deploy.yaml",
+        resize(target_size=[96, 64], keep_ratio=True),
+        *(None, ""),
+    ),
+}
+
+
+@pytest.mark.parametrize("kind", SIZES)
+def test_sizes_that_pictures_are_brought_to_are_read(kind, tmp_path):
+    name, content, size, words = SIZES[kind]
+    write(tmp_path / name, content)
+    path = write_segmenter(tmp_path / "model.onnx", inside=1)
+    taken = intake(onnx.load(path), Told(), path)
+    assert taken.size == size and words in taken.found[-1]
+    assert taken.found[-1].startswith("any size" if size is None else f"size {size[0]}x{size[1]}")
+    assert intake(onnx.load(path), Told(size=(128, 160)), path).found[-1] == "size 128x160", "as told"
+    fixed = write_segmenter(tmp_path / "fixed.onnx", inside=1, size=(32, 32))
+    assert intake(onnx.load(fixed), Told(), fixed).size == (32, 32), "it takes no other"
+
+
+@pytest.mark.parametrize("said", ["512", {"height": 512}, {"height": 64.5, "width": 64}, [1, 2, 3], 0, True])
+def test_a_damaged_size_is_a_sentence(said, tmp_path):
+    write(tmp_path / "preprocessor_config.json", {"size": said})
+    path = write_segmenter(tmp_path / "model.onnx", inside=1)
+    with pytest.raises(InputError, match="can't be understood"):
+        intake(onnx.load(path), Told(), path)
 
 
 def test_bgr_numbers_are_those_of_its_own_user(tmp_path):

@@ -14,7 +14,7 @@ from export.fold.fold import Strength, fold
 from export.fold.folded import graph_info
 from export.sources.pictures import synthetic_frames
 from export.sources.reference import bare_reference
-from export.verification.exact import Exactness
+from export.verification.exact import COARSE_RELATIVE, COARSE_ROUNDING, RELATIVE, ROUNDING, Exactness
 from export.verification.parity import Candidate, Said, compare, graph_candidate, verify
 from export.verification.result import MOST_NEAR_TIES, Verification
 
@@ -238,3 +238,11 @@ def test_one_label_everywhere_without_scores_is_no_pass():
     assert compare([honest], bare_reference(model, "file"), "x", frames, "noise").passed
     result = compare([mute], bare_reference(model, "file"), "x", frames, "noise")
     assert not result.passed and "always says so" in result.report()
+
+
+def test_a_half_network_may_differ_by_steps_of_its_best_logit_also_where_a_logit_is_near_nought():
+    logits = torch.tensor([8.0, 0.0, -1e9]).view(1, 3, 1, 1).expand(1, 3, 4, 4)  # the last one is masked
+    half = Exactness(None, None, COARSE_ROUNDING, COARSE_RELATIVE).of(logits, 0).allowed
+    fine = Exactness(None, None, ROUNDING, RELATIVE).of(logits, 0).allowed
+    assert half[0, 1, 0, 0] == pytest.approx(8 * (COARSE_ROUNDING + 2**-9))
+    assert fine[0, 1, 0, 0] == pytest.approx(8 * ROUNDING), "its own size is 0"

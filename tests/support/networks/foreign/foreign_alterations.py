@@ -127,6 +127,14 @@ def listed_inputs(model: onnx.ModelProto, path: Path) -> None:
     onnx.save(model, path)
 
 
+def unsaid_channels(model: onnx.ModelProto, path: Path) -> None:
+    """A shape of names alone, as optimum writes it."""
+    dims = model.graph.input[0].type.tensor_type.shape.dim
+    for dim, name in zip(dims, ("batch_size", "a", "b", "c"), strict=True):
+        dim.dim_param = name
+    onnx.save(model, path)
+
+
 def labels_beside(model: onnx.ModelProto, path: Path) -> None:
     model.graph.node.append(helper.make_node("ArgMax", [model.graph.output[0].name], ["labels"], axis=1))
     model.graph.output.append(helper.make_tensor_value_info("labels", INT64, ["n", "a", "b", "c"]))
@@ -148,6 +156,12 @@ def queries(model: onnx.ModelProto, path: Path) -> None:
     for name, shape in zip(names, ([1, 7, 4], ["n", 7, "h", "w"]), strict=True):
         model.graph.output.append(helper.make_tensor_value_info(name, FLOAT, shape))
     onnx.save(model, path)
+
+
+def ort_format(path: Path) -> Path:
+    """The beginning of what onnxruntime.tools.convert_onnx_models_to_ort writes."""
+    path.write_bytes(bytes.fromhex("14000000") + b"ORTM" + bytes(64))
+    return path
 
 
 def text(path: Path) -> Path:

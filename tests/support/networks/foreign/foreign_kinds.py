@@ -20,7 +20,7 @@ from onnx import TensorProto
 
 FLOAT, HALF, UINT8, INT64 = TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.UINT8, TensorProto.INT64
 SIZE = (64, 96)
-NHWC, NCHW = {"perm": [0, 2, 3, 1]}, {"perm": [0, 3, 1, 2]}
+NHWC, NCHW, SWAP = {"perm": [0, 2, 3, 1]}, {"perm": [0, 3, 1, 2]}, {"perm": [0, 3, 2, 1]}
 Step = tuple[str, dict[str, Any]]
 
 ENDINGS: dict[str, list[Step]] = {
@@ -29,6 +29,7 @@ ENDINGS: dict[str, list[Step]] = {
     "log-softmax": [("LogSoftmax", {"axis": 1})],
     "sigmoid": [("Sigmoid", {})],
     "softmax between transposes": [("Transpose", NHWC), ("Softmax", {"axis": 3}), ("Transpose", NCHW)],
+    "softmax of swapped axes": [("Transpose", SWAP), ("Softmax", {"axis": 3}), ("Transpose", SWAP)],
     "softmax, channels last": [("Softmax", {"axis": 1}), ("Transpose", NHWC)],
     "softmax and casts": [("Softmax", {"axis": 1}), ("Cast", {"to": HALF}), ("Cast", {"to": FLOAT})],
     "argmax": [("ArgMax", {"axis": 1, "keepdims": 0})],
@@ -191,6 +192,8 @@ def _unusual() -> Iterator[tuple[str, Kind]]:
     yield "initialisers listed as inputs", _changed(alter.listed_inputs)
     yield "labels beside logits", _changed(alter.labels_beside)
     yield "queries", _changed(alter.queries)
+    for layout in ("NCHW", "NHWC"):
+        yield f"channels not said, {layout}", _changed(alter.unsaid_channels, layout=layout, inside=255)
     unread = {"mask": np.zeros((1, 1, *SIZE), np.float32)}
     yield "an input that nothing reads", _changed(alter.second_input)._replace(feed=unread)
     yield "a stride that is not whole", _kind([], inside=1, size=(67, 98))
@@ -198,6 +201,7 @@ def _unusual() -> Iterator[tuple[str, Kind]]:
 
 def _refused() -> Iterator[tuple[str, Kind]]:
     plain = _kind([], inside=1)
+    yield "ONNX Runtime's format", plain._replace(write=alter.ort_format, refused="ONNX Runtime's own format")
     yield "text", plain._replace(write=alter.text, refused="is not an ONNX file")
     yield (
         "two pictures",
