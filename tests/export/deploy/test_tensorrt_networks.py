@@ -31,7 +31,8 @@ pytestmark = needs_tensorrt
     ("name", "precision"),
     [
         *(("deeplabv2", "fp32"), ("deeplabv2", "fp16"), ("deeplabv2", "int8")),
-        *(("dinov2", "fp16"), ("dinov3", "fp16")),
+        ("dinov2", "fp16"),
+        pytest.param("dinov3", "fp16", marks=pytest.mark.slow),
         pytest.param("hrda", "fp16", marks=pytest.mark.slow),
     ],
 )

@@ -63,10 +63,10 @@ class Broken:
     def __init__(self, session: object, most: int, error: Exception) -> None:
         self._session, self._most, self._error = session, most, error
 
-    def run(self, names: list[str], feed: dict[str, np.ndarray]) -> list[np.ndarray]:
+    def run(self, names: list[str], feed: dict[str, np.ndarray], *options: object) -> list[np.ndarray]:
         if next(iter(feed.values()))[0, :, :, 0].size > self._most:
             raise self._error
-        return self._session.run(names, feed)  # type: ignore[attr-defined]
+        return self._session.run(names, feed, *options)  # type: ignore[attr-defined]
 
 
 def broken(graph: Path, most: int, error: Exception, tile: int | None = None) -> Segmenter:

@@ -55,6 +55,7 @@ def as_calibration(target: Path, monkeypatch: pytest.MonkeyPatch) -> Pixels:
     )
     monkeypatch.setattr(calibrate, "open_uncalibrated", lambda *_: (network, GraphInfo(card())))
     monkeypatch.setattr(calibrate, "logits_graph_of", lambda _: None)
+    monkeypatch.setattr(calibrate, "check_valid", lambda *_: None)
     monkeypatch.setattr(calibrate, "gather", gather)
     stats = target.parent / "stats.safetensors"
     with pytest.raises(InputError, match="enough"):

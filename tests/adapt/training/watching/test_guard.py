@@ -11,7 +11,7 @@ from refusals import expect_refusal
 from training_runs import adapt
 from training_step import small_segmenter
 
-from adapt.run.cards import DEFAULT_TAU
+from adapt.run.cards import ADAPTED_TAU
 from adapt.run.run import load_run
 from adapt.training.watching import guard as guarding
 from adapt.training.watching.guard import FALL, MOST_BIAS, Guard, halved_labels, reason
@@ -100,7 +100,7 @@ def test_a_training_that_drifts_keeps_what_it_began_with(
     assert not (run / "best").exists()
     start, kept = begun_weights(begun), stopped.tensors
     assert all(torch.equal(kept[key], value) for key, value in start.items())
-    assert stopped.shift_statistics().seen.any() and str(DEFAULT_TAU) in card.evaluation
+    assert stopped.shift_statistics().seen.any() and str(ADAPTED_TAU) in card.evaluation
     lines = [json.loads(line) for line in (run / "guard.jsonl").read_text().splitlines()]
     assert [line["iteration"] for line in lines] == [2]
     expect_refusal(adapt("train", "--resume", str(run)), "ended by its guard at iteration 2", "method.guard")
