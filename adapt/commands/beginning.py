@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from adapt.config.settings import Config, Model
-from adapt.data.classes import ClassList, Color, load_classes
+from adapt.data.classes import ClassList, load_classes, numbered_palette
 from adapt.data.domains import find_classes, find_source
 from adapt.errors import InputError
 from adapt.model.build import COPY, Built, build
@@ -86,7 +86,7 @@ def _classes(config: Config, names: tuple[str, ...] | None, number: int) -> Clas
     """
     if config.data.classes is None:
         names = names or tuple(f"class{c}" for c in range(number))
-        return ClassList(names, tuple(range(number)), tuple(map(_color, range(number))))
+        return ClassList(names, tuple(range(number)), numbered_palette(number))
     given = load_classes(config.data.classes)
     if len(given) != number:
         raise InputError(
@@ -94,14 +94,6 @@ def _classes(config: Config, names: tuple[str, ...] | None, number: int) -> Clas
             "per pixel; list every output of the model, in its order."
         )
     return given
-
-
-def _color(c: int) -> Color:
-    """Far apart for near numbers: the bits of c, spread over the high bits of red, green and blue."""
-    red, green, blue = (
-        sum((c >> (3 * bit + first) & 1) << (7 - bit) for bit in range(8)) for first in range(3)
-    )
-    return red, green, blue
 
 
 def without_source(config: Config) -> Config:

@@ -233,6 +233,15 @@ def _shown(value: object) -> object:
     return list(value) if isinstance(value, tuple) else value
 
 
+def numbered_palette(number: int) -> tuple[Color, ...]:
+    """Colours [number], far apart for near numbers: their bits, spread over the high bits of R, G and B."""
+
+    def channel(c: int, first: int) -> int:
+        return sum((c >> (3 * bit + first) & 1) << (7 - bit) for bit in range(8))
+
+    return tuple((channel(c, 0), channel(c, 1), channel(c, 2)) for c in range(number))
+
+
 def paint(labels: np.ndarray, classes: ClassList) -> np.ndarray:
     """Labels [H, W] in the palette's colours, uint8 [H, W, 3]; pixels that do not count are black."""
     colors = np.zeros((IGNORE + 1, 3), np.uint8)

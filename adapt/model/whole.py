@@ -22,6 +22,10 @@ PROBE = 1e-3
 """Of the largest logit, how far an upsampled one may be from what the network says."""
 
 
+class TiedError(InputError):
+    """A network takes pictures of one size or shape only."""
+
+
 class Whole(NamedTuple):
     """What a recipe says of such a network, beside how to build it."""
 
@@ -179,7 +183,7 @@ def _check_other_sizes(model: nn.Module, height: int, width: int) -> None:
     try:
         model(torch.rand(1, 3, height, width))
     except (RuntimeError, ValueError) as error:
-        raise InputError(
+        raise TiedError(
             f"the network takes no picture of {height}x{width} ({' '.join(str(error).split())[:120]}), so it "
             "is tied to one size or shape; networks that take any multiple of their stride can be adapted."
         ) from error

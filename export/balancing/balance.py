@@ -7,6 +7,7 @@ strength, and counts what changes.
 
 import shlex
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,6 +27,7 @@ from export.fold.tables import MAX_TAU
 from export.foreign.convention import ChannelOrder, Layout, Triple
 from export.pipeline import Exported, export_onnx
 from export.sources.statistics_file import write_statistics
+from export.sources.trained import as_onnx, named
 from export.statistics.calibrate import Looked, Request, calibrate_on, look, open_footage, told_of
 from serve.card import Key, Upsampled
 from serve.media.files import check_outputs
@@ -65,6 +67,7 @@ def balance(
     report: Path | None = None,
     tau: float | None = None,
     gather: bool = False,
+    weights: Path | None = None,
     classes: Path | None = None,
     frames: int = 200,
     logits: str | None = None,
@@ -81,12 +84,12 @@ def balance(
     force: bool = False,
     say: Callable[[str], object] = lambda _: None,
 ) -> Balanced:
-    """Balance any ONNX segmenter for the footage it meets, without labels and without training.
+    """Balance any segmenter for the footage it meets, without labels and without training.
 
     Nothing is at `output` before the file passed its check; the page follows it.
 
     Args:
-        model: the ONNX file.
+        model: an ONNX file; or a network in torch, as `export.sources.trained.as_onnx` takes it.
         target: folders of pictures and videos; no labels are needed.
         output: the balanced file.
         labels: a folder of a few labelled pictures: they choose the strength, if another than the default is
@@ -94,6 +97,7 @@ def balance(
         report: the page; None is `output` with the ending .html.
         tau: strength in [0, 2]; None chooses it.
         gather: also output the logits, for `serve --gather` to count.
+        weights: state dict for what a file.py:function returns.
         classes: class file of the model's outputs, in their order; None takes what the model says of itself.
         frames: frames per video.
         logits: name of the logits in the graph; None is its one float output.
@@ -110,26 +114,29 @@ def balance(
     told = told_of(layout, channel_order, size, stride, mean, std, range, inputs, upsample)
     _check_outputs(model, output, report, tau, force)
     targets = tuple(map(Path, target))
-    request = Request(model, targets, None, classes, 1, frames, logits, told, tuple(leave))
-    say(f"[1/5] looking at {model}")
-    looked = look(request)
-    facts = found(looked, model)
-    for name, words in facts.items():
-        say(f"  {name + ':':<15}{words}")
-    _check_early(looked, labels)
-    with scratch() as place:
+    with ExitStack() as stack:
+        place = stack.enter_context(scratch())
+        say(f"[1/5] looking at {model}")
+        file = as_onnx(model, weights, size, place)
+        stack.enter_context(named(file, model))
+        request = Request(file, targets, None, classes, 1, frames, logits, told, tuple(leave))
+        looked = look(request)
+        facts = found(looked, file)
+        for name, words in facts.items():
+            say(f"  {name + ':':<15}{words}")
+        _check_early(looked, labels)
         footage = open_footage(request, looked, place / "frames")
         say(f"[2/5] running it on {len(footage)} pictures of the footage")
         outcome = calibrate_on(footage, request, looked)
         stats = place / "stats.safetensors"
         write_statistics(stats, outcome.calibration.statistics, outcome.calibrated)
         say("[3/5] choosing the strength")
-        chosen = choose_strength(model, stats, looked.network.intake.size, tau, labels)
+        chosen = choose_strength(file, stats, looked.network.intake.size, tau, labels)
         say(f"  {chosen.why}")
         say("[4/5] folding and checking")
         checked, seen = _checked_on(footage, place / CHECKED, looked), list[Pair]()
         exported = export_onnx(
-            model,
+            file,
             output,
             tau=chosen.tau,
             data=checked,
@@ -137,7 +144,7 @@ def balance(
             gather=gather,
             upsample=upsample,
             force=force,
-            say=lambda step: say(f"  {step}"),
+            say=lambda step: say(f"  {step.replace(str(file), str(model))}"),
             use=lambda file: seen.extend(pairs(looked.network, footage, file)),
         )
         say(f"[5/5] writing {report}")

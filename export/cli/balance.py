@@ -24,6 +24,7 @@ from export.cli.options import FORCE, PATH, model_options
     type=PATH,
     help="Folder of a few labelled pictures: chooses the strength, shows scores of before and after.",
 )
+@click.option("--weights", type=PATH, help="State dict for what a MODEL of file.py:function returns.")
 @click.option("--report", type=PATH, help="HTML page to write [default: as the file, ending in .html].")
 @click.option("--tau", type=float, help="Strength of the correction, 0 to 2 [default: 0.5, or by --labels].")
 @click.option(
@@ -32,7 +33,10 @@ from export.cli.options import FORCE, PATH, model_options
 @model_options
 @FORCE
 def balance(model: Path, target: tuple[Path, ...], output: Path, **options: Any) -> None:
-    """Balance MODEL, any ONNX segmenter, for the footage it meets: one file out, and a page about it.
+    """Balance MODEL, any segmenter, for the footage it meets: one file out, and a page about it.
+
+    MODEL is an ONNX file, a folder of transformers, file.py:function, TorchScript, or what torch.export
+    saved.
 
     Neither labels nor training are needed. It says what it found, gathers statistics on the footage, chooses
     the strength, folds the correction in and checks the file before it appears. `calibrate` and

@@ -43,7 +43,7 @@ def logits_graph(segmenter: Segmenter) -> onnx.ModelProto:
     example = torch.zeros(2, 3, side, side + segmenter.stride)
     dynamic = {axis: torch.export.Dim.DYNAMIC for axis in (0, 2, 3)}
     network = _Logits(segmenter).eval()
-    with torch.no_grad(), _quiet():
+    with torch.no_grad(), quiet():
         program = torch.onnx.export(
             network,
             (example,),
@@ -128,7 +128,7 @@ def _tidy(model: onnx.ModelProto) -> None:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter reports on itself at length; what fails still raises."""
     logger = logging.getLogger("torch.onnx")
     level = logger.level

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import yaml
 
-from adapt.data.classes import ClassList, load_classes
+from adapt.data.classes import ClassList, load_classes, numbered_palette
 from adapt.data.domains import find_classes
 from adapt.errors import InputError
 from export.foreign.beside import Beside, read_beside
@@ -57,7 +57,7 @@ def named(
     beside = Beside() if own is not None else read_beside(network.model, model)
     class_list, by, uncounted = _class_list(own, source, classes)
     if class_list is None:
-        names, palette = tuple(beside.names.get(c, f"class{c}") for c in range(C)), _palette(C)
+        names, palette = tuple(beside.names.get(c, f"class{c}") for c in range(C)), numbered_palette(C)
         if beside.names and set(beside.names) == set(range(C)) and len(set(names)) == C:
             by = beside.named_by
         else:
@@ -112,12 +112,3 @@ def _of_file(path: Path) -> tuple[ClassList, tuple[str, ...]]:
         return ClassList.from_dict(content), tuple(e["name"] for e in uncounted)
     except InputError as error:
         raise InputError(f"{path}: {error.message}") from error
-
-
-def _palette(C: int) -> tuple[Color, ...]:
-    """Colours that are far apart for near numbers: their bits, spread over the high bits of R, G and B."""
-
-    def channel(c: int, first: int) -> int:
-        return sum((c >> (3 * bit + first) & 1) << (7 - bit) for bit in range(8))
-
-    return tuple((channel(c, 0), channel(c, 1), channel(c, 2)) for c in range(C))

@@ -35,6 +35,11 @@ def _of_transformers(folder: Path, config: dict[str, Any]) -> str:
     names = config.get("architectures")
     kind = str(names[0]) if isinstance(names, list) and names else str(config["model_type"])
     what = f"a checkpoint of transformers ({kind})"
+    if kind.endswith("ForSemanticSegmentation"):
+        return (
+            f"{what}, not a run or an ONNX file: balance it with `blda export balance {folder} --target "
+            f"FOOTAGE -o balanced.onnx`; or train it further with `adapt train --from {folder}`"
+        )
     if "Segmentation" in kind:
         return (
             f"{what}, not a run or an ONNX file: {_EXPORT} and balance it with {_BALANCE}; or train from its "
@@ -71,8 +76,8 @@ def _archive(path: Path) -> str | None:
         return None
     if any("/code/" in name for name in inside):
         return (
-            "a TorchScript module, not a run or an ONNX file: open it with torch.jit.load, export it with "
-            f"torch.onnx.export, and balance that with {_BALANCE}"
+            "a TorchScript module, not a run or an ONNX file: balance it as it is with `blda export balance "
+            "FILE --target FOOTAGE -o balanced.onnx`"
         )
     return _weights("a PyTorch checkpoint")
 

@@ -47,7 +47,8 @@ def test_a_folder_of_transformers_names_the_command_that_takes_it(tmp_path: Path
     whole = transformers(tmp_path / "s", "SegformerForSemanticSegmentation")
     command = f"`adapt train --set 'model.encoder={{pretrained: {encoder}}}'`"
     assert command in describe_checkpoint(encoder) and "balance" not in describe_checkpoint(encoder)
-    assert "blda export balance" in describe_checkpoint(whole) and "pretrained:" in describe_checkpoint(whole)
+    assert f"`blda export balance {whole} --target" in describe_checkpoint(whole)
+    assert f"`adapt train --from {whole}`" in describe_checkpoint(whole)
     assert str(whole) in describe_checkpoint(whole / "model.safetensors")
 
 
@@ -55,7 +56,7 @@ def test_serve_says_what_it_was_given(tmp_path: Path) -> None:
     saved = archive(tmp_path / "a.pth", "a/data.pkl")
     whole = transformers(tmp_path / "s", "SegformerForSemanticSegmentation")
     expect_refusal(serve("info", saved), "PyTorch checkpoint", "blda export balance")
-    expect_refusal(serve("info", whole), "a checkpoint of transformers", "adapt train --set")
+    expect_refusal(serve("info", whole), "a checkpoint of transformers", "adapt train --from")
 
 
 def test_weights_of_a_run_lead_to_the_run(tmp_path: Path) -> None:

@@ -1,0 +1,185 @@
+"""Somebody's trained network in torch, as the ONNX file that is balanced.
+
+It is a folder of transformers, a function that builds it, TorchScript, or what `torch.export` saved.
+"""
+
+import json
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import onnx
+import torch
+from torch import Tensor, nn
+
+from adapt.data.classes import IGNORE, numbered_palette
+from adapt.errors import InputError
+from adapt.model.foreign import PREPROCESSOR, open_foreign
+from adapt.model.whole import TiedError, said
+from export.fold.fold import OPSET, fold
+from export.sources.network import logits_graph, quiet
+from serve.card import Card
+
+SIDES = (256, 256)
+"""Height and width of the picture that a network is tried on where nobody says another."""
+_SCRIPTS = (".pt", ".pth", ".ts", ".torchscript", ".jit")
+_EXPORTED = ".pt2"
+
+
+def as_onnx(model: Path, weights: Path | None, size: tuple[int, int] | None, folder: Path) -> Path:
+    """The model itself, or an ONNX file in `folder` if it is a network in torch.
+
+    Args:
+        model: an ONNX file, a folder of transformers, `file.py:function`, a TorchScript file or one of
+            `torch.export`. The first two in torch say how they take pictures, and their file has a card; of
+            the others, the person is asked for it as of any ONNX file.
+        weights: state dict for the module that the function returns.
+        size: (height, width) to try the network on; None is SIDES.
+        folder: where to.
+
+    Raises:
+        InputError: the network can't be loaded, or exported.
+    """
+    function = ".py:" in str(model)
+    if weights is not None and not function:
+        raise InputError(
+            f"--weights is the state dict of what a file.py:function returns; leave it out for {model}."
+        )
+    file = folder / f"{model.stem.partition(':')[0]}.onnx"
+    if not function and not _is_transformers(model):
+        make = _opened(model)
+        if make is None:
+            return model
+        with _exporting(model):
+            make(file, torch.zeros(1, 3, *(size or SIDES)))
+        return file
+    sides = size or (SIDES if function else _image_size(model))
+    try:
+        with _exporting(model):
+            onnx.save(_with_card(model, weights, sides), file)
+    except InputError as error:
+        if function or not isinstance(error, TiedError | _ExportError):
+            raise
+        with _exporting(model):
+            _of_one_size(model, sides, file)
+    return file
+
+
+class _ExportError(InputError):
+    """Torch can't export a network."""
+
+
+@contextmanager
+def _exporting(model: Path) -> Iterator[None]:
+    """Without gradients and without what the exporters say; what they can't do is one sentence."""
+    try:
+        with torch.no_grad(), quiet():
+            yield
+    except InputError:
+        raise
+    except Exception as error:  # whatever torch says of what it can't export
+        raise _ExportError(
+            f"{model} can't be exported to ONNX ({' '.join(str(error).split())[:200]}); give the size that "
+            "it takes with --size, or export it where its code is."
+        ) from error
+
+
+def _of_one_size(model: Path, size: tuple[int, int], file: Path) -> None:
+    """A folder of transformers as a file of one size, with what the folder says of itself beside it."""
+    from transformers import AutoModelForSemanticSegmentation
+
+    network = AutoModelForSemanticSegmentation.from_pretrained(model).eval()
+    example = (torch.zeros(1, 3, *size),)
+    torch.onnx.export(
+        _Said(network), example, file, dynamo=True, opset_version=OPSET, external_data=False, verbose=False
+    )
+    for name in ("config.json", PREPROCESSOR):
+        if (model / name).is_file():
+            shutil.copyfile(model / name, file.parent / name)
+
+
+def _image_size(model: Path) -> tuple[int, int]:
+    """What a folder of transformers says, else SIDES."""
+    try:
+        side = json.loads((model / "config.json").read_text()).get("image_size")
+    except (ValueError, AttributeError):  # what is no configuration is refused where it is loaded
+        return SIDES
+    return (side, side) if isinstance(side, int) and side > 0 else SIDES
+
+
+@contextmanager
+def named(file: Path, model: Path) -> Iterator[None]:
+    """What goes wrong with the file is said of the model that it was made of."""
+    try:
+        yield
+    except InputError as error:
+        if file == model:
+            raise
+        raise InputError(error.message.replace(str(file), str(model))) from error
+
+
+def _is_transformers(model: Path) -> bool:
+    return model.is_dir() and (model / "config.json").is_file() and not (model / "card.json").is_file()
+
+
+def _with_card(model: Path, weights: Path | None, size: tuple[int, int]) -> onnx.ModelProto:
+    """Uncorrected, with the names and the normalisation that the network has."""
+    foreign = open_foreign(str(model), weights, size)
+    segmenter = foreign.built.segmenter.eval()
+    C = segmenter.num_classes
+    card = Card(
+        classes=foreign.names or tuple(f"class{c}" for c in range(C)),
+        palette=numbered_palette(C),
+        ignore_index=IGNORE,
+        mean=segmenter.mean,
+        std=segmenter.std,
+        stride=segmenter.stride,
+        output_stride=segmenter.output_stride,
+        model=model.name,
+        license_note=foreign.built.license_note,
+    )
+    return fold(logits_graph(segmenter), card, None)
+
+
+def _opened(model: Path) -> Callable[[Path, Tensor], object] | None:
+    """How to write a file of torch's as ONNX; None if it is none that holds a network."""
+    kind = model.suffix.lower()
+    if not model.is_file() or kind not in (*_SCRIPTS, _EXPORTED):
+        return None
+    try:
+        if kind == _EXPORTED:
+            program = torch.export.load(model)
+            return lambda file, _: torch.onnx.export(
+                program, (), file, dynamo=True, opset_version=OPSET, external_data=False, verbose=False
+            )
+        network: nn.Module = torch.jit.load(str(model), "cpu").eval()  # type: ignore[no-untyped-call]
+    except Exception:  # weights alone, say: what reads ONNX files knows what it is and says so
+        return None
+    return lambda file, example: torch.onnx.export(
+        _traced(network, example),
+        (example,),
+        file,
+        dynamo=False,
+        opset_version=17,
+        input_names=["pixels"],
+        output_names=["logits"],
+        dynamic_axes={"pixels": {0: "n", 2: "h", 3: "w"}, "logits": {0: "n", 2: "oh", 3: "ow"}},
+    )
+
+
+def _traced(network: nn.Module, example: Tensor) -> Any:
+    """Scripted branches and sizes inside stay as they are."""
+    return torch.jit.trace(_Said(network), example, check_trace=False)  # type: ignore[no-untyped-call]
+
+
+class _Said(nn.Module):
+    """The logits of what a network returns."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        return said(self.network(pixels))
