@@ -24,6 +24,7 @@ from serve.card import Card
 
 SIDES = (256, 256)
 """Height and width of the picture that a network is tried on where nobody says another."""
+QUERIES = ("class_queries_logits", "masks_queries_logits")
 _SCRIPTS = (".pt", ".pth", ".ts", ".torchscript", ".jit")
 _EXPORTED = ".pt2"
 
@@ -55,7 +56,12 @@ def as_onnx(model: Path, weights: Path | None, size: tuple[int, int] | None, fol
         with _exporting(model):
             make(file, torch.zeros(1, 3, *(size or SIDES)))
         return file
-    sides = size or (SIDES if function else _image_size(model))
+    config = {} if function else _config(model)
+    sides = size or _image_size(config)
+    if _of_queries(config):
+        with _exporting(model):
+            _of_one_size(model, sides, file, queries=True)
+        return file
     try:
         with _exporting(model):
             onnx.save(_with_card(model, weights, sides), file)
@@ -86,27 +92,50 @@ def _exporting(model: Path) -> Iterator[None]:
         ) from error
 
 
-def _of_one_size(model: Path, size: tuple[int, int], file: Path) -> None:
+def _of_one_size(model: Path, size: tuple[int, int], file: Path, queries: bool = False) -> None:
     """A folder of transformers as a file of one size, with what the folder says of itself beside it."""
-    from transformers import AutoModelForSemanticSegmentation
+    from transformers import AutoModelForSemanticSegmentation, AutoModelForUniversalSegmentation
 
-    network = AutoModelForSemanticSegmentation.from_pretrained(model).eval()
-    example = (torch.zeros(1, 3, *size),)
+    kind = AutoModelForUniversalSegmentation if queries else AutoModelForSemanticSegmentation
+    network = kind.from_pretrained(model).eval()
+    if isinstance(probabilities := getattr(network, "attn_mask_probs", None), Tensor):
+        del network.attn_mask_probs  # EoMT branches on them, which an exporter takes for data
+        network.attn_mask_probs = probabilities.tolist()
     torch.onnx.export(
-        _Said(network), example, file, dynamo=True, opset_version=OPSET, external_data=False, verbose=False
+        _Queries(network) if queries else _Said(network),
+        (torch.zeros(1, 3, *size),),
+        file,
+        dynamo=True,
+        opset_version=OPSET,
+        output_names=list(QUERIES) if queries else ["logits"],
+        external_data=False,
+        verbose=False,
     )
     for name in ("config.json", PREPROCESSOR):
         if (model / name).is_file():
             shutil.copyfile(model / name, file.parent / name)
 
 
-def _image_size(model: Path) -> tuple[int, int]:
-    """What a folder of transformers says, else SIDES."""
+def _config(model: Path) -> dict[str, Any]:
+    """Of a folder of transformers; empty of what is none, which is refused where it is loaded."""
     try:
-        side = json.loads((model / "config.json").read_text()).get("image_size")
-    except (ValueError, AttributeError):  # what is no configuration is refused where it is loaded
-        return SIDES
+        found = json.loads((model / "config.json").read_text())
+    except ValueError:
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _image_size(config: dict[str, Any]) -> tuple[int, int]:
+    """What the configuration says, else SIDES."""
+    side = config.get("image_size")
     return (side, side) if isinstance(side, int) and side > 0 else SIDES
+
+
+def _of_queries(config: dict[str, Any]) -> bool:
+    """Whether the network has classes and masks of queries: MaskFormer, Mask2Former, EoMT."""
+    kinds = config.get("architectures")
+    kind = str(kinds[0]) if isinstance(kinds, list) and kinds else ""
+    return kind == "MaskFormerForInstanceSegmentation" or kind.endswith("ForUniversalSegmentation")
 
 
 @contextmanager
@@ -183,3 +212,15 @@ class _Said(nn.Module):
 
     def forward(self, pixels: Tensor) -> Tensor:
         return said(self.network(pixels))
+
+
+class _Queries(nn.Module):
+    """Classes and masks of the queries of what a network returns."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
+        answer = self.network(pixels)
+        return tuple(getattr(answer, name) for name in QUERIES)

@@ -15,7 +15,7 @@ from transformers_folder import NAMES, write_segformer
 from adapt.errors import InputError
 from export.cli.commands import main
 from export.sources.source import open_source
-from export.sources.trained import as_onnx
+from export.sources.trained import QUERIES, as_onnx
 from serve.inference.segmenter import Segmenter
 
 FUNCTION = """
@@ -145,3 +145,41 @@ def test_a_folder_whose_network_takes_one_size_only(tmp_path: Path) -> None:
     with torch.no_grad():
         np.testing.assert_allclose(found, network(picture).logits.numpy(), atol=1e-4)
     assert (tmp_path / "made" / "config.json").is_file()  # names are read from beside a file
+
+
+@pytest.mark.parametrize("kind", ["Eomt", pytest.param("Mask2Former", marks=pytest.mark.slow)])
+def test_a_folder_of_a_query_model(kind: str, tmp_path: Path) -> None:
+    import transformers
+
+    torch.manual_seed(0)
+    if kind == "Eomt":
+        sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "mlp_ratio": 1}
+        places = {"image_size": 64, "patch_size": 16, "num_blocks": 1, "num_upscale_blocks": 1}
+        network = transformers.EomtForUniversalSegmentation(
+            transformers.EomtConfig(num_labels=4, num_queries=5, **sizes, **places)
+        )
+    else:
+        swin = transformers.SwinConfig(
+            **{
+                "image_size": 64,
+                "embed_dim": 8,
+                "depths": [1] * 4,
+                "num_heads": [1, 1, 2, 2],
+                "window_size": 2,
+            },
+            out_features=["stage1", "stage2", "stage3", "stage4"],
+        )
+        widths = {"hidden_dim": 32, "feature_size": 32, "mask_feature_size": 32, "num_queries": 5}
+        layers = {"encoder_layers": 1, "decoder_layers": 2, "num_attention_heads": 2, "dim_feedforward": 16}
+        network = transformers.Mask2FormerForUniversalSegmentation(
+            transformers.Mask2FormerConfig(num_labels=4, backbone_config=swin, **widths, **layers)
+        )
+    network.eval().save_pretrained(tmp_path / "theirs")
+    (tmp_path / "made").mkdir()
+    file = as_onnx(tmp_path / "theirs", None, (64, 64), tmp_path / "made")
+    picture = torch.rand(1, 3, 64, 64)
+    found = onnxruntime.InferenceSession(file).run(list(QUERIES), {"pixels": picture.numpy()})
+    with torch.no_grad():
+        answer = network(picture)
+    for name, values in zip(QUERIES, found, strict=True):
+        np.testing.assert_allclose(values, getattr(answer, name).numpy(), atol=1e-3)
