@@ -14,7 +14,7 @@ from adapt.errors import InputError
 from adapt.model.segmenter import Segmenter
 from adapt.run.run import Run
 from export.fold.fold import OPSET
-from serve.card import Card
+from serve.card import Card, Color
 
 FORBIDDEN = {
     "loops and branches": ("If", "Loop", "Scan"),
@@ -63,20 +63,26 @@ def logits_graph(segmenter: Segmenter) -> onnx.ModelProto:
 
 def card_of(run: Run) -> Card:
     """What an export of the run says of itself, with no fixed size."""
-    segmenter = run.segmenter()
     recipe = run.card.model
     encoder = recipe.encoder.get("model_type") or recipe.encoder["file"]
     named = encoder if recipe.whole is not None else f"{encoder} encoder, {recipe.decoder} decoder"
+    return card_with(run.segmenter(), run.classes.names, run.classes.palette, named, run.card.license_note)
+
+
+def card_with(
+    segmenter: Segmenter, classes: tuple[str, ...], palette: tuple[Color, ...], model: str, license_note: str
+) -> Card:
+    """The card of a network that takes pictures as `segmenter` does, with no fixed size."""
     return Card(
-        classes=run.classes.names,
-        palette=run.classes.palette,
+        classes=classes,
+        palette=palette,
         ignore_index=IGNORE,
         mean=segmenter.mean,
         std=segmenter.std,
         stride=segmenter.stride,
         output_stride=segmenter.output_stride,
-        model=named,
-        license_note=run.card.license_note,
+        model=model,
+        license_note=license_note,
     )
 
 

@@ -14,13 +14,12 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from adapt.data.classes import IGNORE, numbered_palette
+from adapt.data.classes import numbered_palette
 from adapt.errors import InputError
 from adapt.model.foreign import PREPROCESSOR, open_foreign
 from adapt.model.whole import TiedError, said
 from export.fold.fold import OPSET, fold
-from export.sources.network import logits_graph, quiet
-from serve.card import Card
+from export.sources.network import card_with, logits_graph, quiet
 
 SIDES = (256, 256)
 """Height and width of the picture that a network is tried on where nobody says another."""
@@ -157,18 +156,9 @@ def _with_card(model: Path, weights: Path | None, size: tuple[int, int]) -> onnx
     """Uncorrected, with the names and the normalisation that the network has."""
     foreign = open_foreign(str(model), weights, size)
     segmenter = foreign.built.segmenter.eval()
-    C = segmenter.num_classes
-    card = Card(
-        classes=foreign.names or tuple(f"class{c}" for c in range(C)),
-        palette=numbered_palette(C),
-        ignore_index=IGNORE,
-        mean=segmenter.mean,
-        std=segmenter.std,
-        stride=segmenter.stride,
-        output_stride=segmenter.output_stride,
-        model=model.name,
-        license_note=foreign.built.license_note,
-    )
+    C, note = segmenter.num_classes, foreign.built.license_note
+    names = foreign.names or tuple(f"class{c}" for c in range(C))
+    card = card_with(segmenter, names, numbered_palette(C), model.name, note)
     return fold(logits_graph(segmenter), card, None)
 
 

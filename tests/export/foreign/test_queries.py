@@ -137,19 +137,23 @@ def test_what_is_not_semantic_is_refused_by_name(outputs, task, words, footage, 
     assert "[2/5]" not in said.output
 
 
+def small_swin() -> object:
+    from transformers import SwinConfig
+
+    small = {"image_size": 64, "embed_dim": 8, "depths": [1] * 4, "num_heads": [1] * 4, "window_size": 4}
+    return SwinConfig(**small, out_features=[f"stage{i}" for i in (1, 2, 3, 4)])
+
+
 def one_former() -> tuple[torch.nn.Module, object]:
     from transformers import (
         OneFormerConfig,
         OneFormerForUniversalSegmentation,
         OneFormerImageProcessorPil,
-        SwinConfig,
     )
 
     torch.manual_seed(0)
-    stages = [f"stage{i}" for i in (1, 2, 3, 4)]
-    small = {"image_size": 64, "embed_dim": 8, "depths": [1] * 4, "num_heads": [1] * 4, "window_size": 4}
     config = OneFormerConfig(
-        backbone_config=SwinConfig(**small, out_features=stages),
+        backbone_config=small_swin(),
         num_labels=5,
         **{name: 32 for name in ("conv_dim", "mask_dim", "hidden_dim")},
         **{name: 16 for name in ("encoder_feedforward_dim", "dim_feedforward")},
@@ -168,14 +172,10 @@ def network_of(kind: str) -> tuple[torch.nn.Module, object]:
         MaskFormerConfig,
         MaskFormerForInstanceSegmentation,
         MaskFormerImageProcessor,
-        SwinConfig,
     )
 
     torch.manual_seed(0)
-    stages = [f"stage{i}" for i in (1, 2, 3, 4)]
-    small = {"image_size": 64, "embed_dim": 8, "depths": [1] * 4, "num_heads": [1] * 4, "window_size": 4}
-    backbone = SwinConfig(**small, out_features=stages)
-    common = {"backbone_config": backbone, "num_labels": 5, "mask_feature_size": 32}
+    common = {"backbone_config": small_swin(), "num_labels": 5, "mask_feature_size": 32}
     if kind == "MaskFormer":
         decoder = DetrConfig(
             d_model=32,

@@ -49,6 +49,9 @@ def end_with(path: Path, steps: Steps, sides: tuple[int, int] | None = None, **s
             for label, value in constants.items():
                 graph.initializer.append(numpy_helper.from_array(value, f"{label}{number}"))
             inputs += [f"{label}{number}" for label in constants]
+        if operator == "Mul":
+            graph.initializer.append(numpy_helper.from_array(given.pop("factor"), f"factor{number}"))
+            inputs += [f"factor{number}"]
         graph.node.append(helper.make_node(operator, inputs, [output], **given))
         kind = given.get("to", TensorProto.INT64 if operator == "ArgMax" else kind)
         name = output
@@ -109,6 +112,12 @@ FOLLOWED: dict[str, tuple[Steps, dict[str, Any], Upsampling]] = {
         {},
         Upsampling("probabilities"),
     ),
+    "times 255 in between": (
+        [SOFTMAX, ("Mul", {"factor": np.array(255, np.float32)}), RESIZE],
+        {},
+        Upsampling("probabilities"),
+    ),
+    "the logarithm of a softmax, which are logits": ([SOFTMAX, ("Log", {}), RESIZE], {}, Upsampling()),
     "an old Upsample": (
         [SIGMOID, ("Upsample", {"mode": "linear"})],
         {"opset": 9},
@@ -141,6 +150,14 @@ def test_what_the_file_upsamples_is_upsampled_as_it_does(name, footage, tmp_path
     assert other.outlet.upsampling.of == "scores"
     if upsampling.of == "probabilities":
         assert (deployed(other, image) != own).mean() > 0.005, "upsampled scores say something else"
+
+
+def test_logarithms_of_a_sigmoid_are_upsampled_as_scores_and_that_is_said(footage, tmp_path):
+    path = end_with(tmp_path / "model.onnx", [SIGMOID, ("Log", {}), RESIZE])
+    outlet = open_network(path, Told(), None).outlet
+    assert outlet.upsampling.of == "scores" and outlet.unlike == "logarithms of a sigmoid"
+    with pytest.raises(InputError, match="itself resizes logarithms of a sigmoid"):
+        open_network(path, Told(upsample="probabilities"), None)
 
 
 SIZE = (65, 97)
